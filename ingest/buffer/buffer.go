@@ -1,0 +1,129 @@
+// Package buffer is the durable queue between the doors that take telemetry in
+// and the store that keeps it: topics, each with a fixed number of partitions,
+// each an ordered log of messages with offsets; consumer groups commit the
+// offset up to which they are done. It is the pipeline's write-ahead log, and
+// the only one: whoever gets nil from Append may tell its client that the data
+// is safe.
+//
+// Two implementations pass one contract suite: the embedded log (files of this
+// process) and Kafka.
+package buffer
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// Topics of the pipeline.
+const (
+	TopicMetrics = "vedette.metrics"
+	TopicTraces  = "vedette.traces"
+	TopicLogs    = "vedette.logs"
+)
+
+// Format says how a record's payload is encoded. Values are part of the
+// on-disk format and never change their meaning.
+type Format uint8
+
+const (
+	FormatUnknown       Format = 0
+	FormatRemoteWriteV1 Format = 1 // prompb.WriteRequest, snappy block
+	FormatRemoteWriteV2 Format = 2 // io.prometheus.write.v2.Request, snappy block
+)
+
+// Record is what a producer appends: a payload as it came over the wire, and a
+// small header that lets a consumer route and prune it without decoding.
+type Record struct {
+	Tenant  string
+	Format  Format
+	MinTime int64 // unix milliseconds of the oldest sample; 0 if there is none
+	MaxTime int64 // unix milliseconds of the newest sample
+	Payload []byte
+
+	// Attachment travels only in memory, from a producer to a consumer of the
+	// same process, and lets the consumer use what the producer has decoded
+	// already. A message read back from disk or from Kafka has none.
+	Attachment any
+}
+
+// Message is a record at its place in a partition.
+type Message struct {
+	Offset int64
+	Record
+}
+
+// Buffer is the contract of both implementations.
+type Buffer interface {
+	// Source names this log for ever ("embedded/<uuid>", "kafka/<cluster id>"),
+	// so that a block can say whose offsets it holds.
+	Source() string
+
+	// Partitions returns how many partitions topic has.
+	Partitions(topic string) int
+
+	// Append adds records to one partition, in order and all or nothing, and
+	// returns the offset of the first once every one is durable. Errors are
+	// ErrFull, ErrTooLarge, ErrClosed, the context's, or of the medium. The
+	// records' payloads are not used after Append returns; attachments may be.
+	Append(ctx context.Context, topic string, partition int, records []Record) (int64, error)
+
+	// Consume joins group and calls handle in a goroutine of its own for every
+	// partition that is assigned to this member, until ctx ends; it returns
+	// after all of them have. A claim's context ends when the partition is taken
+	// away. A handler that returns an error ends Consume with it.
+	Consume(ctx context.Context, group, topic string, handle func(ctx context.Context, c Claim) error) error
+
+	// Close refuses new appends, waits for those under way and releases files
+	// and connections. Consumers must have ended.
+	Close() error
+}
+
+// Claim is one partition while it is assigned to a member of a group. It is
+// used by one goroutine.
+type Claim interface {
+	Topic() string
+	Partition() int
+
+	// Committed returns the offset at which the group continues.
+	Committed() int64
+
+	// StartAt sets the offset that Next reads first; the default is Committed. An
+	// offset below the oldest kept one reads from the oldest.
+	StartAt(offset int64)
+
+	// Next waits for at least one durable message and returns those at hand, at
+	// most a few MB. The slice and the payloads are valid until the next call.
+	// Offsets rise strictly; a gap means that the log lost what was there.
+	Next(ctx context.Context) ([]Message, error)
+
+	// Commit records durably that the group needs nothing below offset next.
+	Commit(ctx context.Context, next int64) error
+
+	// HighWatermark returns the offset that the next appended record will get,
+	// as far as this member knows.
+	HighWatermark() int64
+}
+
+var (
+	ErrClosed   = errors.New("buffer is closed")
+	ErrTooLarge = errors.New("record is larger than the buffer takes")
+)
+
+// FullError is returned by Append when there is no room: the disk is full or
+// the backlog has reached its limit. Nothing of the append was kept.
+type FullError struct {
+	Reason     string
+	RetryAfter time.Duration
+	Err        error // of the medium, if any
+}
+
+func (e *FullError) Error() string {
+	if e.Err != nil {
+		return fmt.Sprintf("buffer is full: %s: %v", e.Reason, e.Err)
+	}
+	return "buffer is full: " + e.Reason
+}
+
+func (e *FullError) Unwrap() error { return e.Err }

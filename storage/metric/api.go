@@ -1,0 +1,61 @@
+package metric
+
+import (
+	"github.com/prometheus/prometheus/model/histogram"
+	"github.com/prometheus/prometheus/model/labels"
+)
+
+// Selector says which data of a tenant is meant: series that satisfy every
+// matcher, samples with MinTime <= time <= MaxTime (unix milliseconds, both
+// inclusive).
+type Selector struct {
+	Tenant   string
+	MinTime  int64
+	MaxTime  int64
+	Matchers []*labels.Matcher
+	// Limit bounds how many series, names or values are returned; 0 is no limit.
+	Limit int
+}
+
+// Histogram is a native histogram sample's value; exactly one field is set.
+type Histogram struct {
+	Int   *histogram.Histogram
+	Float *histogram.FloatHistogram
+}
+
+// Samples is one series' data in columns, sorted by time, no timestamp twice
+// within or across the two kinds.
+type Samples struct {
+	Times  []int64 // unix milliseconds
+	Values []float64
+
+	HistogramTimes []int64
+	Histograms     []Histogram
+}
+
+// Reset empties s and keeps its capacity.
+func (s *Samples) Reset() {
+	clear(s.Histograms)
+	*s = Samples{s.Times[:0], s.Values[:0], s.HistogramTimes[:0], s.Histograms[:0]}
+}
+
+// Exemplar is a stored exemplar.
+type Exemplar struct {
+	Time   int64 // unix milliseconds
+	Value  float64
+	Labels labels.Labels
+}
+
+// SeriesExemplars are the exemplars of one series, oldest first.
+type SeriesExemplars struct {
+	Series    labels.Labels
+	Exemplars []Exemplar
+}
+
+// FamilyMetadata is what was last said about a metric family.
+type FamilyMetadata struct {
+	Family string
+	Type   string
+	Help   string
+	Unit   string
+}
