@@ -31,12 +31,25 @@ type Samples struct {
 
 	HistogramTimes []int64
 	Histograms     []Histogram
+
+	// Starts and HistogramStarts hold each sample's start timestamp (the time at
+	// which its cumulative series was zero; 0 is unknown) beside Times and
+	// HistogramTimes. Either is empty when none of its samples has one.
+	Starts          []int64
+	HistogramStarts []int64
 }
 
 // Reset empties s and keeps its capacity.
 func (s *Samples) Reset() {
 	clear(s.Histograms)
-	*s = Samples{s.Times[:0], s.Values[:0], s.HistogramTimes[:0], s.Histograms[:0]}
+	*s = Samples{
+		Times:           s.Times[:0],
+		Values:          s.Values[:0],
+		HistogramTimes:  s.HistogramTimes[:0],
+		Histograms:      s.Histograms[:0],
+		Starts:          s.Starts[:0],
+		HistogramStarts: s.HistogramStarts[:0],
+	}
 }
 
 // Exemplar is a stored exemplar.
