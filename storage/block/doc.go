@@ -1,0 +1,12 @@
+// Package block is the container that the store's immutable blocks share: named
+// sections of checksummed pages in one file, published by one rename.
+//
+//	Writer: Create ─ Page* ─ Close(meta)      temp directory, fsync, rename
+//	Reader: Open ─ Meta, Pages, Page ─ Close  mapping, checksum on first use
+//
+// What the sections hold is for the packages above (storage/metric today). The
+// bytes are described in docs/format/block.md; format.go is the only file that
+// knows their offsets.
+//
+// A Writer is used by one goroutine, a Reader by many.
+package block
