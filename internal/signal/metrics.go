@@ -13,7 +13,7 @@ type ByteRange struct{ Off, Len uint32 }
 // columns (Hash, Labels, SampleEnd) describe one series each, in the order in
 // which the sender wrote them; series i owns the samples
 // Times[SampleEnd[i-1]:SampleEnd[i]] and the Values beside them. Histograms,
-// exemplars, metadata and created timestamps are rare and therefore sparse.
+// exemplars and metadata are rare and therefore sparse.
 type Metrics struct {
 	Tenant string
 
@@ -28,10 +28,14 @@ type Metrics struct {
 	Times  []int64 // unix milliseconds
 	Values []float64
 
+	// Starts holds the start (created) timestamp of each sample beside Times, the
+	// time at which its cumulative series was zero; 0 is unknown. It is empty if
+	// no float sample of the batch has one.
+	Starts []int64 // unix milliseconds
+
 	Histograms []HistogramSample
 	Exemplars  []Exemplar
 	Metadata   []Metadata
-	Created    []Created
 }
 
 // HistogramSample is a native histogram of series Series (an index into the
@@ -39,6 +43,7 @@ type Metrics struct {
 type HistogramSample struct {
 	Series uint32
 	Time   int64 // unix milliseconds
+	Start  int64 // start (created) timestamp, unix milliseconds; 0 is unknown
 	Int    *histogram.Histogram
 	Float  *histogram.FloatHistogram
 }
@@ -61,13 +66,6 @@ type Metadata struct {
 	Unit   string
 }
 
-// Created is the start timestamp of a cumulative series: the time at which it
-// was zero.
-type Created struct {
-	Series uint32
-	Time   int64 // unix milliseconds
-}
-
 // Reset empties m for reuse and keeps its capacity.
 func (m *Metrics) Reset() {
 	clear(m.Histograms)
@@ -82,7 +80,7 @@ func (m *Metrics) Reset() {
 		Histograms: m.Histograms[:0],
 		Exemplars:  m.Exemplars[:0],
 		Metadata:   m.Metadata[:0],
-		Created:    m.Created[:0],
+		Starts:     m.Starts[:0],
 	}
 }
 
