@@ -1,0 +1,218 @@
+package encoding
+
+import (
+	"math"
+	"math/bits"
+)
+
+// This file holds the column of integers that every other column becomes: an
+// optional power-of-two shift, a difference order (0, 1 or 2) and a coder for
+// the residuals. All arithmetic wraps modulo 2^64, so any integers round-trip.
+//
+//	[shift u8, if flagged] first varint, [second-first varint, if order 2] residuals
+//
+// Residuals are what is left of values 1.. (order 2: 2..).
+
+const smallChunk = 8 // up to this many values varints are used: least work
+
+// appendInts appends the column xs of two or more values and returns its codec
+// for the given transform.
+func appendInts(dst []byte, xs []int64, transform int, s *Scratch) ([]byte, Codec) {
+	if len(xs) <= smallChunk {
+		return appendVarints(dst, xs), columnCodec(1, transform, coderVarint, 0)
+	}
+	p := planInts(xs, s)
+	if p.shift > 0 {
+		dst = append(dst, byte(p.shift))
+	}
+	dst = appendVarint(dst, xs[0])
+	if p.order == 2 {
+		dst = appendVarint(dst, s.resid[1][0])
+	}
+	resid := s.resid[p.order]
+	dst = appendVarint(dst, p.min)
+	dst = append(dst, byte(p.width))
+	dst = appendPacked(dst, resid, p.min, p.width)
+	return dst, columnCodec(p.order, transform, p.coder, p.shift)
+}
+
+func appendVarints(dst []byte, xs []int64) []byte {
+	prev := int64(0)
+	for _, x := range xs {
+		dst = appendVarint(dst, x-prev)
+		prev = x
+	}
+	return dst
+}
+
+// decodeInts fills dst (two or more values) from src, which must hold exactly one column.
+func decodeInts(dst []int64, src []byte, c Codec) error {
+	if c.coder() == coderVarint {
+		return decodeVarints(dst, src, c)
+	}
+	shift := uint(0)
+	if c.shifted() {
+		if len(src) == 0 || src[0] > 63 {
+			return corrupt("ints", c, "bad shift")
+		}
+		shift = uint(src[0])
+		src = src[1:]
+	}
+	first, used := varint(src)
+	if used == 0 {
+		return corrupt("ints", c, "first value cut short")
+	}
+	src = src[used:]
+	order := c.order()
+	second := int64(0)
+	resid := dst[1:]
+	switch order {
+	case 0, 1:
+	case 2:
+		if second, used = varint(src); used == 0 {
+			return corrupt("ints", c, "second value cut short")
+		}
+		src = src[used:]
+		resid = dst[2:]
+	default:
+		return corrupt("ints", c, "order %d, want <= 2", order)
+	}
+	if c.coder() != coderPacked {
+		return corrupt("ints", c, "unknown coder")
+	}
+	if err := decodePacked(resid, src, c); err != nil {
+		return err
+	}
+	integrate(dst, resid, order, first, second, shift)
+	return nil
+}
+
+func decodePacked(resid []int64, src []byte, c Codec) error {
+	lo, used := varint(src)
+	if used == 0 || len(src) == used {
+		return corrupt("ints", c, "packed header cut short")
+	}
+	width := uint(src[used])
+	src = src[used+1:]
+	if width > 64 || len(src) != packedBytes(len(resid), width) {
+		return corrupt("ints", c, "%d bytes for %d numbers of %d bits", len(src), len(resid), width)
+	}
+	unpackAdd(resid, src, width, lo)
+	return nil
+}
+
+// integrate turns the residuals at the end of dst into values.
+func integrate(dst, resid []int64, order int, first, second int64, shift uint) {
+	dst[0] = first
+	switch order {
+	case 0:
+		for i, r := range resid {
+			resid[i] = first + r<<(shift&63)
+		}
+	case 1:
+		x := first
+		for i, r := range resid {
+			x += r << (shift & 63)
+			resid[i] = x
+		}
+	case 2:
+		d := second << (shift & 63)
+		x := first + d
+		dst[1] = x
+		for i, r := range resid {
+			d += r << (shift & 63)
+			x += d
+			resid[i] = x
+		}
+	}
+}
+
+func decodeVarints(dst []int64, src []byte, c Codec) error {
+	if c.shifted() || c.order() != 1 {
+		return corrupt("ints", c, "unknown variant")
+	}
+	x := int64(0)
+	for i := range dst {
+		var v int64
+		if len(src) > 0 && src[0] < 0x80 {
+			v = unzigzag(uint64(src[0]))
+			src = src[1:]
+		} else {
+			d, used := varint(src)
+			if used == 0 {
+				return corrupt("ints", c, "value %d of %d cut short", i, len(dst))
+			}
+			v = d
+			src = src[used:]
+		}
+		x += v
+		dst[i] = x
+	}
+	if len(src) != 0 {
+		return corrupt("ints", c, "%d bytes left over", len(src))
+	}
+	return nil
+}
+
+// plan is what planInts decided.
+type plan struct {
+	order  int
+	coder  int
+	shift  uint
+	min    int64 // smallest residual
+	width  uint  // bits of the largest residual minus min
+}
+
+// planInts computes the residuals of xs in s.resid and picks order and coder.
+func planInts(xs []int64, s *Scratch) plan {
+	n := len(xs)
+	for i := range s.resid {
+		s.resid[i] = grown(s.resid[i], n-1)
+	}
+	r0, r1, r2 := s.resid[0], s.resid[1], s.resid[2]
+	all := uint64(0)
+	first, prev := xs[0], xs[0]
+	for i, x := range xs[1:] {
+		all |= uint64(x - prev)
+		prev = x
+		r0[i] = x - first
+	}
+	var p plan
+	if all != 0 {
+		p.shift = uint(bits.TrailingZeros64(all))
+	}
+	prev = 0
+	for i, y := range r0 {
+		y >>= p.shift & 63
+		r0[i] = y
+		r1[i] = y - prev
+		prev = y
+	}
+	r2 = r2[:n-2]
+	s.resid[2] = r2
+	prev = r1[0]
+	for i, d := range r1[1:] {
+		r2[i] = d - prev
+		prev = d
+	}
+	best := math.MaxInt
+	for order, resid := range s.resid {
+		lo, hi := minMax(resid)
+		width := uint(bits.Len64(uint64(hi - lo)))
+		cost := packedBytes(len(resid), width) + varintLen(lo) + order
+		if cost < best {
+			best = cost
+			p.order, p.min, p.width = order, lo, width
+		}
+	}
+	return p
+}
+
+func minMax(vals []int64) (lo, hi int64) {
+	lo, hi = vals[0], vals[0]
+	for _, v := range vals[1:] {
+		lo = min(lo, v)
+		hi = max(hi, v)
+	}
+	return lo, hi
+}
