@@ -272,6 +272,7 @@ func FuzzDecode(f *testing.F) {
 	if b, err := os.ReadFile("decode_test.go"); err == nil {
 		f.Add(b[:200])
 	}
+	f.Add([]byte("\r?\r?\r\r?"))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var l loopList
 		_ = Decode("f.yml", data, &l, testOptions())

@@ -2,6 +2,7 @@ package config
 
 import (
 	"bytes"
+	"regexp"
 	"slices"
 
 	"go.yaml.in/yaml/v3"
@@ -21,7 +22,7 @@ func Extract(file string, data []byte, keys ...string) ([]byte, error) {
 	if root.Style&yaml.FlowStyle != 0 {
 		return extractFlow(root, keys)
 	}
-	lines := bytes.SplitAfter(data, []byte("\n"))
+	lines := splitLines(data)
 	for i := 0; i < len(root.Content); i += 2 {
 		k := root.Content[i]
 		if slices.Contains(keys, k.Value) {
@@ -31,12 +32,28 @@ func Extract(file string, data []byte, keys ...string) ([]byte, error) {
 		if i+2 < len(root.Content) {
 			end = root.Content[i+2].Line - 1
 		}
-		for l := k.Line - 1; l < end; l++ {
+		for l := k.Line - 1; l < min(end, len(lines)); l++ {
 			lines[l] = []byte("\n")
 		}
 	}
 	return bytes.Join(lines, nil), nil
 }
+
+// splitLines splits after every line break that YAML 1.1 knows.
+func splitLines(data []byte) [][]byte {
+	var lines [][]byte
+	for len(data) > 0 {
+		n := lineBreak.FindIndex(data)
+		if n == nil {
+			return append(lines, data)
+		}
+		lines = append(lines, data[:n[1]])
+		data = data[n[1]:]
+	}
+	return lines
+}
+
+var lineBreak = regexp.MustCompile("\r\n|[\n\r\u0085\u2028\u2029]")
 
 // extractFlow handles a file written as one {…}, whose sections have no lines of
 // their own.
