@@ -87,6 +87,7 @@ type Scratch struct {
 	ints   []int64    // values after the transform
 	resid  [3][]int64 // residuals by order
 	except []exception
+	hist   histScratch
 	scale  uint8 // the scale that fitted last
 }
 

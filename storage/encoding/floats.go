@@ -100,11 +100,11 @@ func decodeFloatColumn(dst []float64, src []byte, c Codec) error {
 		scale = src[0]
 		src = src[1:]
 		if c.transform() == transformExcept {
-			size := exceptionsLen(src, len(dst))
-			if size == 0 {
+			rest, ok := readExceptions(nil, src, len(dst))
+			if !ok {
 				return corrupt("floats", c, "bad exceptions")
 			}
-			except, src = src[:size], src[size:]
+			except, src = src, rest
 		}
 	}
 	// The integers are unpacked where the floats go: same size, no second buffer.
@@ -114,7 +114,7 @@ func decodeFloatColumn(dst []float64, src []byte, c Codec) error {
 	}
 	unscale(dst, ms, scale)
 	if except != nil {
-		applyExceptions(dst, except)
+		readExceptions(dst, except, len(dst))
 	}
 	return nil
 }
@@ -162,9 +162,10 @@ func appendRaw(dst []byte, vals []float64) []byte {
 
 // Exceptions are stored as
 //
-//	count u16, then count times index u16, kind u8, [bits u64 if kind is exceptBits]
+//	count uvarint, then count times: gap uvarint, kind u8, [bits u64 if kind is exceptBits]
 //
-// in the order of their index. The usual ones have a kind of their own.
+// where gap is how many values lie between an exception and the one before it.
+// The usual ones have a kind of their own.
 const (
 	exceptBits = iota
 	exceptStale
@@ -184,49 +185,51 @@ var exceptKindBits = [exceptKinds]uint64{
 }
 
 func appendExceptions(dst []byte, except []exception) []byte {
-	dst = binary.LittleEndian.AppendUint16(dst, uint16(len(except)))
+	dst = binary.AppendUvarint(dst, uint64(len(except)))
+	next := 0
 	for _, x := range except {
-		dst = binary.LittleEndian.AppendUint16(dst, uint16(x.index))
-		kind := max(slices.Index(exceptKindBits[1:], x.bits)+1, exceptBits)
-		dst = append(dst, byte(kind))
-		if kind == exceptBits {
+		dst = binary.AppendUvarint(dst, uint64(x.index-next))
+		next = x.index + 1
+		kind := slices.Index(exceptKindBits[:], x.bits)
+		if kind <= exceptBits {
+			dst = append(dst, exceptBits)
 			dst = binary.LittleEndian.AppendUint64(dst, x.bits)
+			continue
 		}
+		dst = append(dst, byte(kind))
 	}
 	return dst
 }
 
-// exceptionsLen returns the length of the exceptions at the start of src, 0 if
-// they are not well formed for a chunk of n values.
-func exceptionsLen(src []byte, n int) int {
-	if len(src) < 2 {
-		return 0
+// readExceptions reads the exceptions at the start of src and returns the bytes
+// after them, ok false if they are not well formed for a chunk of n values. If
+// dst is not nil it also puts them there.
+func readExceptions(dst []float64, src []byte, n int) (rest []byte, ok bool) {
+	count, used := binary.Uvarint(src)
+	if used <= 0 || count > uint64(n) {
+		return nil, false
 	}
-	count, pos := int(binary.LittleEndian.Uint16(src)), 2
+	src = src[used:]
+	next := uint64(0)
 	for range count {
-		if len(src)-pos < 3 || int(binary.LittleEndian.Uint16(src[pos:])) >= n || src[pos+2] >= exceptKinds {
-			return 0
+		gap, used := binary.Uvarint(src)
+		if used <= 0 || gap >= uint64(n)-next || len(src) == used || src[used] >= exceptKinds {
+			return nil, false
 		}
-		if src[pos+2] == exceptBits {
-			pos += 8
-		}
-		pos += 3
-	}
-	if pos > len(src) {
-		return 0
-	}
-	return pos
-}
-
-func applyExceptions(dst []float64, src []byte) {
-	for pos := 2; pos < len(src); {
-		index, kind := binary.LittleEndian.Uint16(src[pos:]), src[pos+2]
-		pos += 3
+		index, kind := next+gap, src[used]
+		next = index + 1
+		src = src[used+1:]
 		b := exceptKindBits[kind]
 		if kind == exceptBits {
-			b = binary.LittleEndian.Uint64(src[pos:])
-			pos += 8
+			if len(src) < 8 {
+				return nil, false
+			}
+			b = binary.LittleEndian.Uint64(src)
+			src = src[8:]
 		}
-		dst[index] = math.Float64frombits(b)
+		if dst != nil {
+			dst[index] = math.Float64frombits(b)
+		}
 	}
+	return src, true
 }

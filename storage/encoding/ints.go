@@ -156,11 +156,11 @@ func decodeVarints(dst []int64, src []byte, c Codec) error {
 
 // plan is what planInts decided.
 type plan struct {
-	order  int
-	coder  int
-	shift  uint
-	min    int64 // smallest residual
-	width  uint  // bits of the largest residual minus min
+	order int
+	coder int
+	shift uint
+	min   int64 // smallest residual
+	width uint  // bits of the largest residual minus min
 }
 
 // planInts computes the residuals of xs in s.resid and picks order and coder.
