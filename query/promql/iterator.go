@@ -1,7 +1,6 @@
 package promql
 
 import (
-	"context"
 	"slices"
 	"sort"
 
@@ -24,29 +23,34 @@ type columnIterator struct {
 	cur     chunkenc.ValueType
 	err     error
 
-	// prev caches the float form of histogram prevIndex for reset detection.
+	series series // what is walked
+
+	// prev caches the float form of histogram prevIndex for reset detection, and
+	// hint the outcome for that same one.
 	prev      histogram.FloatHistogram
 	prevIndex int
+	hint      histogram.CounterResetHint
 	scratch   histogram.FloatHistogram
 }
 
 var _ chunkenc.Iterator = (*columnIterator)(nil)
 
-// reset prepares it to walk series i of set.
-func (it *columnIterator) reset(ctx context.Context, set SeriesSet, i int, budget *Budget) {
+// reset decodes s into it.
+func (it *columnIterator) reset(s series) {
+	it.series = s
 	it.f, it.h, it.cur, it.prevIndex = -1, -1, chunkenc.ValNone, -1
 	if cap(it.samples.Times) > maxReusedSamples || cap(it.samples.Histograms) > maxReusedSamples {
 		it.samples = metric.Samples{}
 	}
 	it.samples.Reset()
-	if it.err = ctx.Err(); it.err != nil {
+	if it.err = s.set.ctx.Err(); it.err != nil {
 		return
 	}
-	if it.err = set.Samples(i, &it.samples); it.err != nil {
+	if it.err = s.set.set.Samples(s.index, &it.samples); it.err != nil {
 		it.samples.Reset()
 		return
 	}
-	if it.err = budget.Charge(sizeOf(&it.samples)); it.err != nil {
+	if it.err = s.set.budget.Charge(sizeOf(&it.samples)); it.err != nil {
 		it.samples.Reset()
 	}
 }
@@ -217,32 +221,41 @@ func (it *columnIterator) resetHint() histogram.CounterResetHint {
 	if hintOf(cur) == histogram.GaugeType {
 		return histogram.GaugeType
 	}
-	if it.h == 0 || it.f > 0 && it.samples.Times[it.f-1] > it.samples.HistogramTimes[it.h-1] {
-		return histogram.UnknownCounterReset // nothing before, or a float between
+	if it.prevIndex == it.h {
+		return it.hint
 	}
-	before := it.samples.Histograms[it.h-1]
+	if it.f > 0 && (it.h == 0 || it.samples.Times[it.f-1] > it.samples.HistogramTimes[it.h-1]) {
+		return histogram.UnknownCounterReset // a float lies between
+	}
+	var before metric.Histogram
+	if it.h > 0 {
+		before = it.samples.Histograms[it.h-1]
+	} else {
+		before = it.series.set.predecessor(it.series.index)
+	}
 	if !continues(before, cur) {
 		return histogram.UnknownCounterReset
 	}
-	if it.prevIndex != it.h-1 {
+	if it.h == 0 || it.prevIndex != it.h-1 {
 		toFloat(before, &it.prev)
 	}
 	toFloat(cur, &it.scratch)
 	it.prev.CounterResetHint = histogram.UnknownCounterReset
 	it.scratch.CounterResetHint = histogram.UnknownCounterReset
-	reset := it.scratch.DetectReset(&it.prev)
+	it.hint = histogram.NotCounterReset
+	if it.scratch.DetectReset(&it.prev) {
+		it.hint = histogram.UnknownCounterReset
+	}
 	it.prev, it.scratch = it.scratch, it.prev
 	it.prevIndex = it.h
-	if reset {
-		return histogram.UnknownCounterReset
-	}
-	return histogram.NotCounterReset
+	return it.hint
 }
 
 // continues reports whether cur can be the next state of the counter that was
-// at before: same kind, same buckets, neither a gauge nor stale.
+// at before: same kind, same buckets, neither a gauge nor stale. A zero before is
+// no histogram.
 func continues(before, cur metric.Histogram) bool {
-	if hintOf(before) == histogram.GaugeType || hintOf(cur) == histogram.CounterReset {
+	if before == (metric.Histogram{}) || hintOf(before) == histogram.GaugeType || hintOf(cur) == histogram.CounterReset {
 		return false
 	}
 	switch {

@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"slices"
+	"sort"
 	"sync"
+	"time"
 
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/labels"
@@ -18,6 +20,9 @@ import (
 
 // labelOverhead is what a label pair is charged beside its bytes.
 const labelOverhead = 4
+
+// lookBehind is how far before a selection a histogram's predecessor may lie.
+const lookBehind = 5 * time.Minute
 
 // Queryable gives the reference engine and the HTTP API their view of a Store.
 // The tenant of a read is the one in its context. It is safe for concurrent use.
@@ -88,18 +93,27 @@ func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints
 			sel.Limit = hints.Limit
 		}
 	}
-	set, err := q.store.Select(ctx, sel)
+	set, err := q.open(ctx, sel)
 	if err != nil {
 		return storage.ErrSeriesSet(err)
 	}
-	q.mu.Lock()
-	q.sets = append(q.sets, set)
-	q.mu.Unlock()
-	s := &seriesSet{ctx: ctx, set: set, budget: q.budget(ctx), at: -1}
+	s := &seriesSet{ctx: ctx, querier: q, sel: sel, set: set, budget: q.budget(ctx), at: -1}
 	if hints != nil {
 		s.shardIndex, s.shardCount = hints.ShardIndex, hints.ShardCount
 	}
 	return s
+}
+
+// open selects and remembers the set for Close.
+func (q *querier) open(ctx context.Context, sel metric.Selector) (SeriesSet, error) {
+	set, err := q.store.Select(ctx, sel)
+	if err != nil {
+		return nil, err
+	}
+	q.mu.Lock()
+	q.sets = append(q.sets, set)
+	q.mu.Unlock()
+	return set, nil
 }
 
 func (q *querier) labelSelector(ctx context.Context, hints *storage.LabelHints, matchers []*labels.Matcher) metric.Selector {
@@ -152,13 +166,19 @@ func (q *querier) Close() error {
 
 // seriesSet hands out the series of a set one after the other.
 type seriesSet struct {
-	ctx    context.Context
-	set    SeriesSet
-	budget *Budget
-	at     int
-	err    error
+	ctx     context.Context
+	querier *querier
+	sel     metric.Selector
+	set     SeriesSet
+	budget  *Budget
+	at      int
+	err     error
 
 	shardIndex, shardCount uint64
+
+	mu     sync.Mutex
+	behind SeriesSet // see predecessor; nil until asked for
+	buffer metric.Samples
 }
 
 func (s *seriesSet) Next() bool {
@@ -184,7 +204,39 @@ func (s *seriesSet) Next() bool {
 	return false
 }
 
-func (s *seriesSet) At() storage.Series                { return &series{set: s, index: s.at} }
+// predecessor returns the histogram that series i had just before the
+// selection, if there was one within lookBehind and no float after it. It is
+// what tells whether the first histogram of a selection continues a counter, and
+// therefore only asked for with native histograms. A store that cannot answer
+// leaves that unknown, as it may be.
+func (s *seriesSet) predecessor(i int) metric.Histogram {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.behind == nil {
+		sel := s.sel
+		sel.MinTime, sel.MaxTime, sel.Limit = s.sel.MinTime-lookBehind.Milliseconds(), s.sel.MinTime-1, 0
+		set, err := s.querier.open(s.ctx, sel)
+		if err != nil {
+			return metric.Histogram{}
+		}
+		s.behind = set
+	}
+	want := s.set.Labels(i)
+	j := sort.Search(s.behind.Len(), func(j int) bool { return labels.Compare(s.behind.Labels(j), want) >= 0 })
+	if j == s.behind.Len() || !labels.Equal(s.behind.Labels(j), want) {
+		return metric.Histogram{}
+	}
+	if s.behind.Samples(j, &s.buffer) != nil || s.budget.Charge(sizeOf(&s.buffer)) != nil {
+		return metric.Histogram{}
+	}
+	f, h := len(s.buffer.Times), len(s.buffer.HistogramTimes)
+	if h == 0 || f > 0 && s.buffer.Times[f-1] > s.buffer.HistogramTimes[h-1] {
+		return metric.Histogram{}
+	}
+	return s.buffer.Histograms[h-1]
+}
+
+func (s *seriesSet) At() storage.Series                { return series{set: s, index: s.at} }
 func (s *seriesSet) Err() error                        { return s.err }
 func (s *seriesSet) Warnings() annotations.Annotations { return nil }
 
@@ -194,15 +246,15 @@ type series struct {
 	index int
 }
 
-func (s *series) Labels() labels.Labels { return s.set.set.Labels(s.index) }
+func (s series) Labels() labels.Labels { return s.set.set.Labels(s.index) }
 
 // Iterator decodes the series, into the buffers of reuse if that is one of ours.
-func (s *series) Iterator(reuse chunkenc.Iterator) chunkenc.Iterator {
+func (s series) Iterator(reuse chunkenc.Iterator) chunkenc.Iterator {
 	it, ok := reuse.(*columnIterator)
 	if !ok {
 		it = new(columnIterator)
 	}
-	it.reset(s.set.ctx, s.set.set, s.index, s.set.budget)
+	it.reset(s)
 	return it
 }
 
