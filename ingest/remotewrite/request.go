@@ -1,0 +1,363 @@
+package remotewrite
+
+import (
+	"math"
+
+	"github.com/klauspost/compress/s2"
+
+	"github.com/vedette-io/vedette/ingest/buffer"
+	"github.com/vedette-io/vedette/internal/labels"
+	"github.com/vedette-io/vedette/internal/signal"
+)
+
+// Limits bound what a decode accepts. A zero field is no limit, and a replay
+// uses none of them.
+type Limits struct {
+	MaxDecodedBytes    int   // size of the uncompressed body
+	MaxLabels          int   // labels of a series, the name included
+	MaxLabelNameBytes  int   // length of a label's name
+	MaxLabelValueBytes int   // length of a label's value
+	MaxTime            int64 // newest accepted timestamp, unix milliseconds
+
+	// Reserve is asked before the decode takes more memory; an error ends the
+	// decode and is returned as it is. What was granted counts until the Request
+	// is reset, see Request.Reserved.
+	Reserve func(sizeBytes int) error
+}
+
+// Request is one remote write request: its uncompressed body, the batch decoded
+// from it, and what was left out of the batch. It is meant to be reused and is
+// used by one goroutine at a time.
+type Request struct {
+	Metrics signal.Metrics // Buf aliases the request; valid until Reset
+	Rejects Rejects
+
+	format   buffer.Format
+	limits   Limits
+	maxTime  int64
+	fastOK   bool // label length limits cannot strike on the fast path
+	reserved int
+	slack    int
+
+	body    []byte             // uncompressed
+	spans   []signal.ByteRange // message of series i, in body
+	drops   []signal.ByteRange // refused fields inside accepted messages, tags included, rising
+	metas   []signal.ByteRange // accepted 1.0 metadata messages
+	pairs   []pair             // labels of the series at hand
+	symbols []symbol           // 2.0
+	refs    []uint32           // 2.0: label references of the series at hand
+	exRefs  []uint32           // 2.0: label references of the exemplar at hand
+	meta    metaRefs           // 2.0: metadata of the series at hand
+	last    metaRefs           // 2.0: what the last entry of Metrics.Metadata was made of
+	hist    histogramScratch
+	strings map[string]string // metadata strings of earlier requests
+	row     row
+	before  Rejects
+	parts   []Part
+	scratch []byte // body under construction in Parts
+}
+
+// row remembers where the series at hand began, so that it can be taken back.
+type row struct {
+	off, end                                 int // the message in the body
+	times, histograms, exemplars, drops, buf int
+	samplesSeen                              bool // the message holds a sample or a histogram
+	refused                                  bool // something of it is refused; before holds the counts until then
+}
+
+// pair is a label whose name and value lie in the body.
+type pair struct{ name, value signal.ByteRange }
+
+const (
+	// maxSnappyRatio is more than a snappy block can expand: a copy element of
+	// three bytes yields at most 64.
+	maxSnappyRatio = 24
+
+	// maxBuf keeps ByteRange offsets in range with a margin.
+	maxBuf = math.MaxUint32 / 2
+
+	// reserveStep is how much memory is asked for at least.
+	reserveStep = 64 << 10
+)
+
+// Decode uncompresses and decodes a request of the given format. The error is a
+// *SyntaxError, a *SizeError or what Limits.Reserve returned, and then nothing of
+// the request may be used. A nil error says that the request was well-formed;
+// Rejects tells what of it was left out.
+func (r *Request) Decode(format buffer.Format, compressed []byte, limits Limits) error {
+	r.begin(format, limits)
+	if err := r.uncompress(compressed); err != nil {
+		return err
+	}
+	return r.decodeBody()
+}
+
+func (r *Request) begin(format buffer.Format, limits Limits) {
+	r.Reset()
+	r.format, r.limits = format, limits
+	r.maxTime = math.MaxInt64
+	if limits.MaxTime != 0 {
+		r.maxTime = limits.MaxTime
+	}
+	r.fastOK = (limits.MaxLabelNameBytes == 0 || limits.MaxLabelNameBytes >= 0x80) &&
+		(limits.MaxLabelValueBytes == 0 || limits.MaxLabelValueBytes >= 0x80)
+}
+
+// uncompress fills r.body. The size that the block claims is checked against
+// the limit and against what its length can hold before any memory is taken.
+func (r *Request) uncompress(compressed []byte) error {
+	n, err := s2.DecodedLen(compressed)
+	if err != nil {
+		return &SyntaxError{Message: "snappy block", Detail: "no valid length"}
+	}
+	limit := r.limits.MaxDecodedBytes
+	if limit == 0 || limit > maxBuf {
+		limit = maxBuf
+	}
+	if n > limit {
+		return &SizeError{What: "uncompressed body", Got: n, Limit: limit}
+	}
+	if n > maxSnappyRatio*len(compressed) {
+		return &SyntaxError{Message: "snappy block", Detail: "claims more bytes than its length can hold"}
+	}
+	if err := r.charge(r.capBytes()); err != nil {
+		return err
+	}
+	if cap(r.body) < n {
+		room := n + n/16
+		if err := r.charge(room - cap(r.body)); err != nil {
+			return err
+		}
+		r.body = make([]byte, 0, room)
+	}
+	body, err := s2.Decode(r.body[:cap(r.body)], compressed)
+	if err != nil {
+		return &SyntaxError{Message: "snappy block", Detail: err.Error()}
+	}
+	r.body = body
+	return nil
+}
+
+func (r *Request) decodeBody() error {
+	var err error
+	switch r.format {
+	case buffer.FormatRemoteWriteV1:
+		err = r.decodeV1()
+	case buffer.FormatRemoteWriteV2:
+		err = r.decodeV2()
+	default:
+		err = &SyntaxError{Message: "request", Detail: "unknown format"}
+	}
+	if err != nil {
+		return err
+	}
+	m := &r.Metrics
+	if len(m.Starts) > 0 {
+		r.finishStarts()
+	}
+	return nil
+}
+
+// finishStarts gives the start column its full length, or none if refused
+// samples were the only ones with a start.
+func (r *Request) finishStarts() {
+	m := &r.Metrics
+	for _, st := range m.Starts {
+		if st != 0 {
+			r.padStarts()
+			return
+		}
+	}
+	m.Starts = m.Starts[:0]
+}
+
+// Reset empties r for reuse. Buffers that one large request has blown up are
+// let go.
+func (r *Request) Reset() {
+	const keepBytes = 8 << 20
+	if r.capBytes() > keepBytes {
+		*r = Request{}
+		return
+	}
+	buf := r.Metrics.Buf
+	r.Metrics.Reset()
+	// A 1.0 batch's Buf begins as the body; keep the larger array of the two, and
+	// never the same one twice.
+	switch {
+	case r.format == buffer.FormatRemoteWriteV2:
+		r.Metrics.Buf = buf[:0]
+	case cap(buf) > cap(r.body):
+		r.body, r.Metrics.Buf = buf, nil
+	default:
+		r.Metrics.Buf = nil
+	}
+	r.body = r.body[:0]
+	r.spans, r.drops, r.metas = r.spans[:0], r.drops[:0], r.metas[:0]
+	r.symbols, r.refs, r.exRefs, r.pairs = r.symbols[:0], r.refs[:0], r.exRefs[:0], r.pairs[:0]
+	r.Rejects = Rejects{}
+	r.limits = Limits{}
+	r.meta, r.last = metaRefs{}, metaRefs{}
+	r.reserved, r.slack = 0, 0
+	for i := range r.parts {
+		r.parts[i].reset()
+	}
+}
+
+// Reserved returns how many bytes Limits.Reserve has granted since the decode
+// began.
+func (r *Request) Reserved() int { return r.reserved }
+
+// capBytes is the memory that r holds already.
+func (r *Request) capBytes() int {
+	m := &r.Metrics
+	n := cap(r.body) + cap(r.scratch) + 8*(cap(r.spans)+cap(r.drops)+cap(r.metas)) +
+		16*cap(r.pairs) + 12*cap(r.symbols) + 4*(cap(r.refs)+cap(r.exRefs)) + r.hist.capBytes() +
+		16*cap(m.Hash) + 8*(cap(m.Labels)+cap(m.Times)+cap(m.Values)+cap(m.Starts)) + 4*cap(m.SampleEnd) + 48*cap(m.Histograms) + 32*cap(m.Exemplars) + 64*cap(m.Metadata)
+	if r.format == buffer.FormatRemoteWriteV2 || cap(m.Buf) > cap(r.body) {
+		n += cap(m.Buf)
+	}
+	for i := range r.parts {
+		n += r.parts[i].capBytes()
+	}
+	return n
+}
+
+// charge accounts for n bytes that are about to be taken.
+func (r *Request) charge(n int) error {
+	r.slack -= n
+	if r.slack >= 0 || r.limits.Reserve == nil {
+		return nil
+	}
+	ask := max(-r.slack, reserveStep)
+	if err := r.limits.Reserve(ask); err != nil {
+		return err
+	}
+	r.reserved += ask
+	r.slack += ask
+	return nil
+}
+
+// grow makes room for one more element of the given size and charges for it.
+func grow[T any](r *Request, s []T, sizeBytes int) ([]T, error) {
+	if len(s) < cap(s) {
+		return s, nil
+	}
+	room := max(2*cap(s), 64)
+	if err := r.charge((room - cap(s)) * sizeBytes); err != nil {
+		return s, err
+	}
+	bigger := make([]T, len(s), room)
+	copy(bigger, s)
+	return bigger, nil
+}
+
+// beginRow notes where a series begins.
+func (r *Request) beginRow(off, end int) {
+	m := &r.Metrics
+	r.row = row{off: off, end: end, times: len(m.Times), histograms: len(m.Histograms), exemplars: len(m.Exemplars), drops: len(r.drops), buf: len(m.Buf)}
+}
+
+// endRow adds the series whose samples have been appended since beginRow.
+func (r *Request) endRow(h labels.Hash, lset, span signal.ByteRange) error {
+	m := &r.Metrics
+	if len(m.Hash) == cap(m.Hash) || len(m.Labels) == cap(m.Labels) ||
+		len(m.SampleEnd) == cap(m.SampleEnd) || len(r.spans) == cap(r.spans) {
+		if err := r.growRows(); err != nil {
+			return err
+		}
+	}
+	m.Hash = append(m.Hash, h)
+	m.Labels = append(m.Labels, lset)
+	m.SampleEnd = append(m.SampleEnd, uint32(len(m.Times)))
+	r.spans = append(r.spans, span)
+	return nil
+}
+
+func (r *Request) growRows() (err error) {
+	m := &r.Metrics
+	if m.Hash, err = grow(r, m.Hash, 16); err != nil {
+		return err
+	}
+	if m.Labels, err = grow(r, m.Labels, 8); err != nil {
+		return err
+	}
+	if m.SampleEnd, err = grow(r, m.SampleEnd, 4); err != nil {
+		return err
+	}
+	r.spans, err = grow(r, r.spans, 8)
+	return err
+}
+
+// takeBack removes the series at hand from the batch.
+func (r *Request) takeBack() {
+	m := &r.Metrics
+	m.Times, m.Values = m.Times[:r.row.times], m.Values[:r.row.times]
+	if len(m.Starts) > r.row.times {
+		m.Starts = m.Starts[:r.row.times]
+	}
+	clear(m.Histograms[r.row.histograms:])
+	m.Histograms = m.Histograms[:r.row.histograms]
+	m.Exemplars = m.Exemplars[:r.row.exemplars]
+	m.Buf = m.Buf[:r.row.buf]
+	r.drops = r.drops[:r.row.drops]
+}
+
+// startOver forgets everything about the series at hand.
+func (r *Request) startOver() {
+	r.takeBack()
+	if r.row.refused {
+		r.Rejects = r.before
+	}
+}
+
+// refuseRow takes the series at hand back and counts it.
+func (r *Request) refuseRow(reason Reason, detail string) {
+	m := &r.Metrics
+	samples := len(m.Times) - r.row.times
+	histograms := len(m.Histograms) - r.row.histograms
+	exemplars := len(m.Exemplars) - r.row.exemplars
+	r.takeBack()
+	r.Rejects.Samples += samples
+	r.Rejects.Histograms += histograms
+	r.Rejects.Exemplars += exemplars
+	r.Rejects.ByReason[reason] += max(samples+histograms+exemplars, 1)
+	r.noteFirst(reason, detail)
+}
+
+// noteFirst keeps the first refusal for the answer.
+func (r *Request) noteFirst(reason Reason, detail string) {
+	if r.Rejects.First == nil {
+		r.Rejects.First = &InvalidError{Reason: reason, Series: r.seriesText(), Detail: detail}
+	}
+}
+
+// drop leaves the field at [off, end) of the series at hand out.
+func (r *Request) drop(off, end int) error {
+	var err error
+	if r.drops, err = grow(r, r.drops, 8); err != nil {
+		return err
+	}
+	r.drops = append(r.drops, byteRange(off, end))
+	return nil
+}
+
+func byteRange(off, end int) signal.ByteRange {
+	return signal.ByteRange{Off: uint32(off), Len: uint32(end - off)}
+}
+
+// intern returns b as a string without allocating for those seen before.
+func (r *Request) intern(b []byte) string {
+	if len(b) == 0 {
+		return ""
+	}
+	if s, ok := r.strings[string(b)]; ok {
+		return s
+	}
+	const keep = 8192
+	if r.strings == nil || len(r.strings) >= keep {
+		r.strings = make(map[string]string)
+	}
+	s := string(b)
+	r.strings[s] = s
+	return s
+}

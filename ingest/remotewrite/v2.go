@@ -1,0 +1,372 @@
+package remotewrite
+
+import (
+	"bytes"
+	"encoding/binary"
+	"fmt"
+	"unicode/utf8"
+
+	"github.com/vedette-io/vedette/internal/labels"
+	"github.com/vedette-io/vedette/internal/signal"
+)
+
+// symbol is an entry of the symbols table; it lies in the body.
+type symbol struct {
+	text  signal.ByteRange
+	clean bool // valid UTF-8, and not longer than a label's name or value may be
+}
+
+// metaRefs is the metadata of a 2.0 series.
+type metaRefs struct {
+	typ        int32
+	help, unit uint32
+}
+
+// decodeV2 decodes an io.prometheus.write.v2.Request: first all symbols, which
+// may stand anywhere, then the series.
+func (r *Request) decodeV2() error {
+	if err := r.eachV2(4, r.addSymbol); err != nil {
+		return err
+	}
+	return r.eachV2(5, r.seriesV2)
+}
+
+// eachV2 calls f with the bounds of every top-level field of the given number.
+func (r *Request) eachV2(want int32, f func(off, end int) error) error {
+	b := r.body
+	for i := 0; i < len(b); {
+		num, wire, next := field(b, i)
+		if next < 0 {
+			return r.syntax(i, "no valid field tag")
+		}
+		if num != 4 && num != 5 {
+			if next = skip(b, next, wire); next < 0 {
+				return r.syntax(i, "field %d is cut short", num)
+			}
+			i = next
+			continue
+		}
+		s, e := span(b, next)
+		if wire != wireBytes || s < 0 {
+			return r.syntax(i, "field %d is cut short or has a wrong wire type", num)
+		}
+		if num == want {
+			if err := f(s, e); err != nil {
+				return err
+			}
+		}
+		i = e
+	}
+	return nil
+}
+
+func (r *Request) addSymbol(off, end int) error {
+	var err error
+	if r.symbols, err = grow(r, r.symbols, 12); err != nil {
+		return err
+	}
+	n := end - off
+	l := &r.limits
+	clean := utf8.Valid(r.body[off:end]) &&
+		(l.MaxLabelNameBytes == 0 || n <= l.MaxLabelNameBytes) &&
+		(l.MaxLabelValueBytes == 0 || n <= l.MaxLabelValueBytes)
+	r.symbols = append(r.symbols, symbol{byteRange(off, end), clean})
+	return nil
+}
+
+// seriesV2 decodes the TimeSeries message at [off, end).
+func (r *Request) seriesV2(off, end int) error {
+	r.beginRow(off, end)
+	r.refs, r.pairs = r.refs[:0], r.pairs[:0]
+	r.meta = metaRefs{}
+	if err := r.fieldsV2(off, end); err != nil {
+		return err
+	}
+	r.pairs = r.pairs[:0]
+	lset, name, ok, err := r.canonicalRefs()
+	if err != nil {
+		return err
+	}
+	if !ok {
+		reason, detail := ReasonBadReference, r.resolve(r.refs)
+		if detail == "" {
+			reason, detail = r.checkPairs()
+		}
+		if reason != ReasonNone {
+			r.refuseRow(reason, detail)
+			return nil
+		}
+		if lset, err = r.appendPairs(); err != nil {
+			return err
+		}
+		name = r.nameOfPairs()
+	}
+	if n := uint32(len(r.symbols)); r.meta.help >= n && r.meta.help > 0 || r.meta.unit >= n && r.meta.unit > 0 {
+		r.describe()
+		r.refuseRow(ReasonBadReference, fmt.Sprintf("metadata refers to symbol %d, but there are %d", max(r.meta.help, r.meta.unit), n))
+		return nil
+	}
+	if !r.row.samplesSeen {
+		r.describe()
+		r.refuseRow(ReasonNoSamples, "a series needs at least one sample or histogram")
+		return nil
+	}
+	m := &r.Metrics
+	if len(m.Times) == r.row.times && len(m.Histograms) == r.row.histograms {
+		// Every sample was refused, so the exemplars have nothing to stand on.
+		r.Rejects.Exemplars += len(m.Exemplars) - r.row.exemplars
+		r.takeBack()
+		return nil
+	}
+	if err := r.endRow(labels.HashCanonical(m.Bytes(lset)), lset, byteRange(off, end)); err != nil {
+		return err
+	}
+	if r.meta != (metaRefs{}) {
+		return r.addSeriesMetadata(name)
+	}
+	return nil
+}
+
+// fieldsV2 decodes the fields of the series at hand.
+func (r *Request) fieldsV2(i, end int) error {
+	b := r.body[:end]
+	for i < end {
+		num, wire, next := field(b, i)
+		if next < 0 {
+			return r.syntax(i, "timeseries: no valid field tag")
+		}
+		if num == 1 {
+			var err error
+			if r.refs, i, err = r.uint32s(r.refs, wire, next, end); err != nil {
+				return err
+			}
+			continue
+		}
+		if num > 5 {
+			if next = skip(b, next, wire); next < 0 {
+				return r.syntax(i, "timeseries: field %d is cut short", num)
+			}
+			i = next
+			continue
+		}
+		s, e := span(b, next)
+		if wire != wireBytes || s < 0 {
+			return r.syntax(i, "timeseries: field %d is cut short or not a message", num)
+		}
+		var err error
+		switch num {
+		case 2:
+			err = r.sample(i, s, e)
+		case 3:
+			err = r.histogram(i, s, e)
+		case 4:
+			err = r.exemplar(i, s, e)
+		case 5:
+			err = r.metadataV2(s, e)
+		}
+		if err != nil {
+			return err
+		}
+		i = e
+	}
+	return nil
+}
+
+// uint32s appends the packed or single values of a repeated uint32 field whose
+// content begins at i.
+func (r *Request) uint32s(dst []uint32, wire, i, end int) (_ []uint32, next int, err error) {
+	b := r.body[:end]
+	e := end
+	switch wire {
+	case wireBytes:
+		var s int
+		if s, e = span(b, i); s < 0 {
+			return dst, 0, r.syntax(i, "references are cut short")
+		}
+		i = s
+		b = b[:e]
+	case wireVarint:
+		_, e = uvarint(b, i)
+	default:
+		return dst, 0, r.syntax(i, "references have wire type %d", wire)
+	}
+	for i < e {
+		v, next := uvarint(b, i)
+		if next < 0 {
+			return dst, 0, r.syntax(i, "a reference is cut short")
+		}
+		if len(dst) == cap(dst) {
+			if dst, err = grow(r, dst, 4); err != nil {
+				return dst, 0, err
+			}
+		}
+		dst = append(dst, uint32(v))
+		i = next
+	}
+	if e < 0 {
+		return dst, 0, r.syntax(i, "a reference is cut short")
+	}
+	return dst, e, nil
+}
+
+// canonicalRefs writes the labels of the series at hand in canonical form if
+// they are sorted, clean and name a metric; otherwise ok is false and the slow
+// path finds out what they are.
+func (r *Request) canonicalRefs() (lset signal.ByteRange, name []byte, ok bool, err error) {
+	refs := r.refs
+	if len(refs)%2 != 0 || r.limits.MaxLabels > 0 && len(refs) > 2*r.limits.MaxLabels {
+		return lset, nil, false, nil
+	}
+	size := 0
+	var prev []byte
+	for k := 0; k+1 < len(refs); k += 2 {
+		n, v := refs[k], refs[k+1]
+		if n >= uint32(len(r.symbols)) || v >= uint32(len(r.symbols)) {
+			return lset, nil, false, nil
+		}
+		sn, sv := &r.symbols[n], &r.symbols[v]
+		label := r.at(sn.text)
+		if !sn.clean || !sv.clean || len(label) == 0 || sv.text.Len == 0 || k > 0 && bytes.Compare(prev, label) >= 0 {
+			return lset, nil, false, nil
+		}
+		if string(label) == metricName {
+			name = r.at(sv.text)
+		}
+		prev = label
+		size += 16 + int(sn.text.Len) + int(sv.text.Len)
+	}
+	if name == nil {
+		return lset, nil, false, nil
+	}
+	if err := r.growBuf(size); err != nil {
+		return lset, nil, false, err
+	}
+	off := len(r.Metrics.Buf)
+	buf := r.Metrics.Buf[:off+size]
+	i := off
+	for k := 0; k+1 < len(refs); k += 2 {
+		i = putLabel(buf, i, r.at(r.symbols[refs[k]].text), r.at(r.symbols[refs[k+1]].text))
+	}
+	r.Metrics.Buf = buf[:i]
+	return byteRange(off, i), name, true, nil
+}
+
+// putLabel writes a label in canonical form at dst[i:], which has room for it,
+// and returns the index behind it.
+func putLabel(dst []byte, i int, name, value []byte) int {
+	l := 4 + len(name) + len(value)
+	if l >= 0x80 {
+		l += uvarintLen(len(name)) + uvarintLen(len(value)) - 2
+	}
+	dst[i] = 0x0a
+	i = putUvarint(dst, i+1, l)
+	dst[i] = 0x0a
+	i = putUvarint(dst, i+1, len(name))
+	i += copy(dst[i:], name)
+	dst[i] = 0x12
+	i = putUvarint(dst, i+1, len(value))
+	return i + copy(dst[i:], value)
+}
+
+func putUvarint(dst []byte, i, v int) int {
+	if v < 0x80 {
+		dst[i] = byte(v)
+		return i + 1
+	}
+	return i + binary.PutUvarint(dst[i:], uint64(v))
+}
+
+// resolve appends the labels that refs stand for to r.pairs; detail says what is
+// wrong with them.
+func (r *Request) resolve(refs []uint32) (detail string) {
+	if len(refs)%2 != 0 {
+		return fmt.Sprintf("%d label references, want an even number", len(refs))
+	}
+	for k := 0; k < len(refs); k += 2 {
+		n, v := refs[k], refs[k+1]
+		if most := uint32(len(r.symbols)); n >= most || v >= most {
+			return fmt.Sprintf("a label refers to symbol %d, but there are %d", max(n, v), most)
+		}
+		r.pairs = append(r.pairs, pair{r.symbols[n].text, r.symbols[v].text})
+	}
+	return ""
+}
+
+// nameOfPairs returns the metric name among r.pairs, which have been checked.
+func (r *Request) nameOfPairs() []byte {
+	for _, p := range r.pairs {
+		if string(r.at(p.name)) == metricName {
+			return r.at(p.value)
+		}
+	}
+	return nil
+}
+
+// metadataV2 decodes the Metadata message at [i, end) of the series at hand.
+func (r *Request) metadataV2(i, end int) error {
+	b := r.body[:end]
+	for i < end {
+		num, wire, next := field(b, i)
+		known := num == 1 || num == 3 || num == 4
+		if next < 0 || known && wire != wireVarint {
+			return r.syntax(i, "metadata: no valid field tag")
+		}
+		val := next
+		if next = skip(b, next, wire); next < 0 {
+			return r.syntax(i, "metadata: field %d is cut short", num)
+		}
+		if known {
+			v, _ := uvarint(b, val)
+			switch num {
+			case 1:
+				r.meta.typ = int32(v)
+			case 3:
+				r.meta.help = uint32(v)
+			case 4:
+				r.meta.unit = uint32(v)
+			}
+		}
+		i = next
+	}
+	return nil
+}
+
+// addSeriesMetadata turns the metadata of a series into that of its family,
+// unless the series before it has said the same.
+func (r *Request) addSeriesMetadata(name []byte) error {
+	family := familyOf(name, r.meta.typ)
+	m := &r.Metrics
+	if n := len(m.Metadata); n > 0 && r.meta == r.last && m.Metadata[n-1].Family == string(family) {
+		return nil
+	}
+	var help, unit []byte
+	if n := uint32(len(r.symbols)); r.meta.help < n && r.meta.unit < n {
+		h, u := r.symbols[r.meta.help], r.symbols[r.meta.unit]
+		help, unit = r.at(h.text), r.at(u.text)
+		if !utf8.Valid(help) || !utf8.Valid(unit) {
+			return nil
+		}
+	}
+	r.last = r.meta
+	return r.addMetadata(r.meta.typ, family, help, unit)
+}
+
+// familyOf returns the metric family of a series: 2.0 hangs metadata on series,
+// so the parts of a classic histogram or summary share one.
+func familyOf(name []byte, typ int32) []byte {
+	var suffixes []string
+	switch metricType(typ) {
+	case "histogram":
+		suffixes = []string{"_bucket", "_count", "_sum"}
+	case "gaugehistogram":
+		suffixes = []string{"_bucket", "_gcount", "_gsum"}
+	case "summary":
+		suffixes = []string{"_count", "_sum"}
+	}
+	for _, s := range suffixes {
+		if cut, ok := bytes.CutSuffix(name, []byte(s)); ok && len(cut) > 0 {
+			return cut
+		}
+	}
+	return name
+}
