@@ -30,9 +30,16 @@ func appendInts(dst []byte, xs []int64, transform int, s *Scratch) ([]byte, Code
 		dst = appendVarint(dst, s.resid[1][0])
 	}
 	resid := s.resid[p.order]
-	dst = appendVarint(dst, p.min)
-	dst = append(dst, byte(p.width))
-	dst = appendPacked(dst, resid, p.min, p.width)
+	switch p.coder {
+	case coderClass:
+		dst = appendClass(dst, resid, &p.class)
+	case coderSparse:
+		dst = appendSparse(dst, resid, p.sparse)
+	default:
+		dst = appendVarint(dst, p.min)
+		dst = append(dst, byte(p.width))
+		dst = appendPacked(dst, resid, p.min, p.width)
+	}
 	return dst, columnCodec(p.order, transform, p.coder, p.shift)
 }
 
@@ -77,10 +84,16 @@ func decodeInts(dst []int64, src []byte, c Codec) error {
 	default:
 		return corrupt("ints", c, "order %d, want <= 2", order)
 	}
-	if c.coder() != coderPacked {
-		return corrupt("ints", c, "unknown coder")
+	var err error
+	switch c.coder() {
+	case coderPacked:
+		err = decodePacked(resid, src, c)
+	case coderClass:
+		err = decodeClass(resid, src, c)
+	case coderSparse:
+		err = decodeSparse(resid, src, c)
 	}
-	if err := decodePacked(resid, src, c); err != nil {
+	if err != nil {
 		return err
 	}
 	integrate(dst, resid, order, first, second, shift)
@@ -156,20 +169,70 @@ func decodeVarints(dst []int64, src []byte, c Codec) error {
 
 // plan is what planInts decided.
 type plan struct {
-	order int
-	coder int
-	shift uint
-	min   int64 // smallest residual
-	width uint  // bits of the largest residual minus min
+	order  int
+	coder  int
+	shift  uint
+	min    int64 // smallest residual
+	width  uint  // bits of the largest residual minus min
+	class  classPlan
+	sparse sparsePlan
 }
 
 // planInts computes the residuals of xs in s.resid and picks order and coder.
-func planInts(xs []int64, s *Scratch) plan {
+func planInts(xs []int64, s *Scratch) (p plan) {
+	p.shift = residuals(xs, s)
+	best := math.MaxInt // bytes of the packed or sparse form
+	var (
+		hist      classHist
+		ideal     = float32(math.MaxFloat32)
+		classed   int // order of the class coder
+		lo, hi, n int // of hist
+	)
+	for order, resid := range s.resid {
+		var st residStats
+		st.gather(resid)
+		if size := st.packedSize(len(resid)) + order; size < best {
+			best = size
+			p.order, p.coder, p.min, p.width = order, coderPacked, st.min, st.width
+		}
+		if sp, size, ok := planSparse(resid, int(st.zigzag[0])); ok && size+order < best {
+			best = size + order
+			p.order, p.coder, p.sparse = order, coderSparse, sp
+		}
+		low, high := st.zigzag.span()
+		if bound := st.zigzag.bound(len(resid), low, high) + float32(8*order); bound < ideal {
+			ideal, classed, lo, hi, n = bound, order, low, high, len(resid)
+			hist, p.class = st.zigzag, classPlan{zigzag: true}
+		}
+		low, high = st.above.span()
+		if bound := st.above.bound(len(resid), low, high) + float32(8*order+8*varintLen(st.min)); bound < ideal {
+			ideal, classed, lo, hi, n = bound, order, low, high, len(resid)
+			hist, p.class = st.above, classPlan{base: st.min}
+		}
+	}
+	// The class coder costs more CPU than packing: it must save a sixteenth.
+	if int(ideal)/8 < best-best/16 {
+		class := p.class
+		size := 2 + classed + (hist.fit(&class, n, lo, hi)+7)/8
+		if !class.zigzag {
+			size += varintLen(class.base)
+		}
+		if size < best-best/16 {
+			p.order, p.coder, p.class = classed, coderClass, class
+		}
+	}
+	return p
+}
+
+// residuals fills s.resid with the residuals of xs by order and returns the
+// shift that was taken out of them.
+func residuals(xs []int64, s *Scratch) (shift uint) {
 	n := len(xs)
 	for i := range s.resid {
 		s.resid[i] = grown(s.resid[i], n-1)
 	}
-	r0, r1, r2 := s.resid[0], s.resid[1], s.resid[2]
+	r0, r1, r2 := s.resid[0], s.resid[1], s.resid[2][:n-2]
+	s.resid[2] = r2
 	all := uint64(0)
 	first, prev := xs[0], xs[0]
 	for i, x := range xs[1:] {
@@ -177,42 +240,44 @@ func planInts(xs []int64, s *Scratch) plan {
 		prev = x
 		r0[i] = x - first
 	}
-	var p plan
 	if all != 0 {
-		p.shift = uint(bits.TrailingZeros64(all))
+		shift = uint(bits.TrailingZeros64(all))
 	}
-	prev = 0
+	prev, slope := int64(0), int64(0)
 	for i, y := range r0 {
-		y >>= p.shift & 63
+		y >>= shift & 63
 		r0[i] = y
-		r1[i] = y - prev
-		prev = y
-	}
-	r2 = r2[:n-2]
-	s.resid[2] = r2
-	prev = r1[0]
-	for i, d := range r1[1:] {
-		r2[i] = d - prev
-		prev = d
-	}
-	best := math.MaxInt
-	for order, resid := range s.resid {
-		lo, hi := minMax(resid)
-		width := uint(bits.Len64(uint64(hi - lo)))
-		cost := packedBytes(len(resid), width) + varintLen(lo) + order
-		if cost < best {
-			best = cost
-			p.order, p.min, p.width = order, lo, width
+		d := y - prev
+		r1[i] = d
+		if i > 0 {
+			r2[i-1] = d - slope
 		}
+		prev, slope = y, d
 	}
-	return p
+	return shift
 }
 
-func minMax(vals []int64) (lo, hi int64) {
-	lo, hi = vals[0], vals[0]
-	for _, v := range vals[1:] {
-		lo = min(lo, v)
-		hi = max(hi, v)
+// residStats is what the choice of a coder needs to know of residuals.
+type residStats struct {
+	min    int64
+	width  uint
+	zigzag classHist // of zigzag(r)
+	above  classHist // of r - min
+}
+
+func (st *residStats) gather(resid []int64) {
+	lo, hi := resid[0], resid[0]
+	for _, r := range resid {
+		lo, hi = min(lo, r), max(hi, r)
+		st.zigzag[bits.Len64(zigzag(r))]++
 	}
-	return lo, hi
+	for _, r := range resid {
+		st.above[bits.Len64(uint64(r-lo))]++
+	}
+	st.min = lo
+	st.width = uint(bits.Len64(uint64(hi - lo)))
+}
+
+func (st *residStats) packedSize(n int) int {
+	return packedBytes(n, st.width) + varintLen(st.min) + 1
 }
