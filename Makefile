@@ -1,0 +1,68 @@
+# The words that people, CI and the documents use. `make help` lists them.
+
+GO          ?= go
+STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
+FUZZTIME    ?= 10s
+TESTFLAGS   ?= -timeout 20m
+RACE_PKGS   ?= ./internal/... ./ingest/... ./collector/... ./storage/... ./query/...
+
+.PHONY: help all run build test race lint fuzz bench generate check-clean e2e clean go test-tools
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+all: build lint test ## build, lint and test
+
+run: build ## build and start vedette with its data in ./data
+	@exec bin/vedette run
+
+build: go ## build bin/vedette
+	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/vedette ./cmd/vedette
+
+test: go test-tools ## run the whole suite; say why a test was skipped
+	@$(GO) test -json $(TESTFLAGS) ./... | $(GO) run ./internal/testlog
+
+race: go ## run the packages with goroutines under the race detector
+	@command -v $${CC:-cc} >/dev/null || { echo "make race: a C compiler is missing: install gcc or clang"; exit 1; }
+	@CGO_ENABLED=1 $(GO) test -race -short -json $(TESTFLAGS) $(RACE_PKGS) | $(GO) run ./internal/testlog
+
+lint: go ## gofmt, go vet, staticcheck and this repository's own rules
+	@out=$$(gofmt -l $$(git ls-files '*.go' 2>/dev/null || find . -name '*.go')); \
+	  if [ -n "$$out" ]; then echo "gofmt -w is missing on:"; echo "$$out"; exit 1; fi
+	@$(GO) vet ./...
+	@$(GO) run $(STATICCHECK) ./...
+	@$(GO) test ./internal/lint
+
+fuzz: go ## run every fuzz target for FUZZTIME (10s) each
+	@set -e; for dir in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
+	  for f in $$(grep -h '^func Fuzz' $$dir/*_test.go | sed 's/func \(Fuzz[A-Za-z0-9_]*\).*/\1/'); do \
+	    echo "$$dir $$f"; \
+	    $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$dir | tail -n 2; \
+	  done; done
+
+bench: build ## measure vedette beside VictoriaMetrics and Prometheus; takes half an hour
+	@$(GO) run ./bench/cmd/vedette-bench
+
+generate: go ## rewrite what is generated, such as docs/configuration.md
+	@$(GO) generate ./...
+
+check-clean: ## fail if the working tree differs from the last commit
+	@if [ -n "$$(git status --porcelain)" ]; then git status --short; git --no-pager diff; exit 1; fi
+
+e2e: build ## start the binary, write, query, kill and restart it
+	@$(GO) test -count=1 -v -run E2E ./cmd/vedette
+
+clean: ## remove what was built; ./data stays
+	@rm -rf bin bench/out
+
+# One line for the person who has no Go, or too old a one.
+go:
+	@command -v $(GO) >/dev/null || { echo "Go is missing: install Go 1.26 or newer from https://go.dev/dl/"; exit 1; }
+	@$(GO) list -m >/dev/null 2>&1 || { echo "$$($(GO) version) does not do: install Go 1.26 or newer from https://go.dev/dl/ ($$($(GO) list -m 2>&1 | head -n 1))"; exit 1; }
+
+# A real node_exporter for one end-to-end test; the test skips without it.
+test-tools:
+	@if ! command -v prometheus-node-exporter node_exporter >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing prometheus-node-exporter for the end-to-end test"; \
+	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -qq -y --no-install-recommends prometheus-node-exporter; } >/dev/null 2>&1 \
+	    || echo "prometheus-node-exporter could not be installed; its test will be skipped"; fi
