@@ -10,15 +10,17 @@ import (
 // (its class, by a prefix code) and the bits below the highest. Noise of any
 // kind comes within some percent of what an adaptive entropy coder needs.
 //
-//	head u8: shape in bits 0..4, bit 5: residuals are zigzag
+//	head u8: shape in bits 0..4, bit 5: residuals are zigzag, bit 6: zeros are left out
 //	low u8: classes up to this many bits are one symbol
 //	[base varint, if not zigzag: the smallest residual]
+//	[one bit a residual, if zeros are left out: set if it is not zero]
 //	for each block of up to 128 residuals: all symbols, then all bits below
 //
 // Symbols stand in front of the bits below them so that a decoder's chain of
 // dependent loads is short.
 const (
 	classZigzag = 1 << 5
+	classBitmap = 1 << 6
 	classBlock  = 128
 )
 
@@ -27,6 +29,7 @@ type classPlan struct {
 	shape  int
 	low    uint
 	zigzag bool
+	bitmap bool
 	base   int64
 }
 
@@ -153,14 +156,21 @@ func classWidths(widths *[shapeSymbols]uint8, tops *[shapeSymbols]uint64, shape 
 	widths[shapeEscape] = 64
 }
 
+// appendClass may overwrite resid.
 func appendClass(dst []byte, resid []int64, p *classPlan) []byte {
 	head := byte(p.shape)
+	if p.bitmap {
+		head |= classBitmap
+	}
 	if p.zigzag {
 		head |= classZigzag
 	}
 	dst = append(dst, head, byte(p.low))
 	if !p.zigzag {
 		dst = appendVarint(dst, p.base)
+	}
+	if p.bitmap {
+		dst, resid = appendBitmap(dst, resid)
 	}
 	var (
 		widths [shapeSymbols]uint8
@@ -198,21 +208,81 @@ func appendClass(dst []byte, resid []int64, p *classPlan) []byte {
 	return w.flush()
 }
 
+// appendBitmap appends a bit for each of resid, set if it is not zero, and
+// returns resid without its zeros.
+func appendBitmap(dst []byte, resid []int64) ([]byte, []int64) {
+	start := len(dst)
+	dst, bitmap := extend(dst, (len(resid)+7)/8)
+	clear(bitmap)
+	kept := resid[:0]
+	for i, r := range resid {
+		if r != 0 {
+			dst[start+i>>3] |= 1 << (i & 7)
+			kept = append(kept, r)
+		}
+	}
+	return dst, kept
+}
+
+// cutBitmap cuts the bitmap of n bits off src; set is how many bits are set.
+func cutBitmap(src []byte, n int) (bitmap, rest []byte, set int, ok bool) {
+	size := (n + 7) / 8
+	if len(src) < size {
+		return nil, nil, 0, false
+	}
+	bitmap, rest = src[:size], src[size:]
+	for _, b := range bitmap {
+		set += bits.OnesCount8(b)
+	}
+	if n&7 != 0 && bitmap[size-1]>>(n&7) != 0 {
+		return nil, nil, 0, false // bits past the end
+	}
+	return bitmap, rest, set, true
+}
+
+// spread moves the first set values of resid to where bitmap has its bits and
+// puts zeros between them.
+func spread(resid []int64, bitmap []byte, set int) {
+	for i := len(resid) - 1; i >= 0; i-- {
+		if bitmap[i>>3]>>(i&7)&1 == 0 {
+			resid[i] = 0
+			continue
+		}
+		set--
+		resid[i] = resid[set]
+	}
+}
+
 func decodeClass(resid []int64, src []byte, c Codec) error {
-	if len(src) < 2 || src[0] >= 2*classZigzag || src[1] > 64 {
+	if len(src) < 2 || src[0] >= 2*classBitmap || src[1] > 64 {
 		return corrupt("ints", c, "bad class header")
 	}
 	head, low := src[0], uint(src[1])
 	src = src[2:]
 	base := int64(0)
-	zig := head&classZigzag != 0
-	if !zig {
+	if head&classZigzag == 0 {
 		used := 0
 		if base, used = varint(src); used == 0 {
 			return corrupt("ints", c, "class base cut short")
 		}
 		src = src[used:]
 	}
+	if head&classBitmap != 0 {
+		bitmap, rest, set, ok := cutBitmap(src, len(resid))
+		if !ok {
+			return corrupt("ints", c, "bad bitmap")
+		}
+		if err := decodeClassed(resid[:set], rest, c, head, low, base); err != nil {
+			return err
+		}
+		spread(resid, bitmap, set)
+		return nil
+	}
+	return decodeClassed(resid, src, c, head, low, base)
+}
+
+// decodeClassed fills resid from the symbols and bits of src.
+func decodeClassed(resid []int64, src []byte, c Codec, head byte, low uint, base int64) error {
 	// Every symbol has a bit at least: bounds the work for a hostile count.
 	if len(src)*8 < len(resid) {
 		return corrupt("ints", c, "%d bytes for %d symbols", len(src), len(resid))
@@ -235,7 +305,7 @@ func decodeClass(resid []int64, src []byte, c Codec) error {
 	if pos > uint(len(src))*8 || uint(len(src))*8-pos >= 8 {
 		return corrupt("ints", c, "%d bits of classes in %d bytes", pos, len(src))
 	}
-	if zig {
+	if head&classZigzag != 0 {
 		for i, r := range resid {
 			resid[i] = unzigzag(uint64(r))
 		}

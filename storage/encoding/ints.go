@@ -182,12 +182,8 @@ type plan struct {
 func planInts(xs []int64, s *Scratch) (p plan) {
 	p.shift = residuals(xs, s)
 	best := math.MaxInt // bytes of the packed or sparse form
-	var (
-		hist      classHist
-		ideal     = float32(math.MaxFloat32)
-		classed   int // order of the class coder
-		lo, hi, n int // of hist
-	)
+	// With and without a bitmap are judged apart: the ideal coder needs none.
+	class, mapped := classChoice{bits: math.MaxFloat32}, classChoice{bits: math.MaxFloat32}
 	for order, resid := range s.resid {
 		var st residStats
 		st.gather(resid)
@@ -195,33 +191,72 @@ func planInts(xs []int64, s *Scratch) (p plan) {
 			best = size
 			p.order, p.coder, p.min, p.width = order, coderPacked, st.min, st.width
 		}
-		if sp, size, ok := planSparse(resid, int(st.zigzag[0])); ok && size+order < best {
+		zeros := int(st.zigzag[0])
+		if sp, size, ok := planSparse(resid, zeros); ok && size+order < best {
 			best = size + order
 			p.order, p.coder, p.sparse = order, coderSparse, sp
 		}
-		low, high := st.zigzag.span()
-		if bound := st.zigzag.bound(len(resid), low, high) + float32(8*order); bound < ideal {
-			ideal, classed, lo, hi, n = bound, order, low, high, len(resid)
-			hist, p.class = st.zigzag, classPlan{zigzag: true}
-		}
-		low, high = st.above.span()
-		if bound := st.above.bound(len(resid), low, high) + float32(8*order+8*varintLen(st.min)); bound < ideal {
-			ideal, classed, lo, hi, n = bound, order, low, high, len(resid)
-			hist, p.class = st.above, classPlan{base: st.min}
+		class.consider(&st.zigzag, classPlan{zigzag: true}, order, len(resid))
+		class.consider(&st.above, classPlan{base: st.min}, order, len(resid))
+		if zeros*8 > len(resid) && zeros < len(resid) {
+			// Zeros are many: a bit for each residual and classes for the others.
+			cp, h := classPlan{zigzag: true, bitmap: true}, &st.zigzag
+			if st.min == 0 {
+				cp, h = classPlan{bitmap: true}, &st.above
+			}
+			h[0] = 0
+			mapped.consider(h, cp, order, len(resid))
 		}
 	}
-	// The class coder costs more CPU than packing: it must save a sixteenth.
-	if int(ideal)/8 < best-best/16 {
-		class := p.class
-		size := 2 + classed + (hist.fit(&class, n, lo, hi)+7)/8
-		if !class.zigzag {
-			size += varintLen(class.base)
+	// The class coder costs more CPU than packing: it must save a thirty-second.
+	limit := best - best/32
+	for _, cc := range []*classChoice{&class, &mapped} {
+		if cc.bits/8 >= float32(limit) {
+			continue
 		}
-		if size < best-best/16 {
-			p.order, p.coder, p.class = classed, coderClass, class
+		if cp, size := cc.fit(); size < limit {
+			limit = size
+			p.order, p.coder, p.class = cc.order, coderClass, cp
 		}
 	}
 	return p
+}
+
+// classChoice is the most promising use of the class coder so far.
+type classChoice struct {
+	bits   float32 // an ideal coder's, and those beside the classes
+	hist   classHist
+	plan   classPlan
+	order  int
+	n      int // values in hist
+	lo, hi int // classes in use
+	beside int // bytes besides the classes
+}
+
+// consider takes the plan cp if its n residuals, counted in h, promise to be smaller.
+func (cc *classChoice) consider(h *classHist, cp classPlan, order, n int) {
+	beside := 2 + order
+	if !cp.zigzag {
+		beside += varintLen(cp.base)
+	}
+	if cp.bitmap {
+		beside += (n + 7) / 8
+		n = 0
+		for _, c := range h {
+			n += int(c)
+		}
+	}
+	lo, hi := h.span()
+	if bits := h.bound(n, lo, hi) + float32(8*beside); bits < cc.bits {
+		*cc = classChoice{bits, *h, cp, order, n, lo, hi, beside}
+	}
+}
+
+// fit completes the plan and returns it with its size in bytes.
+func (cc *classChoice) fit() (classPlan, int) {
+	cp := cc.plan
+	total := cc.hist.fit(&cp, cc.n, cc.lo, cc.hi)
+	return cp, cc.beside + (total+7)/8
 }
 
 // residuals fills s.resid with the residuals of xs by order and returns the
