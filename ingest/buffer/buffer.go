@@ -44,9 +44,18 @@ type Record struct {
 
 	// Attachment travels only in memory, from a producer to a consumer of the
 	// same process, and lets the consumer use what the producer has decoded
-	// already. A message read back from disk or from Kafka has none.
+	// already. A message read back from disk or from Kafka has none; one that has
+	// its attachment comes without the Payload. A Discarder is told if no consumer
+	// will get it after all.
 	Attachment any
 }
+
+// Discarder is what an attachment may be. Of every attachment of an append that
+// succeeded, either a consumer gets it or Discard is called, once: no consumer
+// is there, its memory for attachments is full, or it has ended. The message
+// itself is safe, a consumer will read it without its attachment. Discard is
+// called by producers and consumers alike and must not block.
+type Discarder interface{ Discard() }
 
 // Message is a record at its place in a partition.
 type Message struct {
@@ -70,7 +79,7 @@ type Buffer interface {
 	Append(ctx context.Context, topic string, partition int, records []Record) (int64, error)
 
 	// Consume joins group and calls handle in a goroutine of its own for every
-	// partition that is assigned to this member, until ctx ends; it returns
+	// partition that is assigned to this member, until ctx ends; it returns nil
 	// after all of them have. A claim's context ends when the partition is taken
 	// away. A handler that returns an error ends Consume with it.
 	Consume(ctx context.Context, group, topic string, handle func(ctx context.Context, c Claim) error) error
