@@ -109,30 +109,31 @@ func (r *Reader) Sections(f func(name string, pages int, bytes int64)) {
 	}
 }
 
-// Page returns a page. A plain page is a part of the mapping, valid until
-// Close; a compressed one is decoded behind dst, which may be nil.
-func (r *Reader) Page(name string, i int, dst []byte) ([]byte, error) {
+// Page returns a page, and the buffer to pass for the next one. A plain page is
+// a part of the mapping, valid until Close; a compressed one is decoded into
+// buf, which may be nil, or into a larger one, and valid until that is reused.
+func (r *Reader) Page(name string, i int, buf []byte) (data, next []byte, err error) {
 	s := r.sections[name]
 	if s == nil || i < 0 || i >= len(s.pages) {
-		return nil, &CorruptionError{Block: r.dir, Section: name, Page: i, Reason: "no such page"}
+		return nil, buf, &CorruptionError{Block: r.dir, Section: name, Page: i, Reason: "no such page"}
 	}
 	p := s.pages[i]
 	b := r.data[p.offset : p.offset+int64(p.stored) : p.offset+int64(p.stored)]
 	if !s.ok[i].Load() {
 		want := binary.LittleEndian.Uint32(r.data[p.offset+int64(p.stored):])
 		if got := crc32.Checksum(b, castagnoli); got != want {
-			return nil, &CorruptionError{Block: r.dir, Section: name, Page: i, Offset: p.offset, Reason: fmt.Sprintf("checksum is %08x, want %08x", got, want)}
+			return nil, buf, &CorruptionError{Block: r.dir, Section: name, Page: i, Offset: p.offset, Reason: fmt.Sprintf("checksum is %08x, want %08x", got, want)}
 		}
 		s.ok[i].Store(true)
 	}
 	if !p.compressed {
-		return b, nil
+		return b, buf, nil
 	}
-	out, err := decoder.DecodeAll(b, dst[:0])
+	out, err := decoder.DecodeAll(b, buf[:0])
 	if err != nil || len(out) != p.raw {
-		return nil, &CorruptionError{Block: r.dir, Section: name, Page: i, Offset: p.offset, Reason: fmt.Sprintf("zstd frame of %d bytes, want %d: %v", len(out), p.raw, err)}
+		return nil, buf, &CorruptionError{Block: r.dir, Section: name, Page: i, Offset: p.offset, Reason: fmt.Sprintf("zstd frame of %d bytes, want %d: %v", len(out), p.raw, err)}
 	}
-	return out, nil
+	return out, out, nil
 }
 
 // Verify reads every page and returns what is damaged.
@@ -142,11 +143,9 @@ func (r *Reader) Verify() []error {
 	for name, s := range r.sections {
 		for i := range s.pages {
 			s.ok[i].Store(false)
-			b, err := r.Page(name, i, buf)
-			if err != nil {
+			var err error
+			if _, buf, err = r.Page(name, i, buf); err != nil {
 				errs = append(errs, err)
-			} else if s.pages[i].compressed {
-				buf = b
 			}
 		}
 	}

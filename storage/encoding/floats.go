@@ -4,13 +4,20 @@ import (
 	"encoding/binary"
 	"math"
 	"slices"
-	"unsafe"
+	"unsafe" // for one reinterpretation, see decodeFloatColumn
 )
 
 // AppendFloats appends the encoding of vals, which it restores bit for bit, and
 // returns it with its codec. It takes at most MaxValues values; none give no
 // bytes and CodecZero.
 func AppendFloats(dst []byte, vals []float64, s *Scratch) ([]byte, Codec) {
+	if len(vals) > MaxValues {
+		panic("BUG: encode floats: more than MaxValues")
+	}
+	return appendFloats(dst, vals, s)
+}
+
+func appendFloats(dst []byte, vals []float64, s *Scratch) ([]byte, Codec) {
 	if constFloats(vals) {
 		if len(vals) == 0 {
 			return dst, CodecZero

@@ -70,6 +70,9 @@ type histScratch struct {
 // Everything a histogram holds comes back as it was, but that an empty slice
 // comes back nil. It takes at most MaxValues samples.
 func AppendHistograms(dst []byte, hs []Histogram, s *Scratch) ([]byte, Codec) {
+	if len(hs) > MaxValues {
+		panic("BUG: encode histograms: more than MaxValues")
+	}
 	start := len(dst)
 	dst = appendHistogramColumns(dst, hs, s)
 	size := len(dst) - start

@@ -1,15 +1,24 @@
 package encoding
 
 // AppendTimes appends the encoding of ts, unix milliseconds in any order, and
-// returns it with its codec. An empty ts gives no bytes and CodecZero.
+// returns it with its codec. It takes at most MaxValues times; none give no
+// bytes and CodecZero.
 func AppendTimes(dst []byte, ts []int64, s *Scratch) ([]byte, Codec) {
-	if constInts(ts) {
-		if len(ts) == 0 || ts[0] == 0 {
+	if len(ts) > MaxValues {
+		panic("BUG: encode times: more than MaxValues")
+	}
+	return appendIntColumn(dst, ts, s)
+}
+
+// appendIntColumn appends a column whose values are integers.
+func appendIntColumn(dst []byte, vals []int64, s *Scratch) ([]byte, Codec) {
+	if constInts(vals) {
+		if len(vals) == 0 || vals[0] == 0 {
 			return dst, CodecZero
 		}
-		return appendTrimmed(dst, zigzag(ts[0])), CodecConstInt
+		return appendTrimmed(dst, zigzag(vals[0])), CodecConstInt
 	}
-	return appendInts(dst, ts, transformInt, s)
+	return appendInts(dst, vals, transformInt, s)
 }
 
 // DecodeTimes appends the n times of payload src to dst. src must be the

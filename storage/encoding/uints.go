@@ -44,14 +44,14 @@ func DecodeUints[T ~uint8 | ~uint16 | ~uint32 | ~uint64](dst []T, src []byte, n 
 // appendIntFrame appends vals as a framed column.
 func appendIntFrame(dst []byte, vals []int64, s *Scratch) []byte {
 	start := len(dst)
-	dst, c := AppendTimes(append(dst, 0, 0), vals, s)
+	dst, c := appendIntColumn(append(dst, 0, 0), vals, s)
 	return closeFrame(dst, start, c)
 }
 
 // appendFloatFrame appends vals as a framed column.
 func appendFloatFrame(dst []byte, vals []float64, s *Scratch) []byte {
 	start := len(dst)
-	dst, c := AppendFloats(append(dst, 0, 0), vals, s)
+	dst, c := appendFloats(append(dst, 0, 0), vals, s)
 	return closeFrame(dst, start, c)
 }
 

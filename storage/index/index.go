@@ -43,6 +43,8 @@ type Index struct {
 	seriesEnds []uint32 // series i is seriesArena[seriesEnds[i-1]:seriesEnds[i]]
 	arena      []byte   // uvarint pair numbers, in label order
 
+	holes int // series whose definition is lost
+
 	scratch []Pair
 	canon   []byte
 }
@@ -153,6 +155,11 @@ func (x *Index) addedPair(p Pair) {
 
 // AddPair adds the next pair of a block that is being loaded.
 func (x *Index) AddPair(msg []byte) error {
+	if len(msg) == 0 {
+		x.pairs.addHole()
+		x.postings = append(x.postings, nil)
+		return nil
+	}
 	name, rest, err := splitPair(msg)
 	if err != nil || len(rest) == 0 {
 		return fmt.Errorf("add label pair %d (name %.40q): %w", x.pairs.len(), name, labels.ErrNotCanonical)
@@ -176,10 +183,16 @@ func splitPair(msg []byte) (name, value []byte, err error) {
 
 // AddLoaded adds the next series of a block that is being loaded.
 func (x *Index) AddLoaded(pairs []Pair) error {
+	hole := len(pairs) == 0
 	for _, p := range pairs {
 		if int(p) >= x.pairs.len() {
 			return fmt.Errorf("add series %d: label pair %d, have %d", len(x.hashes), p, x.pairs.len())
 		}
+		hole = hole || len(x.pairs.bytes(p)) == 0
+	}
+	if hole {
+		x.addHole()
+		return nil
 	}
 	x.canon = x.appendCanonical(x.canon[:0], pairs)
 	x.add(labels.HashCanonical(x.canon), pairs)
@@ -367,3 +380,41 @@ func (x *Index) EachPair(name string, f func(value []byte, series int)) {
 		f(v, len(x.postings[p]))
 	}
 }
+
+// PadTo makes room for pairs and series whose definitions are lost, so that
+// what later blocks define keeps its numbers. Such series have no labels and
+// match nothing.
+func (x *Index) PadTo(pairs, series int) error {
+	if pairs < x.pairs.len() || series < len(x.hashes) || pairs > math.MaxInt32 || series > math.MaxInt32 {
+		return fmt.Errorf("define label pairs from %d and series from %d: have %d and %d", pairs, series, x.pairs.len(), len(x.hashes))
+	}
+	for x.pairs.len() < pairs {
+		x.pairs.addHole()
+		x.postings = append(x.postings, nil)
+	}
+	for len(x.hashes) < series {
+		x.addHole()
+	}
+	return nil
+}
+
+// addHole adds a series without labels, which no hash and no matcher finds.
+func (x *Index) addHole() {
+	x.hashes = append(x.hashes, labels.Hash{})
+	x.familyOf = append(x.familyOf, x.unnamedFamily())
+	x.seriesEnds = append(x.seriesEnds, uint32(len(x.arena)))
+	x.holes++
+}
+
+// IsHole reports whether the definition of ref is lost.
+func (x *Index) IsHole(ref Ref) bool {
+	var start uint32
+	if ref > 0 {
+		start = x.seriesEnds[ref-1]
+	}
+	return start == x.seriesEnds[ref]
+}
+
+// FamiliesByRef returns the family of every series, by ref. The slice is the
+// index's own: later series are appended behind it, what is in it stays.
+func (x *Index) FamiliesByRef() []Family { return x.familyOf }

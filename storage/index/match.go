@@ -44,9 +44,11 @@ func (x *Index) Match(ms []*labels.Matcher) []Ref {
 }
 
 func (x *Index) all() []Ref {
-	out := make([]Ref, len(x.hashes))
-	for i := range out {
-		out[i] = Ref(i)
+	out := make([]Ref, 0, len(x.hashes))
+	for i := range x.hashes {
+		if r := Ref(i); x.holes == 0 || !x.IsHole(r) {
+			out = append(out, r)
+		}
 	}
 	return out
 }

@@ -87,6 +87,9 @@ func (t *pairTable) grow() {
 	t.slots = make([]uint32, n)
 	t.mask = uint32(n - 1)
 	for p := range t.ends {
+		if len(t.bytes(Pair(p))) == 0 {
+			continue
+		}
 		i := uint32(xxh3.Hash(t.bytes(Pair(p)))) & t.mask
 		for t.slots[i] != 0 {
 			i = (i + 1) & t.mask
@@ -94,3 +97,6 @@ func (t *pairTable) grow() {
 		t.slots[i] = uint32(p) + 1
 	}
 }
+
+// addHole adds a pair whose bytes are lost.
+func (t *pairTable) addHole() { t.ends = append(t.ends, uint32(len(t.arena))) }

@@ -1,0 +1,432 @@
+package metric
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log/slog"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/vedette-io/vedette/internal/vfs"
+)
+
+// metricsDir holds a tenant's windows, beside what other signals may keep.
+const metricsDir = "metrics"
+
+// Options are what Open needs.
+type Options struct {
+	Dir        string // created if need be
+	FS         vfs.FS // the operating system's if nil
+	Config     Config
+	Logger     *slog.Logger          // discards if nil
+	Registerer prometheus.Registerer // none if nil
+	Now        func() time.Time      // time.Now if nil
+}
+
+// DB is the metric store. All methods may be called concurrently, but for
+// Close.
+type DB struct {
+	fs           vfs.FS
+	dir          string
+	config       Config
+	outOfOrderMs int64
+	logger       *slog.Logger
+	now          func() time.Time
+	metrics      *dbMetrics
+	lock         interface{ Close() error }
+
+	mu      sync.RWMutex
+	tenants map[string]*tenant
+
+	appliedMu sync.Mutex
+	appliedTo map[sourceKey]int64 // offset below which everything is in a head or in blocks
+
+	buffered atomic.Int64 // samples in tables, those being flushed included
+	flushMu  sync.Mutex   // one flush, deletion or snapshot at a time
+	flushC   chan struct{}
+	roomMu   sync.Mutex
+	room     chan struct{} // closed and renewed after every flush
+}
+
+// tenant is one tenant's windows.
+type tenant struct {
+	db   *DB
+	name string
+	dir  string
+
+	// appendMu is held by an append for as long as it may add to windows, and by a
+	// flush while it freezes their tables, so that a flush cuts between batches.
+	// It comes before every lock of a window.
+	appendMu sync.Mutex
+
+	mu           sync.RWMutex
+	windows      []*window // by start; replaced, never changed
+	newestWindow *window   // guarded by appendMu
+
+	metadataMu sync.RWMutex
+	metadata   *metadataSet
+}
+
+// Open opens or creates the store in o.Dir.
+func Open(o Options) (*DB, error) {
+	if err := o.Config.Validate(); err != nil {
+		return nil, fmt.Errorf("open metric store: %w", err)
+	}
+	db := &DB{
+		fs: o.FS, dir: o.Dir, config: o.Config, logger: o.Logger, now: o.Now,
+		outOfOrderMs: o.Config.OutOfOrderWindow.Milliseconds(),
+		tenants:      make(map[string]*tenant),
+		appliedTo:    make(map[sourceKey]int64),
+		flushC:       make(chan struct{}, 1),
+		room:         make(chan struct{}),
+	}
+	if db.fs == nil {
+		db.fs = vfs.OS
+	}
+	if db.logger == nil {
+		db.logger = slog.New(slog.DiscardHandler)
+	}
+	if db.now == nil {
+		db.now = time.Now
+	}
+	db.metrics = newDBMetrics(o.Registerer, db)
+	if err := db.open(); err != nil {
+		return nil, errors.Join(fmt.Errorf("open metric store %s: %w", o.Dir, err), db.closeFiles())
+	}
+	return db, nil
+}
+
+func (db *DB) open() error {
+	if err := db.fs.MkdirAll(db.dir); err != nil {
+		return err
+	}
+	lock, err := db.fs.Lock(filepath.Join(db.dir, "lock"))
+	if err != nil {
+		return err
+	}
+	db.lock = lock
+	names, err := db.fs.List(db.dir)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if fi, err := db.fs.Stat(filepath.Join(db.dir, name, metricsDir)); err != nil || !fi.IsDir() {
+			continue
+		}
+		t, err := db.openTenant(name)
+		if err != nil {
+			return err
+		}
+		db.tenants[name] = t
+	}
+	return nil
+}
+
+func (db *DB) openTenant(name string) (*tenant, error) {
+	t := &tenant{db: db, name: name, dir: filepath.Join(db.dir, name, metricsDir), metadata: newMetadataSet()}
+	names, err := db.fs.List(t.dir)
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
+	}
+	for _, n := range names {
+		start, err := strconv.ParseInt(n, 10, 64)
+		if err != nil {
+			continue
+		}
+		w, err := openWindow(db.fs, filepath.Join(t.dir, n), start, db.windowMs(), db.logger)
+		if err != nil {
+			return nil, err
+		}
+		for _, b := range w.blocks {
+			if b.meta.WindowMs != db.windowMs() {
+				return nil, errors.Join(fmt.Errorf("block %s has a window of %s, the configuration says %s: the window of existing data cannot change", b.r.Dir(), time.Duration(b.meta.WindowMs)*time.Millisecond, db.config.Window), w.close())
+			}
+			md, err := b.readMetadata()
+			if err != nil {
+				db.logger.Error("read metadata of a block", "block", b.r.Dir(), "err", err)
+			}
+			t.metadata.add(md...)
+		}
+		t.windows = append(t.windows, w)
+	}
+	slices.SortFunc(t.windows, func(a, b *window) int { return cmp.Compare(a.start, b.start) })
+	if n := len(t.windows); n > 0 {
+		t.newestWindow = t.windows[n-1]
+	}
+	return t, nil
+}
+
+func (db *DB) windowMs() int64 { return db.config.Window.Milliseconds() }
+
+// validTenant reports whether name can be a directory of its own. Doors check
+// the names that users may choose; this guards the file system.
+func validTenant(name string) bool {
+	return name != "" && len(name) <= 150 && name != "." && name != ".." && name != "lock" && !strings.ContainsAny(name, "/\\\x00")
+}
+
+// tenant returns the tenant called name, made if it does not exist.
+func (db *DB) tenant(name string) (*tenant, error) {
+	db.mu.RLock()
+	t := db.tenants[name]
+	db.mu.RUnlock()
+	if t != nil {
+		return t, nil
+	}
+	if !validTenant(name) {
+		return nil, fmt.Errorf("append metrics: tenant %q cannot be stored", name)
+	}
+	db.mu.Lock()
+	defer db.mu.Unlock()
+	if t := db.tenants[name]; t != nil {
+		return t, nil
+	}
+	t = &tenant{db: db, name: name, dir: filepath.Join(db.dir, name, metricsDir), metadata: newMetadataSet()}
+	if err := db.fs.MkdirAll(t.dir); err != nil {
+		return nil, fmt.Errorf("create tenant %s: %w", name, err)
+	}
+	db.tenants[name] = t
+	return t, nil
+}
+
+// lookupTenant returns the tenant called name, or nil.
+func (db *DB) lookupTenant(name string) *tenant {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	return db.tenants[name]
+}
+
+// Tenants returns the names of all tenants, sorted.
+func (db *DB) Tenants() []string {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	out := make([]string, 0, len(db.tenants))
+	for name := range db.tenants {
+		out = append(out, name)
+	}
+	slices.Sort(out)
+	return out
+}
+
+func (db *DB) eachTenant(f func(*tenant) error) error {
+	for _, name := range db.Tenants() {
+		if t := db.lookupTenant(name); t != nil {
+			if err := f(t); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// window returns the window of a time, made if it does not exist.
+func (t *tenant) window(time int64) (*window, error) {
+	length := t.db.windowMs()
+	start := time - (time%length+length)%length
+	t.mu.RLock()
+	i, ok := slices.BinarySearchFunc(t.windows, start, func(w *window, s int64) int { return cmp.Compare(w.start, s) })
+	if ok {
+		w := t.windows[i]
+		t.mu.RUnlock()
+		return w, nil
+	}
+	t.mu.RUnlock()
+	w, err := openWindow(t.db.fs, filepath.Join(t.dir, strconv.FormatInt(start, 10)), start, length, t.db.logger)
+	if err != nil {
+		return nil, err
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	i, _ = slices.BinarySearchFunc(t.windows, start, func(w *window, s int64) int { return cmp.Compare(w.start, s) })
+	t.windows = slices.Insert(slices.Clone(t.windows), i, w)
+	t.newestWindow = t.windows[len(t.windows)-1]
+	return w, nil
+}
+
+// overlapping returns the windows that touch [minTime, maxTime].
+func (t *tenant) overlapping(minTime, maxTime int64) []*window {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	var out []*window
+	for _, w := range t.windows {
+		if w.start <= maxTime && w.end > minTime {
+			out = append(out, w)
+		}
+	}
+	return out
+}
+
+// all returns the windows.
+func (t *tenant) all() []*window {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	return t.windows
+}
+
+// applied notes that everything below next of a partition is in heads or
+// blocks.
+func (db *DB) applied(k sourceKey, next int64) {
+	db.appliedMu.Lock()
+	db.appliedTo[k] = max(db.appliedTo[k], next)
+	db.appliedMu.Unlock()
+}
+
+// Durable returns the offset below which everything that AppendMetrics was
+// given of the partition is in durable blocks, or was refused; 0 if it was
+// given nothing.
+func (db *DB) Durable(source, topic string, partition int32) int64 {
+	k := sourceKey{source, topic, partition}
+	// The order matters: what is applied after this reading can only be newer.
+	db.appliedMu.Lock()
+	next := db.appliedTo[k]
+	db.appliedMu.Unlock()
+	_ = db.eachTenant(func(t *tenant) error {
+		for _, w := range t.all() {
+			w.mu.RLock()
+			for _, tb := range []*table{w.table, w.flushing} {
+				if tb == nil {
+					continue
+				}
+				if r, ok := tb.sources[k]; ok {
+					next = min(next, r.from)
+				}
+			}
+			w.mu.RUnlock()
+		}
+		return nil
+	})
+	return next
+}
+
+// waitForRoom waits while heads hold twice what they should.
+func (db *DB) waitForRoom(ctx context.Context) error {
+	for db.buffered.Load() >= 2*int64(db.config.FlushSamples) {
+		db.roomMu.Lock()
+		room := db.room
+		db.roomMu.Unlock()
+		if db.buffered.Load() < 2*int64(db.config.FlushSamples) {
+			return nil
+		}
+		db.wakeFlush()
+		select {
+		case <-ctx.Done():
+			return fmt.Errorf("append metrics: wait for a flush: %w", ctx.Err())
+		case <-room:
+		}
+	}
+	return nil
+}
+
+func (db *DB) wakeFlush() {
+	select {
+	case db.flushC <- struct{}{}:
+	default:
+	}
+}
+
+// Flush writes the heads of all tenants as blocks. When it returns nil,
+// everything that was appended before the call is durable.
+func (db *DB) Flush(ctx context.Context) error {
+	db.flushMu.Lock()
+	defer db.flushMu.Unlock()
+	return db.flushLocked(ctx)
+}
+
+func (db *DB) flushLocked(ctx context.Context) error {
+	begin := time.Now()
+	var errs []error
+	_ = db.eachTenant(func(t *tenant) error {
+		errs = append(errs, db.flushTenant(ctx, t))
+		return nil
+	})
+	db.roomMu.Lock()
+	close(db.room)
+	db.room = make(chan struct{})
+	db.roomMu.Unlock()
+	err := errors.Join(errs...)
+	db.metrics.flushed(time.Since(begin), err)
+	return err
+}
+
+func (db *DB) flushTenant(ctx context.Context, t *tenant) error {
+	type frozen struct {
+		w *window
+		t *table
+	}
+	var tables []frozen
+	var errs []error
+	windows := t.all()
+	for _, w := range windows {
+		w.flushMu.Lock()
+		defer w.flushMu.Unlock()
+		if err := db.flushTable(w, w.flushing); err != nil { // an earlier flush did not succeed
+			errs = append(errs, err)
+		}
+	}
+	t.appendMu.Lock()
+	db.appliedMu.Lock()
+	applied := make(map[sourceKey]int64, len(db.appliedTo))
+	for k, v := range db.appliedTo {
+		applied[k] = v
+	}
+	db.appliedMu.Unlock()
+	for _, w := range windows {
+		if w.flushing != nil {
+			continue
+		}
+		if tb := w.beginFlush(applied); tb != nil {
+			tables = append(tables, frozen{w, tb})
+		}
+	}
+	t.appendMu.Unlock()
+	for _, f := range tables {
+		if err := ctx.Err(); err != nil {
+			return errors.Join(append(errs, err)...)
+		}
+		if err := db.flushTable(f.w, f.t); err != nil {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (db *DB) flushTable(w *window, t *table) error {
+	if t == nil {
+		return nil
+	}
+	rows := t.rows()
+	if err := w.flush(t); err != nil {
+		return fmt.Errorf("flush window %s: %w", w.dir, err)
+	}
+	db.buffered.Add(-int64(rows))
+	return nil
+}
+
+// Close flushes the heads and releases the files. Nothing may use db
+// afterwards; Run must have returned.
+func (db *DB) Close() error {
+	err := db.Flush(context.Background())
+	return errors.Join(err, db.closeFiles())
+}
+
+func (db *DB) closeFiles() error {
+	var errs []error
+	for _, t := range db.tenants {
+		for _, w := range t.windows {
+			errs = append(errs, w.close())
+		}
+	}
+	if db.lock != nil {
+		errs = append(errs, db.lock.Close())
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,149 @@
+package metric
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"github.com/vedette-io/vedette/storage/encoding"
+	"github.com/vedette-io/vedette/storage/index"
+)
+
+// The ladder of metric block versions; docs/format/metric.md describes each.
+const (
+	metaVersion1       = 1
+	currentMetaVersion = metaVersion1
+)
+
+// Sections of a metric block.
+const (
+	sectionPairs     = "pairs"
+	sectionSeries    = "series"
+	sectionTimes     = "times"
+	sectionChunks    = "chunks"
+	sectionValues    = "values"
+	sectionKeys      = "keys"
+	sectionExemplars = "exemplars"
+	sectionMetadata  = "metadata"
+)
+
+const (
+	// chunkSamples is how many samples of a chunk or of a sub-block of
+	// timestamps are coded together, and so decoded together.
+	chunkSamples = 120
+	// maxConstant is how many samples a chunk of equal values may have.
+	maxConstant = encoding.MaxValues
+	// inlineBytes is the longest payload that stands in the chunks page itself.
+	inlineBytes = 8
+
+	entriesPerPage   = 256
+	seriesPerPage    = 4096
+	exemplarsPerPage = 4096
+	targetPageBytes  = 64 << 10
+)
+
+// kind says what the chunks of an entry hold.
+type kind uint8
+
+const (
+	kindFloats     kind = 0
+	kindHistograms kind = 1
+	kindStarts     kind = 2
+)
+
+// key orders the entries of a block.
+type key struct {
+	family index.Family
+	ref    index.Ref
+	kind   kind
+}
+
+func (k key) less(o key) bool {
+	if k.family != o.family {
+		return k.family < o.family
+	}
+	if k.ref != o.ref {
+		return k.ref < o.ref
+	}
+	return k.kind < o.kind
+}
+
+// Meta describes a block; it is the meta document of its container.
+type Meta struct {
+	Version     int   `json:"version"`
+	WindowStart int64 `json:"windowStart"` // unix milliseconds
+	WindowMs    int64 `json:"windowMs"`
+
+	First      uint32 `json:"first"` // flush numbers, both inclusive
+	Last       uint32 `json:"last"`
+	Generation uint32 `json:"generation"`
+	Level      int    `json:"level"` // how often the samples have been merged
+
+	MinTime int64 `json:"minTime"` // unix milliseconds
+	MaxTime int64 `json:"maxTime"`
+
+	Samples    int64 `json:"samples"` // floats and histograms
+	Histograms int64 `json:"histograms,omitempty"`
+	Starts     int64 `json:"starts,omitempty"` // samples with a start timestamp
+	Entries    int64 `json:"entries"`          // series, counted once for each kind of sample
+	Chunks     int64 `json:"chunks"`
+	Exemplars  int64 `json:"exemplars,omitempty"`
+
+	FirstPair   uint32 `json:"firstPair"`
+	Pairs       uint32 `json:"pairs"`
+	FirstSeries uint32 `json:"firstSeries"`
+	Series      uint32 `json:"series"`
+
+	Sources []Source `json:"sources"`
+}
+
+// Source is a range of a log's offsets whose data for the window is in a block.
+type Source struct {
+	Source    string `json:"source"`
+	Topic     string `json:"topic"`
+	Partition int32  `json:"partition"`
+	From      int64  `json:"from"`
+	To        int64  `json:"to"` // exclusive
+}
+
+func (m *Meta) encode() []byte {
+	b, err := json.Marshal(m)
+	if err != nil {
+		panic("BUG: " + err.Error())
+	}
+	return b
+}
+
+func decodeMeta(b []byte) (Meta, error) {
+	var m Meta
+	if err := json.Unmarshal(b, &m); err != nil {
+		return Meta{}, fmt.Errorf("decode meta: %w", err)
+	}
+	if m.Version < 1 || m.Version > currentMetaVersion {
+		return Meta{}, fmt.Errorf("decode meta: version %d, want at most %d", m.Version, currentMetaVersion)
+	}
+	if m.Last < m.First || m.WindowMs <= 0 {
+		return Meta{}, fmt.Errorf("decode meta: flushes %d to %d, window of %d ms", m.First, m.Last, m.WindowMs)
+	}
+	return m, nil
+}
+
+// blockName is the directory name of a block.
+func blockName(first, last, generation uint32) string {
+	return fmt.Sprintf("b-%08x-%08x-%d", first, last, generation)
+}
+
+func parseBlockName(name string) (first, last, generation uint32, ok bool) {
+	parts := strings.Split(name, "-")
+	if len(parts) != 4 || parts[0] != "b" || len(parts[1]) != 8 || len(parts[2]) != 8 {
+		return 0, 0, 0, false
+	}
+	f, err1 := strconv.ParseUint(parts[1], 16, 32)
+	l, err2 := strconv.ParseUint(parts[2], 16, 32)
+	g, err3 := strconv.ParseUint(parts[3], 10, 32)
+	if err1 != nil || err2 != nil || err3 != nil || l < f {
+		return 0, 0, 0, false
+	}
+	return uint32(f), uint32(l), uint32(g), true
+}

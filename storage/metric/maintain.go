@@ -1,0 +1,323 @@
+package metric
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"path/filepath"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/vedette-io/vedette/storage/block"
+)
+
+const (
+	// mergeFanout is how many adjacent blocks of one level become one of the next.
+	mergeFanout = 8
+	// maxMergeInputs bounds what one merge reads at a time.
+	maxMergeInputs = 64
+	// idleAfter is how long a window must have received nothing before its blocks
+	// are merged for size alone.
+	idleAfter = 5 * time.Second
+	// idleMergeSamples bounds the blocks that are merged because of idleness.
+	idleMergeSamples = 1 << 28
+	// unloadAfter is how long the index of a window that receives nothing is kept.
+	unloadAfter = 15 * time.Minute
+)
+
+// Run flushes, merges and deletes until ctx ends. A store that is written to
+// needs it.
+func (db *DB) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { db.runFlushes(ctx) })
+	wg.Go(func() { db.runMerges(ctx) })
+	wg.Wait()
+	return nil
+}
+
+func (db *DB) runFlushes(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-db.flushC:
+		case <-tick.C:
+			if !db.flushDue() {
+				continue
+			}
+		}
+		if err := db.Flush(ctx); err != nil && ctx.Err() == nil {
+			db.logger.Error("flush heads", "err", err)
+			select { // a full disk is not helped by haste
+			case <-ctx.Done():
+			case <-time.After(time.Second):
+			}
+		}
+	}
+}
+
+// flushDue reports whether the heads are full or old enough.
+func (db *DB) flushDue() bool {
+	if db.buffered.Load() >= int64(db.config.FlushSamples) {
+		return true
+	}
+	due := false
+	oldest := db.now().Add(-db.config.FlushInterval)
+	_ = db.eachTenant(func(t *tenant) error {
+		for _, w := range t.all() {
+			w.mu.RLock()
+			due = due || w.flushing != nil || w.table != nil && w.table.since.Before(oldest)
+			w.mu.RUnlock()
+		}
+		return nil
+	})
+	return due
+}
+
+func (db *DB) runMerges(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := db.Maintain(ctx); err != nil && ctx.Err() == nil {
+			db.logger.Error("maintain blocks", "err", err)
+			select {
+			case <-ctx.Done():
+			case <-time.After(10 * time.Second):
+			}
+		}
+	}
+}
+
+// Maintain merges what is due, drops what is past its retention and unloads
+// what nobody uses. Run calls it every second.
+func (db *DB) Maintain(ctx context.Context) error {
+	var errs []error
+	errs = append(errs, db.retain())
+	_ = db.eachTenant(func(t *tenant) error {
+		for _, w := range t.all() {
+			for ctx.Err() == nil {
+				blocks := w.plan(db.now(), db.config.OutOfOrderWindow)
+				if len(blocks) == 0 {
+					break
+				}
+				if err := db.merge(ctx, w, blocks); err != nil {
+					errs = append(errs, err)
+					break
+				}
+			}
+			w.unload()
+		}
+		return nil
+	})
+	return errors.Join(errs...)
+}
+
+// plan chooses adjacent blocks to merge; none if nothing is due.
+func (w *window) plan(now time.Time, outOfOrder time.Duration) []*blockReader {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	if len(w.blocks) < 2 {
+		return nil
+	}
+	for from := 0; from < len(w.blocks); {
+		to := from + 1
+		for to < len(w.blocks) && w.blocks[to].meta.Level == w.blocks[from].meta.Level {
+			to++
+		}
+		if to-from >= mergeFanout {
+			return slices.Clone(w.blocks[from:min(to, from+maxMergeInputs)])
+		}
+		from = to
+	}
+	if now.Sub(w.touched) < idleAfter || w.table != nil {
+		return nil
+	}
+	total, largest := int64(0), int64(0)
+	for _, b := range w.blocks {
+		total += b.meta.Samples
+		largest = max(largest, b.meta.Samples)
+	}
+	closed := now.UnixMilli() > w.end+outOfOrder.Milliseconds()
+	if closed || total <= idleMergeSamples && (total-largest)*4 >= largest {
+		return slices.Clone(w.blocks[max(0, len(w.blocks)-maxMergeInputs):])
+	}
+	return nil
+}
+
+// merge replaces blocks, which are adjacent, by one.
+func (db *DB) merge(ctx context.Context, w *window, blocks []*blockReader) error {
+	w.mergeMu.Lock()
+	defer w.mergeMu.Unlock()
+	return db.mergeLocked(ctx, w, blocks)
+}
+
+func (db *DB) mergeLocked(ctx context.Context, w *window, blocks []*blockReader) error {
+	w.mu.Lock()
+	for _, b := range blocks {
+		if !slices.Contains(w.blocks, b) { // replaced since it was planned
+			w.mu.Unlock()
+			return nil
+		}
+	}
+	err := w.loadLocked()
+	w.pinIndexLocked()
+	w.mu.Unlock()
+	defer w.unpinIndex()
+	if err != nil {
+		return err
+	}
+	begin := time.Now()
+	meta := mergedMeta(blocks)
+	dir := filepath.Join(w.dir, blockName(meta.First, meta.Last, meta.Generation))
+	err = mergeBlocks(ctx, w.fs, dir, meta, blocks, func(out *blockWriter) {
+		w.mu.RLock()
+		defer w.mu.RUnlock()
+		out.addDefinitions(w.index)
+	})
+	if errors.Is(err, block.ErrCorruption) {
+		return errors.Join(err, w.quarantine(blocks, err))
+	}
+	if err != nil {
+		return fmt.Errorf("merge %d blocks of %s: %w", len(blocks), w.dir, err)
+	}
+	merged, err := openBlock(w.fs, dir)
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	i := slices.Index(w.blocks, blocks[0])
+	w.blocks = slices.Replace(slices.Clone(w.blocks), i, i+len(blocks), merged)
+	w.mu.Unlock()
+	for _, b := range blocks {
+		w.drop(b)
+	}
+	db.metrics.merged(time.Since(begin), meta.Level, merged.meta.Samples)
+	return nil
+}
+
+// quarantine takes the block that reason names out of service, so that its
+// neighbours go on to be merged and read.
+func (w *window) quarantine(blocks []*blockReader, reason error) error {
+	var c *block.CorruptionError
+	if !errors.As(reason, &c) {
+		return nil
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, b := range blocks {
+		if b.r.Dir() != c.Block {
+			continue
+		}
+		w.blocks = slices.DeleteFunc(slices.Clone(w.blocks), func(o *blockReader) bool { return o == b })
+		w.setAside(filepath.Base(c.Block), reason)
+		return b.unpin()
+	}
+	return nil
+}
+
+// unload lets go of the index of a window that has received nothing for long.
+func (w *window) unload() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.index == nil || w.table != nil || w.flushing != nil || w.indexPins > 0 || time.Since(time.Unix(0, w.used.Load())) < unloadAfter {
+		return
+	}
+	w.index, w.newest, w.last, w.lastKind = nil, nil, nil, nil
+}
+
+func (w *window) pinIndexLocked() { w.indexPins++ }
+
+func (w *window) unpinIndex() {
+	w.mu.Lock()
+	w.indexPins--
+	w.mu.Unlock()
+}
+
+// retain drops windows past the retention by time and by size.
+func (db *DB) retain() error {
+	oldest := db.now().Add(-db.config.Retention).UnixMilli()
+	type sized struct {
+		t     *tenant
+		w     *window
+		bytes int64
+	}
+	var windows []sized
+	total := int64(0)
+	var errs []error
+	_ = db.eachTenant(func(t *tenant) error {
+		for _, w := range t.all() {
+			if w.end <= oldest {
+				errs = append(errs, db.dropWindow(t, w))
+				continue
+			}
+			n := w.bytes()
+			total += n
+			windows = append(windows, sized{t, w, n})
+		}
+		return nil
+	})
+	if limit := db.config.RetentionBytes; limit > 0 && total > limit {
+		slices.SortStableFunc(windows, func(a, b sized) int { return int(a.w.start/1000 - b.w.start/1000) })
+		for _, s := range windows {
+			if total <= limit || s.w == s.t.all()[len(s.t.all())-1] {
+				continue // the window that is written to stays
+			}
+			errs = append(errs, db.dropWindow(s.t, s.w))
+			total -= s.bytes
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// bytes returns the size of the window's blocks on disk.
+func (w *window) bytes() int64 {
+	w.mu.RLock()
+	defer w.mu.RUnlock()
+	var n int64
+	for _, b := range w.blocks {
+		n += b.r.Size()
+	}
+	return n
+}
+
+// dropWindow deletes a window with all it holds. Queries that read it finish
+// first; its files go with the last.
+func (db *DB) dropWindow(t *tenant, w *window) error {
+	w.mergeMu.Lock()
+	defer w.mergeMu.Unlock()
+	w.flushMu.Lock()
+	defer w.flushMu.Unlock()
+	t.appendMu.Lock()
+	t.mu.Lock()
+	t.windows = slices.DeleteFunc(slices.Clone(t.windows), func(o *window) bool { return o == w })
+	if t.newestWindow == w {
+		t.newestWindow = nil
+	}
+	t.mu.Unlock()
+	t.appendMu.Unlock()
+
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	for _, tb := range []*table{w.table, w.flushing} {
+		if tb != nil {
+			db.buffered.Add(-int64(tb.rows()))
+			tb.unpin()
+		}
+	}
+	w.table, w.flushing = nil, nil
+	for _, b := range w.blocks {
+		w.drop(b)
+	}
+	w.blocks = nil
+	db.logger.Info("dropped a window past its retention", "window", w.dir)
+	_ = w.fs.Remove(w.dir) // succeeds unless a query still reads a block
+	return nil
+}

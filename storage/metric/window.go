@@ -1,0 +1,413 @@
+package metric
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math"
+	"path/filepath"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/vedette-io/vedette/internal/vfs"
+	"github.com/vedette-io/vedette/storage/block"
+	"github.com/vedette-io/vedette/storage/encoding"
+	"github.com/vedette-io/vedette/storage/index"
+)
+
+// window is a tenant's data of one stretch of time: an index, a head and
+// blocks.
+//
+// Locks, in this order: mergeMu, held while blocks are replaced or get
+// tombstones; flushMu, held while the head becomes a block; mu, which guards the
+// fields and is held only briefly, but for loading the index.
+type window struct {
+	fs     vfs.FS
+	dir    string
+	start  int64 // unix milliseconds, inclusive
+	end    int64 // exclusive
+	logger *slog.Logger
+
+	mergeMu sync.Mutex
+	flushMu sync.Mutex
+
+	mu       sync.RWMutex
+	index    *index.Index // nil while not loaded
+	newest   []int64      // by ref: time of the newest sample
+	last     []float64    // by ref: value of the newest sample
+	lastKind []lastKind   // by ref
+
+	table    *table // receives samples; nil when there are none
+	flushing *table // being written; readable
+
+	blocks  []*blockReader // by flush number
+	next    uint32         // number of the next flush
+	durable map[sourceKey]int64
+	pairs   uint32 // pairs and series that blocks define
+	series  uint32
+
+	indexPins int          // merges that read the index: it is not unloaded meanwhile
+	touched   time.Time    // last append, for idle merges
+	used      atomic.Int64 // last append or query, unix nanoseconds, for unloading
+	broken    []string     // blocks that were set aside
+}
+
+// lastKind says what is known of a series' newest sample.
+type lastKind uint8
+
+const (
+	lastUnknown   lastKind = iota // time only, after a restart
+	lastFloat                     // last holds the value
+	lastHistogram                 // it was a histogram
+)
+
+// openWindow opens the blocks of a window's directory, which may be new.
+// Damaged blocks are set aside under their name with ".corrupt" behind it.
+func openWindow(fs vfs.FS, dir string, start, length int64, logger *slog.Logger) (*window, error) {
+	w := &window{fs: fs, dir: dir, start: start, end: start + length, logger: logger, durable: make(map[sourceKey]int64)}
+	if err := fs.MkdirAll(dir); err != nil {
+		return nil, fmt.Errorf("open window %s: %w", dir, err)
+	}
+	if err := block.RemoveTemporary(fs, dir); err != nil {
+		return nil, err
+	}
+	names, err := fs.List(dir)
+	if err != nil {
+		return nil, fmt.Errorf("open window %s: %w", dir, err)
+	}
+	for _, name := range names {
+		if _, _, _, ok := parseBlockName(name); !ok {
+			continue
+		}
+		b, err := openBlock(fs, filepath.Join(dir, name))
+		switch {
+		case errors.Is(err, block.ErrCorruption):
+			w.setAside(name, err)
+		case err != nil:
+			return nil, errors.Join(err, w.close())
+		default:
+			w.blocks = append(w.blocks, b)
+		}
+	}
+	w.dropContained()
+	for _, b := range w.blocks {
+		w.cover(b)
+	}
+	return w, nil
+}
+
+// setAside renames a damaged block so that nobody opens it again but a person.
+func (w *window) setAside(name string, reason error) {
+	w.broken = append(w.broken, name)
+	w.logger.Error("set a damaged block aside", "block", filepath.Join(w.dir, name), "err", reason)
+	if _, last, _, ok := parseBlockName(name); ok {
+		w.next = max(w.next, last+1)
+	}
+	from, to := filepath.Join(w.dir, name), filepath.Join(w.dir, name+".corrupt")
+	if err := w.fs.Rename(from, to); err != nil {
+		w.logger.Error("rename a damaged block", "block", from, "err", err)
+	}
+}
+
+// dropContained deletes blocks whose flushes another block holds too: what a
+// crash between a merge and its clean-up left.
+func (w *window) dropContained() {
+	slices.SortFunc(w.blocks, func(a, b *blockReader) int {
+		return cmp.Or(cmp.Compare(a.meta.First, b.meta.First), cmp.Compare(b.meta.Last, a.meta.Last),
+			cmp.Compare(b.meta.Generation, a.meta.Generation))
+	})
+	kept := w.blocks[:0]
+	for _, b := range w.blocks {
+		if n := len(kept); n > 0 && b.meta.Last <= kept[n-1].meta.Last {
+			w.drop(b)
+			continue
+		}
+		kept = append(kept, b)
+	}
+	w.blocks = kept
+}
+
+// drop deletes a block once nobody reads it.
+func (w *window) drop(b *blockReader) {
+	b.dropped.Store(true)
+	if err := b.unpin(); err != nil {
+		w.logger.Warn("delete block", "block", b.r.Dir(), "err", err)
+	}
+}
+
+// cover takes note of what a block holds.
+func (w *window) cover(b *blockReader) {
+	m := &b.meta
+	w.next = max(w.next, m.Last+1)
+	w.pairs = max(w.pairs, m.FirstPair+m.Pairs)
+	w.series = max(w.series, m.FirstSeries+m.Series)
+	for _, s := range m.Sources {
+		k := sourceKey{s.Source, s.Topic, s.Partition}
+		w.durable[k] = max(w.durable[k], s.To)
+	}
+}
+
+// load builds the index from the blocks, with mu held for writing.
+func (w *window) loadLocked() error {
+	if w.index != nil {
+		return nil
+	}
+	x := index.New()
+	for _, b := range w.blocks {
+		if err := b.definitions(x); err != nil {
+			// What follows is padded; the block's samples of known series stay.
+			w.logger.Error("read series of a block", "block", b.r.Dir(), "err", err)
+		}
+	}
+	if err := x.PadTo(max(int(w.pairs), x.Pairs()), max(int(w.series), x.Len())); err != nil {
+		return fmt.Errorf("load window %s: %w", w.dir, err)
+	}
+	w.index = x
+	w.newest = make([]int64, x.Len())
+	w.last = make([]float64, x.Len())
+	w.lastKind = make([]lastKind, x.Len())
+	for i := range w.newest {
+		w.newest[i] = math.MinInt64
+	}
+	var errs []error
+	for _, b := range w.blocks {
+		if err := w.loadNewest(b); err != nil {
+			w.logger.Error("read newest samples of a block", "block", b.r.Dir(), "err", err)
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// loadNewest learns the time of the newest sample of every series in b.
+func (w *window) loadNewest(b *blockReader) error {
+	if err := b.loadKeys(); err != nil {
+		return err
+	}
+	var p chunkPage
+	ends := make(map[uint32]int64) // last timestamp by column
+	cursor := newTimesCursor(b, math.MaxInt64-1, math.MaxInt64)
+	for i := range b.keys {
+		if err := b.readChunks(i, &p); err != nil {
+			return err
+		}
+		for e := range p.len() {
+			if int(p.series[e]) >= len(w.newest) {
+				continue
+			}
+			end, ok := ends[p.column[e]]
+			if !ok {
+				d, err := cursor.get(p.column[e])
+				if err != nil {
+					return err
+				}
+				end = d.times[len(d.times)-1]
+				ends[p.column[e]] = end
+			}
+			w.newest[p.series[e]] = max(w.newest[p.series[e]], end)
+		}
+	}
+	return nil
+}
+
+// acquire returns the window with its index loaded and mu held for reading; the
+// caller unlocks.
+func (w *window) acquire() error {
+	w.used.Store(time.Now().UnixNano())
+	w.mu.RLock()
+	if w.index != nil {
+		return nil
+	}
+	w.mu.RUnlock()
+	w.mu.Lock()
+	err := w.loadLocked()
+	w.mu.Unlock()
+	if err != nil {
+		return err
+	}
+	w.mu.RLock()
+	if w.index == nil { // unloaded in between; rare enough to try once more
+		w.mu.RUnlock()
+		return w.acquire()
+	}
+	return nil
+}
+
+// beginFlush freezes the table, if there is one, and returns it. The caller
+// holds flushMu. Applied are the offsets up to which logs have been applied.
+func (w *window) beginFlush(applied map[sourceKey]int64) *table {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	t := w.table
+	if t == nil || t.rows() == 0 {
+		w.table = nil
+		return nil
+	}
+	for k, r := range t.sources {
+		r.to = max(r.to, applied[k])
+		t.sources[k] = r
+	}
+	w.flushing, w.table = t, nil
+	return t
+}
+
+// flush writes a frozen table as a block. The caller holds flushMu; on error
+// the table goes on to be readable and flush may be called again.
+func (w *window) flush(t *table) error {
+	// The index may grow meanwhile, so the block is made under the read lock in
+	// the parts that look at it: definitions and order are copied first.
+	w.mu.RLock()
+	x := w.index
+	meta := Meta{
+		WindowStart: w.start, WindowMs: w.end - w.start, First: w.next, Last: w.next,
+		FirstPair: w.pairs, Pairs: uint32(x.Pairs()) - w.pairs,
+		FirstSeries: w.series, Series: uint32(x.Len()) - w.series,
+	}
+	for k, r := range t.sources {
+		meta.addSource(Source{k.source, k.topic, k.partition, r.from, r.to})
+	}
+	series := x.Len()
+	w.mu.RUnlock()
+
+	dir := filepath.Join(w.dir, blockName(meta.First, meta.Last, 0))
+	out, err := newBlockWriter(w.fs, dir, meta)
+	if err != nil {
+		return err
+	}
+	rows := sortRows(t.runs, t.n, series, t.outOfOrder)
+	w.writeTable(out, t, rows)
+	if err := out.close(); err != nil {
+		return err
+	}
+	b, err := openBlock(w.fs, dir)
+	if err != nil {
+		return err
+	}
+	w.mu.Lock()
+	w.blocks = append(w.blocks, b)
+	w.cover(b)
+	w.flushing = nil
+	w.mu.Unlock()
+	t.unpin()
+	return nil
+}
+
+// writeTable writes the samples of a table in the order of their families.
+func (w *window) writeTable(out *blockWriter, t *table, rows *sortedRows) {
+	hists := histogramsByRef(t.histograms)
+	starts := startsByRef(t.starts)
+	var times []int64
+	var values []float64
+	w.eachInOrder(len(rows.start)-1, func(f index.Family, ref index.Ref) {
+		ts, vs := rows.of(ref)
+		if len(ts) > 0 {
+			if !strictlyAscending(ts) {
+				times, values = uniqueFirst(times[:0], values[:0], ts, vs)
+				ts, vs = times, values
+			}
+			out.addFloats(key{f, ref, kindFloats}, out.addTimes(ts), vs)
+		}
+		if hs := hists[ref]; len(hs.times) > 0 {
+			out.addHistograms(key{f, ref, kindHistograms}, out.addTimes(hs.times), hs.hists)
+		}
+		if ss := starts[ref]; len(ss.times) > 0 {
+			out.addStarts(key{f, ref, kindStarts}, out.addTimes(ss.times), ss.starts)
+		}
+	})
+	w.mu.RLock()
+	out.addDefinitions(w.index)
+	w.mu.RUnlock()
+	out.addExemplars(t.exemplars)
+	md := newMetadataSet()
+	md.add(t.metadata...)
+	out.addMetadata(md.list())
+}
+
+// eachInOrder calls f for the first n series by (family, ref).
+func (w *window) eachInOrder(n int, f func(index.Family, index.Ref)) {
+	w.mu.RLock()
+	families := make([][]index.Ref, w.index.Families())
+	for i := range families {
+		families[i] = w.index.FamilyRefs(index.Family(i))
+	}
+	w.mu.RUnlock()
+	for i, refs := range families {
+		for _, ref := range refs {
+			if int(ref) >= n {
+				break
+			}
+			f(index.Family(i), ref)
+		}
+	}
+}
+
+func strictlyAscending(ts []int64) bool {
+	for i := 1; i < len(ts); i++ {
+		if ts[i] <= ts[i-1] {
+			return false
+		}
+	}
+	return true
+}
+
+// uniqueFirst appends the first of the samples of every timestamp; times
+// ascend.
+func uniqueFirst(times []int64, values []float64, ts []int64, vs []float64) ([]int64, []float64) {
+	for i, t := range ts {
+		if n := len(times); n == 0 || times[n-1] != t {
+			times = append(times, t)
+			values = append(values, vs[i])
+		}
+	}
+	return times, values
+}
+
+// histogramsByRef groups rows by series, sorted by time, the first of equal
+// times.
+func histogramsByRef(rows []histogramRow) map[index.Ref]part {
+	if len(rows) == 0 {
+		return nil
+	}
+	rows = slices.Clone(rows)
+	slices.SortStableFunc(rows, func(a, b histogramRow) int { return cmp.Compare(a.time, b.time) })
+	out := make(map[index.Ref]part)
+	for _, r := range rows {
+		p := out[r.ref]
+		if n := len(p.times); n == 0 || p.times[n-1] != r.time {
+			p.times = append(p.times, r.time)
+			p.hists = append(p.hists, encoding.Histogram(r.h))
+		}
+		out[r.ref] = p
+	}
+	return out
+}
+
+func startsByRef(rows []startRow) map[index.Ref]part {
+	if len(rows) == 0 {
+		return nil
+	}
+	rows = slices.Clone(rows)
+	slices.SortStableFunc(rows, func(a, b startRow) int { return cmp.Compare(a.time, b.time) })
+	out := make(map[index.Ref]part)
+	for _, r := range rows {
+		p := out[r.ref]
+		if n := len(p.times); n == 0 || p.times[n-1] != r.time {
+			p.times = append(p.times, r.time)
+			p.starts = append(p.starts, r.start)
+		}
+		out[r.ref] = p
+	}
+	return out
+}
+
+// close releases the blocks. Nobody may use the window afterwards.
+func (w *window) close() error {
+	var errs []error
+	for _, b := range w.blocks {
+		errs = append(errs, b.unpin())
+	}
+	w.blocks = nil
+	return errors.Join(errs...)
+}
