@@ -22,8 +22,9 @@ const (
 	// interval of acknowledged data.
 	SyncInterval SyncMode = "interval"
 
-	// SyncNever leaves writing back to the kernel: as SyncInterval, but a power
-	// failure may lose half a minute or more of acknowledged data.
+	// SyncNever leaves writing back to the kernel until a segment is finished: as
+	// SyncInterval, but a power failure may lose half a minute or more of
+	// acknowledged data.
 	SyncNever SyncMode = "never"
 )
 

@@ -272,9 +272,7 @@ func (p *partition) ensureSegment(bytes, first int64) error {
 		p.abandon()
 	}
 	if p.file != nil && p.end > segmentHeaderBytes && p.end+bytes > p.log.cfg.SegmentBytes {
-		if err := p.finishSegment(); err != nil {
-			return err
-		}
+		p.finishSegment()
 	}
 	if p.file != nil {
 		return nil
@@ -282,10 +280,17 @@ func (p *partition) ensureSegment(bytes, first int64) error {
 	return p.beginSegment(first)
 }
 
-// finishSegment closes the segment that was appended to.
-func (p *partition) finishSegment() error {
-	if err := p.syncRelaxed(); err != nil {
-		return err
+// finishSegment closes the segment that was appended to. In every mode it is
+// fsynced first, so that only the last segment of a log can be torn.
+func (p *partition) finishSegment() {
+	if p.relaxed {
+		p.mu.Lock()
+		upTo := p.next
+		p.mu.Unlock()
+		if err := p.sync(p.file, upTo); err != nil {
+			p.abandon()
+			return
+		}
 	}
 	f := p.file
 	p.file = nil
@@ -295,7 +300,6 @@ func (p *partition) finishSegment() error {
 	if err := f.Close(); err != nil {
 		p.logger.Warn("Closing a finished segment failed", "file", f.Name(), "err", err)
 	}
-	return nil
 }
 
 // abandon ends the last segment where it may be read. What lies beyond is cut
@@ -386,20 +390,6 @@ func createSegment(fsys vfs.FS, seg *segment) (f vfs.File, err error) {
 		return nil, errors.Join(err, f.Close(), fsys.Remove(seg.path))
 	}
 	return f, nil
-}
-
-// syncRelaxed fsyncs the last segment in mode "interval", from the leader.
-func (p *partition) syncRelaxed() error {
-	if p.log.cfg.Sync != SyncInterval {
-		return nil
-	}
-	p.mu.Lock()
-	f, upTo := p.unsynced, p.next
-	p.mu.Unlock()
-	if f == nil {
-		return nil
-	}
-	return p.sync(f, upTo)
 }
 
 // syncBackground fsyncs what was appended in mode "interval". It runs beside
@@ -503,11 +493,8 @@ func (p *partition) rollConsumed(atLeast int64) {
 	if !known || committed < next || p.file == nil || p.end <= max(atLeast, segmentHeaderBytes) {
 		return
 	}
-	err := p.finishSegment()
-	if err == nil {
-		err = p.beginSegment(next)
-	}
-	if err != nil {
+	p.finishSegment()
+	if err := p.beginSegment(next); err != nil {
 		p.logger.Warn("Beginning a new segment after the old one was consumed failed", "dir", p.dir, "err", err)
 	}
 }
