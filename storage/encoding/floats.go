@@ -156,7 +156,11 @@ func appendConstFloat(dst []byte, v float64, s *Scratch) ([]byte, Codec) {
 			}
 		}
 	}
-	return appendTrimmed(dst, b), CodecConstBits
+	for range trimmed { // also its high bytes that are zero
+		dst = append(dst, byte(b))
+		b >>= 8
+	}
+	return dst, CodecConstBits
 }
 
 func appendRaw(dst []byte, vals []float64) []byte {

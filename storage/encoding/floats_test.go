@@ -29,6 +29,7 @@ func floatCases() map[string][]float64 {
 		"one decimal":       {0.1},
 		"one float":         {math.Pi},
 		"one stale":         {staleNaN},
+		"one with zeros":    {math.Float64frombits(0x0030000000000000)}, // zero bytes at both ends
 		"two":               {1, 2},
 		"two decimals":      {0.5, 0.25},
 		"three floats":      {math.Pi, math.E, math.Sqrt2},
@@ -60,9 +61,10 @@ func floatCases() map[string][]float64 {
 		"nanoseconds": fn(120, func(i int) float64 {
 			return float64(1795219553842093000+int64(i)*15e9+int64(rng.IntN(1e6))) / 1e9
 		}),
-		"reset":    fn(120, func(i int) float64 { return float64(i%60*1000 + rng.IntN(10) + 1e9*(1-i/60)) }),
-		"many":     fn(8192, func(int) float64 { return math.Floor(rng.ExpFloat64() * 1000) }),
-		"one in 9": fn(9, func(i int) float64 { return float64(i / 8) }),
+		"reset":         fn(120, func(i int) float64 { return float64(i%60*1000 + rng.IntN(10) + 1e9*(1-i/60)) }),
+		"many":          fn(8192, func(int) float64 { return math.Floor(rng.ExpFloat64() * 1000) }),
+		"zero-inflated": fn(120, func(i int) float64 { return float64(rng.IntN(2) * (1<<40 + rng.IntN(1<<12))) }),
+		"one in 9":      fn(9, func(i int) float64 { return float64(i / 8) }),
 	}
 }
 
@@ -127,4 +129,53 @@ func TestFloatsRefusesCounts(t *testing.T) {
 			t.Errorf("n = %d: got error %v, want ErrCorruption", n, err)
 		}
 	}
+}
+
+// randomColumn makes a column whose size, scale, spread, trend, zeros and
+// outliers all depend on seed.
+func randomColumn(seed uint64) []float64 {
+	rng := rand.New(rand.NewPCG(seed, 77))
+	n := 1 + rng.IntN(300)
+	bits := rng.IntN(50)
+	zeros, outliers, specials := rng.Float64(), rng.Float64()*0.1, rng.Float64()*0.05
+	trend, kind := rng.IntN(3), rng.IntN(6)
+	e := rng.IntN(12)
+	vals := make([]float64, n)
+	x, slope := int64(rng.IntN(1<<20)), int64(0)
+	for i := range vals {
+		d := rng.Int64N(1<<bits) - 1<<bits>>rng.IntN(4)
+		if rng.Float64() < zeros {
+			d = 0
+		}
+		if rng.Float64() < outliers {
+			d <<= rng.IntN(8)
+		}
+		switch trend {
+		case 0:
+			x = d
+		case 1:
+			x += d
+		case 2:
+			slope += d >> 6
+			x += slope
+		}
+		switch m := float64(x); kind {
+		case 0:
+			vals[i] = m
+		case 1:
+			vals[i] = m / pow10[e]
+		case 2:
+			vals[i] = m * negPow10[e]
+		case 3:
+			vals[i] = m / 1e3 / 1e3
+		case 4:
+			vals[i] = m * 0.37
+		case 5:
+			vals[i] = m * 4096
+		}
+		if specials < 0.02 && rng.Float64() < specials {
+			vals[i] = [...]float64{staleNaN, math.NaN(), math.Inf(1), math.Inf(-1), math.Copysign(0, -1), math.Pi}[rng.IntN(6)]
+		}
+	}
+	return vals
 }

@@ -73,6 +73,14 @@ func histogramCases() map[string][]Histogram {
 	}
 }
 
+// noneIfEmpty is what decoding makes of an empty slice.
+func noneIfEmpty[T any](s []T) []T {
+	if len(s) == 0 {
+		return nil
+	}
+	return s
+}
+
 // sameHistogram compares bit for bit: the struct's floats by their bits.
 func sameHistogram(a, b Histogram) bool {
 	bitsOf := func(h Histogram) [5]uint64 {
@@ -89,9 +97,12 @@ func sameHistogram(a, b Histogram) bool {
 		x.Sum, y.Sum, x.ZeroThreshold, y.ZeroThreshold, x.Count, y.Count, x.ZeroCount, y.ZeroCount = 0, 0, 0, 0, 0, 0, 0, 0
 		same := sameBits(x.PositiveBuckets, y.PositiveBuckets) == nil && sameBits(x.NegativeBuckets, y.NegativeBuckets) == nil
 		x.PositiveBuckets, y.PositiveBuckets, x.NegativeBuckets, y.NegativeBuckets = nil, nil, nil, nil
+		x.PositiveSpans, x.NegativeSpans, x.CustomValues = noneIfEmpty(x.PositiveSpans), noneIfEmpty(x.NegativeSpans), noneIfEmpty(x.CustomValues)
 		return same && reflect.DeepEqual(x, y)
 	}
 	x, y := *a.Int, *b.Int
+	x.PositiveSpans, x.NegativeSpans, x.CustomValues = noneIfEmpty(x.PositiveSpans), noneIfEmpty(x.NegativeSpans), noneIfEmpty(x.CustomValues)
+	x.PositiveBuckets, x.NegativeBuckets = noneIfEmpty(x.PositiveBuckets), noneIfEmpty(x.NegativeBuckets)
 	x.Sum, y.Sum, x.ZeroThreshold, y.ZeroThreshold = 0, 0, 0, 0
 	return reflect.DeepEqual(x, y)
 }
