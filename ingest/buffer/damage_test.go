@@ -74,7 +74,7 @@ func TestDamage(t *testing.T) {
 						t.Errorf("got %v damages, want %v", got, tt.damages)
 					}
 					closeTest(t, l)
-					if tt.segment == 14 && tt.at == 0 {
+					if tt.at >= 0 && tt.at < segmentHeaderBytes {
 						tt.damages = 0 // the file is out of the way now
 					}
 				}

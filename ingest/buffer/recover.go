@@ -142,8 +142,12 @@ func (t *topic) openPartition(index int) (*partition, error) {
 	aside := slices.DeleteFunc(slices.Clone(names), func(n string) bool { return !strings.HasSuffix(n, segmentSuffix+corruptSuffix) })
 	names = slices.DeleteFunc(names, func(n string) bool { _, ok := parseSegmentName(n); return !ok })
 	for i, name := range names {
-		if err := p.addSegment(filepath.Join(p.dir, name), i == len(names)-1); err != nil {
+		damaged, err := p.addSegment(filepath.Join(p.dir, name), i == len(names)-1)
+		if err != nil {
 			return nil, err
+		}
+		if damaged {
+			aside = append(aside, name+corruptSuffix)
 		}
 	}
 	if err := p.passAside(aside); err != nil {
@@ -163,7 +167,7 @@ func (t *topic) openPartition(index int) (*partition, error) {
 
 // addSegment adds the file to p.segments. One whose header is damaged is set
 // aside.
-func (p *partition) addSegment(path string, last bool) error {
+func (p *partition) addSegment(path string, last bool) (damaged bool, err error) {
 	base, _ := parseSegmentName(filepath.Base(path))
 	seg, err := readSegmentHeader(p.log.fs, path)
 	if err == nil && (seg.base != base || seg.id != p.log.id || seg.partition != uint32(p.index)) {
@@ -172,25 +176,19 @@ func (p *partition) addSegment(path string, last bool) error {
 	}
 	if err == nil {
 		p.segments = append(p.segments, seg)
-		return nil
+		return false, nil
 	}
 	if !errors.Is(err, ErrCorruption) {
-		return fmt.Errorf("open segment %s: %w", path, err)
+		return false, fmt.Errorf("open segment %s: %w", path, err)
 	}
 	if last && seg.size <= segmentHeaderBytes {
 		// It was being made when the power failed: nothing was acknowledged in it.
 		p.next = base
-		if err := p.log.fs.Remove(path); err != nil {
-			return err
-		}
-		return p.log.fs.SyncDir(p.dir)
+		return false, errors.Join(p.log.fs.Remove(path), p.log.fs.SyncDir(p.dir))
 	}
 	p.topic.metrics.damaged.Inc()
 	p.logger.Error("A segment's header is damaged: it is set aside", "file", path+corruptSuffix, "err", err)
-	if err := p.topic.setAside(path); err != nil {
-		return err
-	}
-	return p.passAside([]string{filepath.Base(path) + corruptSuffix})
+	return true, p.topic.setAside(path)
 }
 
 // passAside makes p.next larger than any offset in the segments that were set
