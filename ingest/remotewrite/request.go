@@ -361,3 +361,6 @@ func (r *Request) intern(b []byte) string {
 	r.strings[s] = s
 	return s
 }
+
+// Format returns the format of the request that was decoded last.
+func (r *Request) Format() buffer.Format { return r.format }

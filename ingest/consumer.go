@@ -1,0 +1,183 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/vedette-io/vedette/ingest/buffer"
+)
+
+// ConsumerConfig configures a Consumer.
+type ConsumerConfig struct {
+	// Group is the consumer group whose offsets are committed.
+	Group string `yaml:"group"`
+
+	// CommitInterval is the least time between two commits of a partition.
+	CommitInterval time.Duration `yaml:"commit_interval"`
+
+	// SetAsideDir is where payloads that cannot be decoded are written, at most
+	// 100 of them; if it is empty they are only counted and logged.
+	SetAsideDir string `yaml:"set_aside_dir"`
+}
+
+// DefaultConsumerConfig returns the defaults.
+func DefaultConsumerConfig() ConsumerConfig {
+	return ConsumerConfig{Group: "vedette.store", CommitInterval: time.Second}
+}
+
+// Validate names every bad key.
+func (c ConsumerConfig) Validate() error {
+	var errs []error
+	if c.Group == "" {
+		errs = append(errs, errors.New("group: is empty"))
+	}
+	if c.CommitInterval <= 0 {
+		errs = append(errs, fmt.Errorf("commit_interval: got %s, want > 0", c.CommitInterval))
+	}
+	return errors.Join(errs...)
+}
+
+// Consumer reads the metrics topic of a buffer into a Sink.
+type Consumer struct {
+	buf     buffer.Buffer
+	sink    Sink
+	cfg     ConsumerConfig
+	log     *slog.Logger
+	metrics *metrics
+
+	caughtUp chan struct{} // closed once every partition has been read up to where it stood at its first claim
+
+	mu      sync.Mutex
+	workers map[*worker]struct{}
+	reached map[int]bool // partitions that count for caughtUp
+	aside   int          // payloads written to SetAsideDir
+}
+
+// NewConsumer returns a consumer of buf that feeds sink. Run starts it.
+func NewConsumer(buf buffer.Buffer, sink Sink, cfg ConsumerConfig, log *slog.Logger, reg prometheus.Registerer) (*Consumer, error) {
+	if err := cfg.Validate(); err != nil {
+		return nil, err
+	}
+	return &Consumer{
+		buf: buf, sink: sink, cfg: cfg, log: log, metrics: newMetrics(reg),
+		caughtUp: make(chan struct{}), workers: map[*worker]struct{}{}, reached: map[int]bool{},
+	}, nil
+}
+
+// Run consumes until ctx ends, which is not an error, or a partition fails.
+func (c *Consumer) Run(ctx context.Context) error {
+	err := c.buf.Consume(ctx, c.cfg.Group, buffer.TopicMetrics, c.claim)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// CaughtUp is closed once the sink has got everything that was in the buffer
+// when this process began to read it.
+func (c *Consumer) CaughtUp() <-chan struct{} { return c.caughtUp }
+
+// Drain waits until the sink has got everything that is in the partitions of
+// this consumer now.
+func (c *Consumer) Drain(ctx context.Context) error {
+	return c.askAll(ctx, askDrain)
+}
+
+// Commit records the offsets up to which the sink is durable now.
+func (c *Consumer) Commit(ctx context.Context) error {
+	return c.askAll(ctx, askCommit)
+}
+
+// askAll sends a question to every worker and waits for the answers.
+func (c *Consumer) askAll(ctx context.Context, kind askKind) error {
+	c.mu.Lock()
+	var asks []*ask
+	for w := range c.workers {
+		a := &ask{kind: kind, done: make(chan error, 1)}
+		asks = append(asks, a)
+		w.ask(a)
+	}
+	c.mu.Unlock()
+	for _, a := range asks {
+		select {
+		case err := <-a.done:
+			if err != nil {
+				return err
+			}
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	return nil
+}
+
+// claim consumes one partition.
+func (c *Consumer) claim(ctx context.Context, cl buffer.Claim) error {
+	w := newWorker(c, cl)
+	c.mu.Lock()
+	c.workers[w] = struct{}{}
+	c.mu.Unlock()
+	err := w.run(ctx)
+	c.mu.Lock()
+	delete(c.workers, w)
+	c.mu.Unlock()
+	w.close(err)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+// noteReached counts a partition as read up to where it stood at its claim.
+func (c *Consumer) noteReached(partition int) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	before := len(c.reached)
+	c.reached[partition] = true
+	want := c.buf.Partitions(buffer.TopicMetrics)
+	if before < want && len(c.reached) >= want {
+		select {
+		case <-c.caughtUp:
+		default:
+			close(c.caughtUp)
+		}
+	}
+}
+
+// setAside keeps a payload that cannot be decoded for a person to look at.
+func (c *Consumer) setAside(topic string, partition int, m *buffer.Message, cause error) {
+	c.metrics.setAside.Inc()
+	path := ""
+	if c.cfg.SetAsideDir != "" {
+		var err error
+		if path, err = c.writeAside(topic, partition, m); err != nil {
+			c.log.Error("write payload aside", "err", err)
+		}
+	}
+	c.log.Error("set message aside", "topic", topic, "partition", partition, "offset", m.Offset,
+		"tenant", m.Tenant, "format", m.Format, "size_bytes", len(m.Payload), "file", path, "err", cause)
+}
+
+func (c *Consumer) writeAside(topic string, partition int, m *buffer.Message) (string, error) {
+	const most = 100
+	c.mu.Lock()
+	c.aside++
+	n := c.aside
+	c.mu.Unlock()
+	if n > most {
+		return "", nil
+	}
+	if err := os.MkdirAll(c.cfg.SetAsideDir, 0o755); err != nil {
+		return "", err
+	}
+	path := filepath.Join(c.cfg.SetAsideDir, fmt.Sprintf("%s-%d-%d.format%d", topic, partition, m.Offset, m.Format))
+	return path, os.WriteFile(path, m.Payload, 0o644)
+}

@@ -1,0 +1,74 @@
+package ingest
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/vedette-io/vedette/internal/signal"
+)
+
+type metrics struct {
+	messages    *prometheus.CounterVec
+	setAside    prometheus.Counter
+	samples     *prometheus.CounterVec
+	sinkErrors  prometheus.Counter
+	commits     prometheus.Counter
+	commitFails prometheus.Counter
+	lag         *prometheus.GaugeVec
+
+	appended, duplicates, conflicts, tooOld, outOfBounds, seriesLimit prometheus.Counter
+	fromMemory, fromLog                                               prometheus.Counter
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	f := promauto.With(reg)
+	m := &metrics{
+		messages: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "vedette_ingest_messages_total",
+			Help: "Messages handed to the store, by where their batch came from: memory, or decoded again from the log.",
+		}, []string{"from"}),
+		setAside: f.NewCounter(prometheus.CounterOpts{
+			Name: "vedette_ingest_messages_set_aside_total",
+			Help: "Messages that could not be decoded and were set aside.",
+		}),
+		samples: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "vedette_ingest_samples_total",
+			Help: "Samples handed to the store, by what it did with them.",
+		}, []string{"result"}),
+		sinkErrors: f.NewCounter(prometheus.CounterOpts{
+			Name: "vedette_ingest_store_errors_total",
+			Help: "Appends that the store could not take and that were tried again.",
+		}),
+		commits: f.NewCounter(prometheus.CounterOpts{
+			Name: "vedette_ingest_commits_total",
+			Help: "Offsets committed after the store had made their data durable.",
+		}),
+		commitFails: f.NewCounter(prometheus.CounterOpts{
+			Name: "vedette_ingest_commit_errors_total",
+			Help: "Commits of an offset that did not succeed.",
+		}),
+		lag: f.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "vedette_ingest_lag_messages",
+			Help: "Messages of a partition that the store has not been given yet.",
+		}, []string{"topic", "partition"}),
+	}
+	m.fromMemory, m.fromLog = m.messages.WithLabelValues("memory"), m.messages.WithLabelValues("log")
+	m.appended = m.samples.WithLabelValues("appended")
+	m.duplicates = m.samples.WithLabelValues("duplicate")
+	m.conflicts = m.samples.WithLabelValues("conflict")
+	m.tooOld = m.samples.WithLabelValues("too_old")
+	m.outOfBounds = m.samples.WithLabelValues("out_of_bounds")
+	m.seriesLimit = m.samples.WithLabelValues("series_limit")
+	return m
+}
+
+func (m *metrics) count(r signal.AppendResult) {
+	m.appended.Add(float64(r.Appended))
+	if r.Appended == 0 || r.Duplicates > 0 || r.Rejected() > 0 {
+		m.duplicates.Add(float64(r.Duplicates))
+		m.conflicts.Add(float64(r.Conflicts))
+		m.tooOld.Add(float64(r.TooOld))
+		m.outOfBounds.Add(float64(r.OutOfBounds))
+		m.seriesLimit.Add(float64(r.SeriesLimit))
+	}
+}

@@ -1,0 +1,21 @@
+package ingest
+
+import (
+	"context"
+
+	"github.com/vedette-io/vedette/internal/signal"
+)
+
+// Sink is a store of metrics as the consumer sees it.
+type Sink interface {
+	// AppendMetrics stores a batch that came from the message at offset of a
+	// partition, in the order of offsets; what it returns without error can be
+	// queried from then on. A sink skips what it holds already. b is valid until
+	// AppendMetrics returns. Bad data is reported in the result; an error says
+	// that the store cannot take the batch now, and the consumer tries again.
+	AppendMetrics(ctx context.Context, b *signal.Metrics, source, topic string, partition int32, offset int64) (signal.AppendResult, error)
+
+	// Durable returns the offset below which everything of a partition would
+	// survive a crash; 0 if the sink has never seen it.
+	Durable(source, topic string, partition int32) (next int64)
+}

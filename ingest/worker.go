@@ -1,0 +1,259 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/vedette-io/vedette/ingest/buffer"
+	"github.com/vedette-io/vedette/ingest/remotewrite"
+	"github.com/vedette-io/vedette/internal/signal"
+)
+
+type askKind uint8
+
+const (
+	askDrain  askKind = iota // answered when the partition's end as of now has been reached
+	askCommit                // answered after a commit of what is durable
+)
+
+// ask is a question to the goroutine that owns a claim.
+type ask struct {
+	kind   askKind
+	target int64
+	done   chan error // has room for the answer
+}
+
+var errStopped = errors.New("consumer has stopped")
+
+// worker consumes one claim. All but ask and close run in the claim's goroutine.
+type worker struct {
+	c         *Consumer
+	claim     buffer.Claim
+	source    string
+	topic     string
+	partition int32
+	lag       prometheus.Gauge
+
+	req       remotewrite.Request // decodes what comes from the log
+	processed int64               // offset behind the last message that the sink has got
+	committed int64
+	start     int64 // the partition's end when it was claimed
+	caughtUp  bool
+	due       time.Time // of the next commit
+	drains    []*ask
+
+	mu     sync.Mutex
+	asks   []*ask             // not yet seen by the goroutine
+	cancel context.CancelFunc // ends the wait for messages under way
+	closed bool
+}
+
+func newWorker(c *Consumer, cl buffer.Claim) *worker {
+	return &worker{
+		c: c, claim: cl, source: c.buf.Source(), topic: cl.Topic(), partition: int32(cl.Partition()),
+		lag: c.metrics.lag.WithLabelValues(cl.Topic(), strconv.Itoa(cl.Partition())),
+	}
+}
+
+func (w *worker) ask(a *ask) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.closed {
+		a.done <- errStopped
+		return
+	}
+	w.asks = append(w.asks, a)
+	if w.cancel != nil {
+		w.cancel()
+	}
+}
+
+// close answers what is still open.
+func (w *worker) close(err error) {
+	if err == nil {
+		err = errStopped
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.closed = true
+	for _, a := range append(w.asks, w.drains...) {
+		a.done <- err
+	}
+}
+
+func (w *worker) run(ctx context.Context) error {
+	w.committed = w.claim.Committed()
+	w.processed = w.c.sink.Durable(w.source, w.topic, w.partition)
+	if w.processed < w.committed {
+		// The store has less than it once called durable, as after a restore of
+		// older blocks. What the log still has of it is read again.
+		w.c.log.Warn("store holds less than was committed, reading again", "topic", w.topic,
+			"partition", w.partition, "committed", w.committed, "store", w.processed)
+	}
+	w.claim.StartAt(w.processed)
+	w.start = w.claim.HighWatermark()
+	w.due = time.Now().Add(w.c.cfg.CommitInterval)
+	for ctx.Err() == nil {
+		if err := w.serve(ctx); err != nil {
+			return err
+		}
+		messages, err := w.next(ctx)
+		if err != nil {
+			return err
+		}
+		for i := range messages {
+			if err := w.deliver(ctx, &messages[i]); err != nil {
+				discard(messages[i:])
+				return err
+			}
+		}
+	}
+	return ctx.Err()
+}
+
+// serve does what is due between two reads: notes progress, commits, answers.
+func (w *worker) serve(ctx context.Context) error {
+	end := w.claim.HighWatermark()
+	w.lag.Set(float64(max(end-w.processed, 0)))
+	if !w.caughtUp && w.processed >= w.start {
+		w.caughtUp = true
+		w.c.noteReached(int(w.partition))
+	}
+	w.mu.Lock()
+	asks := w.asks
+	w.asks = nil
+	w.mu.Unlock()
+	for _, a := range asks {
+		if a.kind == askCommit {
+			a.done <- w.commit(ctx)
+			continue
+		}
+		a.target = end
+		w.drains = append(w.drains, a)
+	}
+	open := w.drains[:0]
+	for _, a := range w.drains {
+		if w.processed >= a.target {
+			a.done <- nil
+		} else {
+			open = append(open, a)
+		}
+	}
+	w.drains = open
+	if now := time.Now(); !now.Before(w.due) {
+		w.due = now.Add(w.c.cfg.CommitInterval)
+		if err := w.commit(ctx); err != nil && ctx.Err() == nil {
+			w.c.log.Warn("commit offset", "topic", w.topic, "partition", w.partition, "err", err)
+		}
+	}
+	return nil
+}
+
+// commit records what the sink has made durable since the last commit.
+func (w *worker) commit(ctx context.Context) error {
+	next := w.c.sink.Durable(w.source, w.topic, w.partition)
+	if next <= w.committed {
+		return nil
+	}
+	if err := w.claim.Commit(ctx, next); err != nil {
+		w.c.metrics.commitFails.Inc()
+		return fmt.Errorf("commit offset %d of %s/%d: %w", next, w.topic, w.partition, err)
+	}
+	w.c.metrics.commits.Inc()
+	w.committed = next
+	return nil
+}
+
+// next waits for messages until a commit is due or a question comes, and then
+// returns none.
+func (w *worker) next(ctx context.Context) ([]buffer.Message, error) {
+	wait, cancel := context.WithDeadline(ctx, w.due)
+	defer cancel()
+	w.mu.Lock()
+	if len(w.asks) > 0 {
+		w.mu.Unlock()
+		return nil, nil
+	}
+	w.cancel = cancel
+	w.mu.Unlock()
+	messages, err := w.claim.Next(wait)
+	w.mu.Lock()
+	w.cancel = nil
+	w.mu.Unlock()
+	if err != nil && wait.Err() != nil && ctx.Err() == nil {
+		return nil, nil
+	}
+	return messages, err
+}
+
+// deliver gives one message to the sink. An error means that the claim has
+// ended and the message is still to be discarded.
+func (w *worker) deliver(ctx context.Context, m *buffer.Message) error {
+	d, ok := m.Attachment.(*Delivery)
+	var batch *signal.Metrics
+	if ok {
+		batch = d.Batch
+		w.c.metrics.fromMemory.Inc()
+	} else {
+		// Limits were applied at the door.
+		if err := w.req.Decode(m.Format, m.Payload, remotewrite.Limits{}); err != nil {
+			w.c.setAside(w.topic, int(w.partition), m, err)
+			w.processed = m.Offset + 1
+			return nil
+		}
+		batch = &w.req.Metrics
+		w.c.metrics.fromLog.Inc()
+	}
+	batch.Tenant = m.Tenant
+	result, err := w.append(ctx, batch, m.Offset)
+	if err != nil {
+		return err
+	}
+	w.c.metrics.count(result)
+	w.processed = m.Offset + 1
+	if ok {
+		m.Attachment = nil
+		d.Finish(result)
+	}
+	return nil
+}
+
+// append offers a batch to the sink until it takes it or ctx ends.
+func (w *worker) append(ctx context.Context, batch *signal.Metrics, offset int64) (signal.AppendResult, error) {
+	const first, most = 10 * time.Millisecond, 2 * time.Second
+	for pause := first; ; pause = min(2*pause, most) {
+		result, err := w.c.sink.AppendMetrics(ctx, batch, w.source, w.topic, w.partition, offset)
+		if err == nil {
+			return result, nil
+		}
+		if ctx.Err() != nil {
+			return result, ctx.Err()
+		}
+		w.c.metrics.sinkErrors.Inc()
+		if pause == first || pause == most {
+			w.c.log.Warn("append to store, trying again", "topic", w.topic, "partition", w.partition, "offset", offset, "err", err)
+		}
+		timer := time.NewTimer(pause)
+		select {
+		case <-timer.C:
+		case <-ctx.Done():
+			timer.Stop()
+			return result, ctx.Err()
+		}
+	}
+}
+
+// discard ends the deliveries of messages that will not be stored by this claim.
+func discard(messages []buffer.Message) {
+	for i := range messages {
+		if d, ok := messages[i].Attachment.(buffer.Discarder); ok {
+			d.Discard()
+		}
+	}
+}
