@@ -6,6 +6,7 @@ import (
 	"math"
 	"time"
 
+	"github.com/vedette-io/vedette/internal/labels"
 	"github.com/vedette-io/vedette/internal/signal"
 	"github.com/vedette-io/vedette/storage/index"
 )
@@ -178,23 +179,35 @@ func (a *appender) admit(i int, ref index.Ref, time int64, value float64, newest
 }
 
 // tooOldBeside reports whether a sample for an older window is too old beside
-// the series' newest sample in the newest window.
+// what newer windows have of its series.
 func (a *appender) tooOldBeside(i int, time int64) bool {
-	n := a.t.newestWindow
-	if n == nil || n.start <= a.w.start {
-		return false
+	windows := a.t.all()
+	for n := len(windows) - 1; n >= 0 && windows[n].start > a.w.start; n-- {
+		newest, ok := windows[n].newestOf(a.b.Hash[i])
+		if !ok {
+			continue
+		}
+		if time >= newest-a.db.outOfOrderMs {
+			return false
+		}
+		a.res.TooOld++
+		a.reject(i, time, "it is older than the series' newest sample at %d by more than the out-of-order window of %s", newest, a.db.config.OutOfOrderWindow)
+		return true
 	}
-	if err := n.acquire(); err != nil {
-		return false
+	return false
+}
+
+// newestOf returns the time of the newest sample of a series.
+func (w *window) newestOf(h labels.Hash) (int64, bool) {
+	if err := w.acquire(); err != nil {
+		return 0, false
 	}
-	defer n.mu.RUnlock()
-	ref, ok := n.index.Find(a.b.Hash[i], a.hint)
-	if !ok || time >= n.newest[ref]-a.db.outOfOrderMs {
-		return false
+	defer w.mu.RUnlock()
+	ref, ok := w.index.Find(h, 0)
+	if !ok {
+		return 0, false
 	}
-	a.res.TooOld++
-	a.reject(i, time, "it is older than the series' newest sample at %d by more than the out-of-order window of %s", n.newest[ref], a.db.config.OutOfOrderWindow)
-	return true
+	return w.newest[ref], true
 }
 
 // lookup returns the reference of series i of the batch in a.w, and adds it if

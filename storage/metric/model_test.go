@@ -7,7 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"path/filepath"
-	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -286,15 +286,22 @@ func (m *model) randomBatch(rng *rand.Rand, now int64) *signal.Metrics {
 }
 
 func (m *model) deleteRandom(t *testing.T, rng *rand.Rand, db *DB, now int64) {
-	id := fmt.Sprint(rng.IntN(7))
+	id := fmt.Sprint(rng.IntN(8))
 	lo := t0 + rng.Int64N(now-t0+1)
 	hi := lo + rng.Int64N(600_000)
+	for name, newest := range m.newest {
+		// A series whose newest sample is deleted forgets, at a restart, how new it
+		// was, and takes older ones again; the map does not model that.
+		if strings.Contains(name, fmt.Sprintf(" id=%q", id)) {
+			hi = min(hi, newest-1)
+		}
+	}
 	sel := Selector{Tenant: "default", MinTime: lo, MaxTime: hi, Matchers: []*promlabels.Matcher{promlabels.MustNewMatcher(promlabels.MatchEqual, "id", id)}}
 	if err := db.Delete(context.Background(), sel); err != nil {
 		t.Fatal(err)
 	}
 	for name, ss := range m.floats {
-		if !slices.Contains([]string{id}, idOf(name)) {
+		if !strings.Contains(name, fmt.Sprintf(" id=%q", id)) {
 			continue
 		}
 		for ts := range ss {
@@ -303,13 +310,11 @@ func (m *model) deleteRandom(t *testing.T, rng *rand.Rand, db *DB, now int64) {
 				delete(m.starts[name], ts)
 			}
 		}
+		for ts := range m.hists[name] {
+			if ts >= lo && ts <= hi {
+				delete(m.hists[name], ts)
+			}
+		}
 	}
 }
 
-func idOf(name string) string {
-	var id string
-	if _, err := fmt.Sscanf(name[len(`{__name__="m0", id="`):], "%1s", &id); err != nil {
-		return ""
-	}
-	return id
-}
