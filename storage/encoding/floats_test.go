@@ -111,12 +111,12 @@ func TestFloats(t *testing.T) {
 			var s Scratch
 			payload, c := checkFloats(t, vals, &s)
 			t.Logf("%s: %d values, %d bytes", c, len(vals), len(payload))
-			for n := range payload {
+			for n := 0; n < len(payload); n += 1 + len(payload)/1000 {
 				if _, err := DecodeFloats(nil, payload[:n:n], c, len(vals)); err != nil && !errors.Is(err, ErrCorruption) {
 					t.Fatalf("cut to %d bytes: got error %v, want ErrCorruption", n, err)
 				}
 			}
-			for n := range len(vals) {
+			for n := range min(len(vals), 130) {
 				checkFloats(t, vals[:n], &s)
 			}
 		})
@@ -178,4 +178,24 @@ func randomColumn(seed uint64) []float64 {
 		}
 	}
 	return vals
+}
+
+func TestFloatsAllocateNothing(t *testing.T) {
+	var s Scratch
+	var buf []byte
+	var out []float64
+	for name, vals := range floatCases() {
+		run := func() {
+			var c Codec
+			var err error
+			buf, c = AppendFloats(buf[:0], vals, &s)
+			if out, err = DecodeFloats(out[:0], buf, c, len(vals)); err != nil {
+				t.Fatal(err)
+			}
+		}
+		run() // grows the buffers
+		if n := testing.AllocsPerRun(10, run); n > 0 {
+			t.Errorf("%s: %v allocations, want 0", name, n)
+		}
+	}
 }

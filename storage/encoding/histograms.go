@@ -28,6 +28,8 @@ const (
 	histFlatBuckets = 4096 // unless they have more buckets than this
 	histZstdMin     = 128  // smaller chunks are not worth a frame
 	histMaxBytes    = 64 << 20
+
+	histCustomValues = 1 << 20 // regular custom values that any chunk may have
 )
 
 // layout is what equal histograms share. Its slices belong to a histogram.
@@ -262,7 +264,7 @@ func DecodeHistograms(dst []Histogram, src []byte, c Codec, n int, s *Scratch) (
 	default:
 		return dst, corrupt("histograms", c, "not a codec of histograms")
 	}
-	r := histReader{src: src, codec: c, s: s}
+	r := histReader{src, c, s, histCustomValues + 8*len(src)}
 	out, err := r.chunk(dst, n)
 	if err != nil {
 		return dst, err
@@ -272,9 +274,10 @@ func DecodeHistograms(dst []Histogram, src []byte, c Codec, n int, s *Scratch) (
 
 // histReader reads a chunk from front to back.
 type histReader struct {
-	src   []byte
-	codec Codec
-	s     *Scratch
+	src    []byte
+	codec  Codec
+	s      *Scratch
+	custom int // how many custom values may still come
 }
 
 func (r *histReader) fail(what string) error { return corrupt("histograms", r.codec, "%s", what) }
@@ -346,12 +349,13 @@ func (r *histReader) layout() (l layout, err error) {
 		return l, err
 	}
 	if flags&layoutCustom != 0 {
-		// Bounds differ, and a column of different values has bytes for each
-		// but for regular ones; a limit settles those.
+		// Bounds differ, so a column of them has a bit for each at least, but for
+		// regular ones: those have an allowance.
 		count, ok := r.uvarint()
-		if !ok || count == 0 || count > 1<<16 {
+		if !ok || count == 0 || count > uint64(r.custom) {
 			return l, r.fail("bad number of custom values")
 		}
+		r.custom -= int(count)
 		l.custom, err = r.floats(make([]float64, count))
 	}
 	return l, err
