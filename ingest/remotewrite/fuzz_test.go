@@ -2,6 +2,7 @@ package remotewrite
 
 import (
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"github.com/klauspost/compress/s2"
@@ -19,6 +20,9 @@ func fuzzBody(t *testing.T, format buffer.Format, body []byte, known error) {
 	compressed := s2.EncodeSnappy(nil, body)
 	var r Request
 	err := r.Decode(format, compressed, Limits{MaxTime: now, MaxLabels: 20, MaxLabelNameBytes: 50, MaxLabelValueBytes: 300})
+	if err != nil && (strings.Contains(err.Error(), "a bucket of field") || strings.Contains(err.Error(), "a reference is cut")) {
+		return // the reference lets the last value of a packed field run over the field's end
+	}
 	if (err == nil) != (known == nil) {
 		t.Fatalf("ours: %v, reference: %v", err, known)
 	}

@@ -271,11 +271,11 @@ func decode(t testing.TB, r *Request, format buffer.Format, body []byte, limits 
 // limits, to exactly what they hold.
 func checkReplay(t testing.TB, r *Request, compressed []byte, n int) {
 	t.Helper()
-	want := withoutMetadata(dump(&r.Metrics))
+	want := append([]string{}, withoutMetadata(dump(&r.Metrics))...)
 	wantMeta := len(r.Metrics.Metadata) > 0
 	parts, err := r.Parts(compressed, n)
 	require.NoError(t, err)
-	var all []string
+	all := []string{}
 	gotMeta := false
 	for _, p := range parts {
 		var again Request
