@@ -125,6 +125,7 @@ type spoolWriter struct {
 	out     *bufio.Writer
 	body    []byte // WriteRequest under construction
 	packed  []byte
+	value   [1]float64
 	samples int
 	offset  int64
 }
@@ -137,9 +138,9 @@ func (w *spoolWriter) scrape(k int, targets []*Target) error {
 	done, sent := 0, 0
 	var failed error
 	for i, t := range targets {
-		ts := s.Times[k][i]
 		t.Next(func(canonical []byte, value float64) {
-			w.body = appendSeries(w.body, canonical, value, ts)
+			w.value[0] = value
+			w.body = AppendSeries(w.body, canonical, s.Times[k][i:i+1], w.value[:])
 			w.samples++
 			done++
 			if done*requests >= total*(sent+1) {
@@ -171,24 +172,35 @@ func (w *spoolWriter) flush(scrape int) error {
 	return nil
 }
 
-// appendSeries appends a TimeSeries with one sample as a field of WriteRequest,
-// as Prometheus writes it: a value of zero is left out.
-func appendSeries(dst, canonical []byte, value float64, ts int64) []byte {
-	sample := 1 + uvarintLen(uint64(ts))
-	bits := math.Float64bits(value)
-	if bits != 0 {
-		sample += 9
+// AppendSeries appends a TimeSeries as a field of WriteRequest, as Prometheus
+// writes it: a value of zero is left out.
+func AppendSeries(dst, canonical []byte, times []int64, values []float64) []byte {
+	size := len(canonical)
+	for i, ts := range times {
+		size += 2 + sampleSize(ts, values[i])
 	}
 	dst = append(dst, 0x0a)
-	dst = binary.AppendUvarint(dst, uint64(len(canonical)+2+sample))
+	dst = binary.AppendUvarint(dst, uint64(size))
 	dst = append(dst, canonical...)
-	dst = append(dst, 0x12, byte(sample))
-	if bits != 0 {
-		dst = append(dst, 0x09)
-		dst = binary.LittleEndian.AppendUint64(dst, bits)
+	for i, ts := range times {
+		dst = append(dst, 0x12, byte(sampleSize(ts, values[i])))
+		if bits := math.Float64bits(values[i]); bits != 0 {
+			dst = append(dst, 0x09)
+			dst = binary.LittleEndian.AppendUint64(dst, bits)
+		}
+		dst = append(dst, 0x10)
+		dst = binary.AppendUvarint(dst, uint64(ts))
 	}
-	dst = append(dst, 0x10)
-	return binary.AppendUvarint(dst, uint64(ts))
+	return dst
+}
+
+// sampleSize is the length of a Sample message.
+func sampleSize(ts int64, value float64) int {
+	n := 1 + uvarintLen(uint64(ts))
+	if math.Float64bits(value) != 0 {
+		n += 9
+	}
+	return n
 }
 
 func uvarintLen(v uint64) int {

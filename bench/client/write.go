@@ -1,0 +1,151 @@
+package client
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/vedette-io/vedette/bench/gen"
+)
+
+// WritePath is where every peer accepts remote write.
+const WritePath = "/api/v1/write"
+
+// New returns an HTTP client that keeps up to conns connections to a host.
+func New(conns int) *http.Client {
+	return &http.Client{Transport: &http.Transport{
+		MaxConnsPerHost: conns, MaxIdleConnsPerHost: conns, DisableCompression: true,
+		WriteBufferSize: 64 << 10, ReadBufferSize: 64 << 10,
+	}}
+}
+
+// StatusError is an answer other than 2xx.
+type StatusError struct {
+	Status     int
+	Message    string
+	RetryAfter time.Duration
+}
+
+func (e *StatusError) Error() string { return fmt.Sprintf("status %d: %s", e.Status, e.Message) }
+
+// Temporary reports whether the same request may succeed later.
+func (e *StatusError) Temporary() bool {
+	return e.Status == http.StatusTooManyRequests || e.Status/100 == 5
+}
+
+// Write sends one snappy-compressed remote write 1.0 body. Any answer other than
+// 2xx is a *StatusError; after any other error it is unknown whether the server
+// has taken the samples.
+func Write(ctx context.Context, c *http.Client, url string, body []byte) error {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+WritePath, bytes.NewReader(body))
+	if err != nil {
+		return fmt.Errorf("make write request: %w", err)
+	}
+	req.Header.Set("Content-Encoding", "snappy")
+	req.Header.Set("Content-Type", "application/x-protobuf")
+	req.Header.Set("X-Prometheus-Remote-Write-Version", "0.1.0")
+	req.Header.Set("User-Agent", "vedette-bench")
+	resp, err := c.Do(req)
+	if err != nil {
+		return err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode/100 == 2 {
+		_, err := io.Copy(io.Discard, resp.Body)
+		return err
+	}
+	text, _ := io.ReadAll(io.LimitReader(resp.Body, 500))
+	after, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
+	return &StatusError{Status: resp.StatusCode, Message: string(text), RetryAfter: time.Duration(after) * time.Second}
+}
+
+// Sent counts what a Send did.
+type Sent struct {
+	Samples  int64         `json:"samples"`
+	Requests int64         `json:"requests"`
+	Retries  int64         `json:"retries"`
+	Wall     time.Duration `json:"wall_nanos"`
+}
+
+// retries bounds how often one request is sent again.
+const retries = 200
+
+// Send sends the requests of scrapes from (included) to to (excluded) over conns
+// connections. A scrape starts when the one before is acknowledged, so that
+// connections never drift apart; refused requests are sent again after the time
+// the server asks for.
+func Send(ctx context.Context, url string, spool *gen.Spool, from, to, conns int) (Sent, error) {
+	c := New(conns)
+	defer c.CloseIdleConnections()
+	var sent Sent
+	start := time.Now()
+	requests := spool.Requests
+	for len(requests) > 0 {
+		n := 0
+		for n < len(requests) && requests[n].Scrape == requests[0].Scrape {
+			n++
+		}
+		if k := requests[0].Scrape; k >= from && k < to {
+			if err := sendAll(ctx, c, url, spool, requests[:n], conns, &sent); err != nil {
+				return sent, fmt.Errorf("send scrape %d: %w", k, err)
+			}
+		}
+		requests = requests[n:]
+	}
+	sent.Wall = time.Since(start)
+	return sent, nil
+}
+
+// sendAll sends requests in any order and returns once all are acknowledged.
+func sendAll(ctx context.Context, c *http.Client, url string, spool *gen.Spool, requests []gen.Request, conns int, sent *Sent) error {
+	var (
+		next atomic.Int64
+		wg   sync.WaitGroup
+		errs = make([]error, conns)
+	)
+	for w := range conns {
+		wg.Go(func() {
+			var body []byte
+			for {
+				i := int(next.Add(1)) - 1
+				if i >= len(requests) {
+					return
+				}
+				if body, errs[w] = spool.Body(body[:0], requests[i]); errs[w] != nil {
+					return
+				}
+				if errs[w] = writeRetrying(ctx, c, url, body, &sent.Retries); errs[w] != nil {
+					next.Store(int64(len(requests)))
+					return
+				}
+				atomic.AddInt64(&sent.Requests, 1)
+				atomic.AddInt64(&sent.Samples, int64(requests[i].Samples))
+			}
+		})
+	}
+	wg.Wait()
+	return errors.Join(errs...)
+}
+
+func writeRetrying(ctx context.Context, c *http.Client, url string, body []byte, count *int64) error {
+	for attempt := 0; ; attempt++ {
+		err := Write(ctx, c, url, body)
+		var refused *StatusError
+		if err == nil || !errors.As(err, &refused) || !refused.Temporary() || attempt == retries {
+			return err
+		}
+		atomic.AddInt64(count, 1)
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(max(refused.RetryAfter, 50*time.Millisecond)):
+		}
+	}
+}

@@ -1,0 +1,331 @@
+// Vedette-bench measures Vedette beside its peers and checks that it loses
+// nothing: run prints and writes the tables of docs/benchmarks.md, crash kills a
+// loaded server again and again, check writes and reads all the time and reports
+// any gap.
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"os/exec"
+	"os/signal"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/alecthomas/kong"
+
+	"github.com/vedette-io/vedette/bench/check"
+	"github.com/vedette-io/vedette/bench/crash"
+	"github.com/vedette-io/vedette/bench/gen"
+	"github.com/vedette-io/vedette/bench/peer"
+	"github.com/vedette-io/vedette/bench/report"
+)
+
+// commandLine is everything the command understands.
+type commandLine struct {
+	Root    string `help:"Root of the working tree." default:"." type:"existingdir"`
+	WorkDir string `help:"Where loads and data directories are written; default: .cache/bench/run below the root." type:"path"`
+	OutDir  string `help:"Where raw results and profiles are written; default: bench/out below the root." type:"path"`
+	Verbose bool   `help:"Log every step." short:"v" default:"true" negatable:""`
+
+	Run    runCommand    `cmd:"" default:"withargs" help:"Run the scenarios against every peer and print the tables; what it does without a command."`
+	Crash  crashCommand  `cmd:"" help:"Kill a loaded server with -9 again and again and compare every acknowledged sample."`
+	Check  checkCommand  `cmd:"" help:"Write and read all the time and report any gap between acknowledgement and query."`
+	Render renderCommand `cmd:"" help:"Print the page of an earlier run from its raw results."`
+}
+
+// env is what every command works with.
+type env struct {
+	context.Context
+	root, work, out string
+	log             *slog.Logger
+}
+
+func main() {
+	os.Exit(realMain())
+}
+
+func realMain() int {
+	var cl commandLine
+	k := kong.Parse(&cl, kong.Name("vedette-bench"), kong.UsageOnError(),
+		kong.Description("Measures Vedette beside VictoriaMetrics and Prometheus, and checks that it loses nothing."))
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM)
+	defer stop()
+	e, err := newEnv(ctx, cl)
+	if err == nil {
+		err = k.Run(e)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "vedette-bench:", err)
+		return 1
+	}
+	return 0
+}
+
+func newEnv(ctx context.Context, cl commandLine) (*env, error) {
+	root, err := filepath.Abs(cl.Root)
+	if err != nil {
+		return nil, err
+	}
+	e := &env{Context: ctx, root: root, work: cl.WorkDir, out: cl.OutDir, log: slog.New(slog.DiscardHandler)}
+	if e.work == "" {
+		e.work = filepath.Join(root, ".cache", "bench", "run")
+	}
+	if e.out == "" {
+		e.out = filepath.Join(root, "bench", "out")
+	}
+	if cl.Verbose {
+		e.log = slog.New(slog.NewTextHandler(os.Stderr, nil))
+	}
+	return e, errors.Join(os.MkdirAll(e.work, 0o755), os.MkdirAll(e.out, 0o755))
+}
+
+// build builds the peers of a comma-separated list.
+func (e *env) build(names []string) ([]peer.Spec, error) {
+	var specs []peer.Spec
+	for _, name := range names {
+		start := time.Now()
+		s, err := peer.Build(e, strings.TrimSpace(name), e.root, filepath.Join(e.root, ".cache", "bench"))
+		if err != nil {
+			return nil, err
+		}
+		e.log.Info("built", "peer", name, "version", s.Version, "took", time.Since(start).Round(time.Millisecond))
+		specs = append(specs, s)
+	}
+	return specs, nil
+}
+
+// save writes raw results as JSON.
+func (e *env) save(name string, v any) error {
+	b, err := json.MarshalIndent(v, "", "  ")
+	if err != nil {
+		return fmt.Errorf("encode %s: %w", name, err)
+	}
+	return os.WriteFile(filepath.Join(e.out, name), append(b, '\n'), 0o644)
+}
+
+// commandText is this invocation as a user would type it.
+func commandText() string {
+	return strings.Join(append([]string{"go run ./bench/cmd/vedette-bench"}, os.Args[1:]...), " ")
+}
+
+type runCommand struct {
+	Peers       []string `help:"Peers to run." default:"vedette,victoriametrics,prometheus"`
+	Scenarios   []string `help:"Scenarios to run." default:"A,B,C"`
+	Targets     int      `help:"Targets instead of each scenario's own number."`
+	Scrapes     int      `help:"Scrapes instead of each scenario's own number."`
+	Quick       bool     `help:"A tenth of the load and short settling: to try things out, not to publish."`
+	CrashRounds int      `help:"Rounds of kill -9 under full load against Vedette; 0 leaves it out." default:"20"`
+	Recording   string   `help:"Directory with the recorded scrapes." env:"VEDETTE_BENCH_SCRAPES" type:"path"`
+	Profile     bool     `help:"Save a CPU profile of Vedette's steady phase and print its top."`
+	KeepData    bool     `help:"Leave the data directories behind."`
+	Write       string   `help:"Also write the page to this file." type:"path"`
+}
+
+// Run implements the command.
+func (c *runCommand) Run(e *env) error {
+	if c.Recording == "" {
+		c.Recording = filepath.Join(e.root, "..", "shared", "data", "node_exporter")
+	}
+	rec, err := gen.LoadRecording(c.Recording)
+	if err != nil {
+		return fmt.Errorf("%w (name the directory with --recording or VEDETTE_BENCH_SCRAPES)", err)
+	}
+	specs, err := e.build(c.Peers)
+	if err != nil {
+		return err
+	}
+	r := &report.Runner{
+		Recording: rec, Peers: specs, WorkDir: e.work, OutDir: e.out, Profile: c.Profile, KeepData: c.KeepData,
+		Quiet: 8 * time.Second, Patience: 90 * time.Second, Log: e.log,
+	}
+	shrink := 1
+	if c.Quick {
+		shrink, r.Quiet, r.Patience = 10, 6*time.Second, 12*time.Second
+	}
+	now := time.Now()
+	rep := &report.Report{Date: now, Command: commandText(), Machine: report.ThisMachine()}
+	file := now.UTC().Format("20060102T150405Z") + ".json"
+	for _, s := range c.choose(report.Scenarios(shrink)) {
+		err := r.Run(e, s, func(res report.Result) error {
+			rep.Results = append(rep.Results, res)
+			return e.save(file, rep)
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if err := c.crash(e, specs, rep); err != nil {
+		return err
+	}
+	if err := errors.Join(e.save(file, rep), e.save("latest.json", rep)); err != nil {
+		return err
+	}
+	fmt.Println(rep.Markdown())
+	if c.Write != "" {
+		if err := os.WriteFile(c.Write, []byte(rep.Markdown()), 0o644); err != nil {
+			return err
+		}
+	}
+	if c.Profile {
+		return printProfiles(e)
+	}
+	return nil
+}
+
+// choose keeps the scenarios asked for, resized if asked for.
+func (c *runCommand) choose(all []report.Scenario) []report.Scenario {
+	var out []report.Scenario
+	for _, s := range all {
+		for _, key := range c.Scenarios {
+			if s.Key == strings.ToUpper(strings.TrimSpace(key)) {
+				out = append(out, s.Resize(c.Targets, c.Scrapes))
+			}
+		}
+	}
+	return out
+}
+
+// crash runs the rounds of kill -9 against Vedette, if it is among the peers.
+func (c *runCommand) crash(e *env, specs []peer.Spec, rep *report.Report) error {
+	for _, s := range specs {
+		if s.Name != peer.Vedette || c.CrashRounds == 0 {
+			continue
+		}
+		dir := filepath.Join(e.work, "crash")
+		if err := os.RemoveAll(dir); err != nil {
+			return err
+		}
+		o := crash.DefaultOptions(s, dir)
+		o.Rounds, o.Log = c.CrashRounds, e.log
+		var err error
+		if rep.Crash, err = crash.Run(e, o); err != nil {
+			return err
+		}
+		return os.RemoveAll(dir)
+	}
+	return nil
+}
+
+// printProfiles prints where the CPU time of each saved profile went.
+func printProfiles(e *env) error {
+	files, err := filepath.Glob(filepath.Join(e.out, "cpu-*.prof"))
+	if err != nil {
+		return err
+	}
+	for _, f := range files {
+		out, err := exec.CommandContext(e, "go", "tool", "pprof", "-top", "-nodecount=40", f).Output()
+		if err != nil {
+			return fmt.Errorf("print profile %s: %w", f, err)
+		}
+		fmt.Printf("\n%s\n%s", f, out)
+	}
+	return nil
+}
+
+type crashCommand struct {
+	Peer   string `help:"Server to kill." default:"vedette"`
+	Rounds int    `help:"How often." default:"20"`
+	Seed   uint64 `help:"Seed of the random moments; 0: a new one."`
+	Keep   bool   `help:"Leave the data directory behind."`
+}
+
+// Run implements the command.
+func (c *crashCommand) Run(e *env) error {
+	specs, err := e.build([]string{c.Peer})
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(e.work, "crash-"+c.Peer)
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	o := crash.DefaultOptions(specs[0], dir)
+	o.Rounds, o.Log = c.Rounds, e.log
+	if c.Seed != 0 {
+		o.Seed = c.Seed
+	}
+	rep, err := crash.Run(e, o)
+	if err != nil {
+		return err
+	}
+	if err := e.save("crash-"+c.Peer+".json", rep); err != nil {
+		return err
+	}
+	fmt.Printf("%d rounds, %d samples acknowledged, %d lost, %d doubled or altered; ready after %s (median), %s (worst); seed %d\n",
+		len(rep.Rounds), rep.Acked(), rep.Lost(), rep.Doubled(), rep.ReadyMedian().Round(time.Millisecond), rep.ReadyWorst().Round(time.Millisecond), rep.Seed)
+	for _, r := range rep.Rounds {
+		for _, x := range r.Verdict.Examples {
+			fmt.Println("  ", x)
+		}
+	}
+	if bad := rep.Lost() + rep.Doubled(); bad > 0 {
+		return fmt.Errorf("%d samples lost, doubled or altered; data in %s", bad, dir)
+	}
+	if c.Keep {
+		return nil
+	}
+	return os.RemoveAll(dir)
+}
+
+type checkCommand struct {
+	Peer     string        `help:"Server to check." default:"vedette"`
+	Duration time.Duration `help:"How long." default:"5m"`
+	Keep     bool          `help:"Leave the data directory behind."`
+}
+
+// Run implements the command.
+func (c *checkCommand) Run(e *env) error {
+	specs, err := e.build([]string{c.Peer})
+	if err != nil {
+		return err
+	}
+	dir := filepath.Join(e.work, "check-"+c.Peer)
+	if err := os.RemoveAll(dir); err != nil {
+		return err
+	}
+	o := check.DefaultOptions(specs[0], dir)
+	o.Duration, o.Log = c.Duration, e.log
+	rep, err := check.Run(e, o)
+	if err != nil {
+		return err
+	}
+	if err := e.save("check-"+c.Peer+".json", rep); err != nil {
+		return err
+	}
+	fmt.Println(rep)
+	if len(rep.Gaps) > 0 {
+		return fmt.Errorf("%d gaps; data in %s", len(rep.Gaps), dir)
+	}
+	if c.Keep {
+		return nil
+	}
+	return os.RemoveAll(dir)
+}
+
+type renderCommand struct {
+	File string `arg:"" help:"Raw results; default: bench/out/latest.json." optional:"" type:"existingfile"`
+}
+
+// Run implements the command.
+func (c *renderCommand) Run(e *env) error {
+	if c.File == "" {
+		c.File = filepath.Join(e.out, "latest.json")
+	}
+	b, err := os.ReadFile(c.File)
+	if err != nil {
+		return err
+	}
+	var rep report.Report
+	if err := json.Unmarshal(b, &rep); err != nil {
+		return fmt.Errorf("decode %s: %w", c.File, err)
+	}
+	fmt.Print(rep.Markdown())
+	return nil
+}

@@ -1,0 +1,311 @@
+package crash
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/vedette-io/vedette/bench/client"
+	"github.com/vedette-io/vedette/bench/peer"
+)
+
+// Options of a run.
+type Options struct {
+	Spec    peer.Spec
+	RunDir  string
+	Rounds  int
+	Writers int
+	Groups  int // per writer
+	Seed    uint64
+	// The load of a round lasts between these before the kill.
+	MinLoad, MaxLoad time.Duration
+	Log              *slog.Logger
+}
+
+// DefaultOptions returns the full run.
+func DefaultOptions(spec peer.Spec, runDir string) Options {
+	return Options{
+		Spec: spec, RunDir: runDir, Rounds: 20, Writers: 4, Groups: 8,
+		Seed:    uint64(time.Now().UnixNano()),
+		MinLoad: 300 * time.Millisecond, MaxLoad: 2500 * time.Millisecond,
+		Log: slog.New(slog.DiscardHandler),
+	}
+}
+
+// Round is what one kill did.
+type Round struct {
+	Load    time.Duration `json:"load_nanos"`
+	Acked   int64         `json:"acked"`   // samples
+	Unknown int64         `json:"unknown"` // samples in requests without an answer
+	Resent  int64         `json:"resent"`  // of those, sent again after the restart
+	Ready   time.Duration `json:"ready_nanos"`
+	Verdict Verdict       `json:"verdict"`
+}
+
+// Report is the outcome of a run.
+type Report struct {
+	Peer   string  `json:"peer"`
+	Seed   uint64  `json:"seed"`
+	Rounds []Round `json:"rounds"`
+	Final  Verdict `json:"final"` // of everything, after a stop in good order
+}
+
+// Acked is the number of samples acknowledged.
+func (r *Report) Acked() int64 {
+	n := int64(0)
+	for _, x := range r.Rounds {
+		n += x.Acked
+	}
+	return n
+}
+
+// Lost is the number of acknowledged samples missing, at the worst comparison.
+func (r *Report) Lost() int64 {
+	n := int64(0)
+	for _, x := range r.Rounds {
+		n += x.Verdict.Lost
+	}
+	return max(n, r.Final.Lost)
+}
+
+// Doubled is the number of samples there too often, altered or never sent.
+func (r *Report) Doubled() int64 {
+	n := int64(0)
+	for _, x := range r.Rounds {
+		n += x.Verdict.Bad() - x.Verdict.Lost
+	}
+	return max(n, r.Final.Bad()-r.Final.Lost)
+}
+
+func (r *Report) readyTimes() []time.Duration {
+	var all []time.Duration
+	for _, x := range r.Rounds {
+		all = append(all, x.Ready)
+	}
+	slices.Sort(all)
+	return all
+}
+
+// ReadyMedian is the median time from start to ready after a kill.
+func (r *Report) ReadyMedian() time.Duration {
+	if all := r.readyTimes(); len(all) > 0 {
+		return all[len(all)/2]
+	}
+	return 0
+}
+
+// ReadyWorst is the longest time from start to ready after a kill.
+func (r *Report) ReadyWorst() time.Duration {
+	if all := r.readyTimes(); len(all) > 0 {
+		return all[len(all)-1]
+	}
+	return 0
+}
+
+// run is the state of a run.
+type run struct {
+	Options
+	rng    *rand.Rand
+	groups []*group // writer w owns groups w, w+Writers, …
+	p      *peer.Process
+}
+
+// Run runs all rounds on an empty directory and reports what was lost; the error
+// is for what kept it from finding out.
+func Run(ctx context.Context, o Options) (_ *Report, err error) {
+	x := &run{Options: o, rng: rand.New(rand.NewPCG(o.Seed, 1))}
+	// Old enough that no step lies in the future however fast the server is.
+	start := time.Now().Add(-3*time.Hour).UnixMilli() / stepMillis * stepMillis
+	for i := range o.Writers * o.Groups {
+		x.groups = append(x.groups, newGroup(fmt.Sprintf("g%d", i), start))
+	}
+	rep := &Report{Peer: o.Spec.Name, Seed: o.Seed}
+	if _, err := x.start(ctx); err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, x.p.Kill()) }()
+	for n := range o.Rounds {
+		round, err := x.round(ctx)
+		if err != nil {
+			return nil, fmt.Errorf("crash round %d: %w", n+1, err)
+		}
+		rep.Rounds = append(rep.Rounds, round)
+		o.Log.Info("crash round", "round", n+1, "load", round.Load.Round(time.Millisecond), "acked", round.Acked,
+			"unknown", round.Unknown, "ready", round.Ready.Round(time.Millisecond), "lost", round.Verdict.Lost,
+			"doubled", round.Verdict.Doubled, "altered", round.Verdict.Altered, "foreign", round.Verdict.Foreign)
+	}
+	if err := x.p.Stop(); err != nil {
+		return nil, err
+	}
+	if _, err := x.start(ctx); err != nil {
+		return nil, err
+	}
+	rep.Final, err = x.verify(ctx, make([]int, len(x.groups)))
+	return rep, err
+}
+
+// start starts the server on the run's directory and waits until it is ready.
+func (x *run) start(ctx context.Context) (time.Duration, error) {
+	p, err := x.Spec.Start(x.RunDir)
+	if err != nil {
+		return 0, err
+	}
+	x.p = p
+	return p.WaitReady(ctx)
+}
+
+// round loads, kills, restarts and compares.
+func (x *run) round(ctx context.Context) (Round, error) {
+	r := Round{Load: x.MinLoad + time.Duration(x.rng.Int64N(int64(x.MaxLoad-x.MinLoad)+1))}
+	from := make([]int, len(x.groups))
+	for i, g := range x.groups {
+		from[i] = g.steps()
+	}
+	if err := x.loadAndKill(ctx, r.Load); err != nil {
+		return r, err
+	}
+	const perRequest = seriesPerGroup * stepsPerRequest
+	for i, g := range x.groups {
+		for _, f := range g.fates[from[i]/stepsPerRequest:] {
+			if f == acknowledged {
+				r.Acked += perRequest
+			} else {
+				r.Unknown += perRequest
+			}
+		}
+	}
+	var err error
+	if r.Ready, err = x.start(ctx); err != nil {
+		return r, err
+	}
+	// Once before anything else is written, and again after the resent ones.
+	if r.Verdict, err = x.verify(ctx, from); err != nil {
+		return r, err
+	}
+	resent, err := x.resend(ctx, from)
+	if err != nil || resent == 0 {
+		return r, err
+	}
+	r.Resent = resent * perRequest
+	r.Acked += r.Resent
+	again, err := x.verify(ctx, from)
+	if again.Bad() > 0 && r.Verdict.Bad() == 0 {
+		r.Verdict = again
+	}
+	return r, err
+}
+
+// loadAndKill lets every writer send as fast as it can, kills the server after
+// the given time and returns when all writers have noticed.
+func (x *run) loadAndKill(ctx context.Context, load time.Duration) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	c := client.New(x.Writers)
+	defer c.CloseIdleConnections()
+	var wg sync.WaitGroup
+	errs := make([]error, x.Writers)
+	for w := range x.Writers {
+		wg.Go(func() { errs[w] = x.write(ctx, c, w) })
+	}
+	timer := time.NewTimer(load)
+	defer timer.Stop()
+	var err error
+	select {
+	case <-timer.C:
+	case <-x.p.Done():
+		err = fmt.Errorf("server ended by itself, its last words:\n%s", x.p.LastWords())
+	case <-ctx.Done():
+		err = ctx.Err()
+	}
+	err = errors.Join(err, x.p.Kill())
+	cancel()
+	wg.Wait()
+	return errors.Join(append(errs, err)...)
+}
+
+// write sends the requests of writer w in order until the server is gone. Each
+// request's fate is noted before the next is sent.
+func (x *run) write(ctx context.Context, c *http.Client, w int) error {
+	for {
+		for i := w; i < len(x.groups); i += x.Writers {
+			g := x.groups[i]
+			err := send(ctx, c, x.p.URL, g.request(len(g.fates)))
+			var refused *client.StatusError
+			switch {
+			case err == nil:
+				g.fates = append(g.fates, acknowledged)
+			case errors.As(err, &refused) && !refused.Temporary():
+				return fmt.Errorf("write group %s: %w", g.name, err)
+			default:
+				g.fates = append(g.fates, unknown)
+				return nil
+			}
+		}
+	}
+}
+
+// send sends a body again for as long as the server asks to come back later.
+func send(ctx context.Context, c *http.Client, url string, body []byte) error {
+	for {
+		err := client.Write(ctx, c, url, body)
+		var refused *client.StatusError
+		if err == nil || !errors.As(err, &refused) || !refused.Temporary() {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(max(refused.RetryAfter, 20*time.Millisecond)):
+		}
+	}
+}
+
+// resend sends about half of the round's requests of unknown fate again and
+// returns how many were acknowledged.
+func (x *run) resend(ctx context.Context, from []int) (int64, error) {
+	c := client.New(1)
+	defer c.CloseIdleConnections()
+	n := int64(0)
+	for i, g := range x.groups {
+		for k := from[i] / stepsPerRequest; k < len(g.fates); k++ {
+			if g.fates[k] != unknown || x.rng.IntN(2) == 0 {
+				continue
+			}
+			if err := send(ctx, c, x.p.URL, g.request(k)); err != nil {
+				return n, fmt.Errorf("send again: %w", err)
+			}
+			g.fates[k] = acknowledged
+			n++
+		}
+	}
+	return n, nil
+}
+
+// verifySteps bounds the steps one query reads back.
+const verifySteps = 1000
+
+// verify reads back the steps of every group from the given one on.
+func (x *run) verify(ctx context.Context, from []int) (Verdict, error) {
+	c := client.New(1)
+	defer c.CloseIdleConnections()
+	var v Verdict
+	for i, g := range x.groups {
+		for lo := from[i]; lo < g.steps(); lo += verifySteps {
+			hi := min(lo+verifySteps, g.steps())
+			// The window is open at its start: one step before lo.
+			query := fmt.Sprintf(`%s{group=%q}[%dms]`, metricName, g.name, (hi-lo)*stepMillis)
+			answer, err := client.Instant(ctx, c, x.p.URL, query, g.millis(hi-1))
+			if err != nil {
+				return v, fmt.Errorf("read group %s back: %w", g.name, err)
+			}
+			v.add(g.compare(answer, lo, hi))
+		}
+	}
+	return v, nil
+}

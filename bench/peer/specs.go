@@ -1,0 +1,134 @@
+package peer
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+)
+
+// Versions of the peers, the newest that the Go module proxy serves.
+const (
+	VictoriaMetricsVersion = "v1.117.0"
+	PrometheusVersion      = "v0.315.0" // module version of Prometheus 3.15
+)
+
+// Lookup returns the spec of a server by name; binary is its executable and
+// version what to write into reports.
+func Lookup(name, binary, version string) (Spec, error) {
+	s := Spec{Name: name, Binary: binary, Version: version}
+	switch name {
+	case Vedette:
+		return vedetteSpec(s), nil
+	case VictoriaMetrics:
+		return victoriaMetricsSpec(s), nil
+	case Prometheus:
+		return prometheusSpec(s), nil
+	}
+	return Spec{}, fmt.Errorf("look up peer: unknown name %q, want %s, %s or %s", name, Vedette, VictoriaMetrics, Prometheus)
+}
+
+func victoriaMetricsSpec(s Spec) Spec {
+	s.Title = "VictoriaMetrics"
+	s.Ready = "/health"
+	s.Args = func(addr, runDir string) []string {
+		return []string{
+			"-storageDataPath=" + filepath.Join(runDir, Data),
+			"-httpListenAddr=" + addr,
+			"-loggerLevel=WARN",
+		}
+	}
+	s.Flush = func(ctx context.Context, p *Process) error {
+		_, _, err := p.Get(ctx, "/internal/force_flush")
+		return err
+	}
+	return s
+}
+
+func prometheusSpec(s Spec) Spec {
+	s.Title = "Prometheus"
+	s.Ready = "/-/ready"
+	s.Prepare = func(runDir string) error {
+		return os.WriteFile(filepath.Join(runDir, "prometheus.yml"), []byte("global: {}\n"), 0o644)
+	}
+	s.Args = func(addr, runDir string) []string {
+		return []string{
+			"--config.file=" + filepath.Join(runDir, "prometheus.yml"),
+			"--storage.tsdb.path=" + filepath.Join(runDir, Data),
+			"--web.listen-address=" + addr,
+			"--web.enable-remote-write-receiver",
+			"--web.enable-admin-api", // for the snapshot that tells the size
+			"--log.level=warn",
+		}
+	}
+	s.Log = []string{"wal", "wbl"}
+	s.StoreSize = snapshotSize
+	return s
+}
+
+// snapshotSize writes a snapshot, in which the head is a block too, and measures
+// that: what is in memory and in the log alone would otherwise count nothing.
+func snapshotSize(ctx context.Context, p *Process) (Disk, error) {
+	dir, err := snapshot(ctx, p)
+	if err != nil {
+		return Disk{}, err
+	}
+	d, err := DiskUse(dir)
+	if err != nil {
+		return d, err
+	}
+	return d, os.RemoveAll(dir)
+}
+
+// snapshot asks for a snapshot through the admin API that Prometheus and Vedette
+// share, and returns its directory.
+func snapshot(ctx context.Context, p *Process) (string, error) {
+	body, err := p.Post(ctx, "/api/v1/admin/tsdb/snapshot")
+	if err != nil {
+		return "", fmt.Errorf("snapshot %s: %w", p.Name, err)
+	}
+	var answer struct{ Data struct{ Name string } }
+	if err := json.Unmarshal(body, &answer); err != nil {
+		return "", fmt.Errorf("snapshot %s: %w", p.Name, err)
+	}
+	if answer.Data.Name == "" || answer.Data.Name != filepath.Base(answer.Data.Name) {
+		return "", fmt.Errorf("snapshot %s: got name %q, want one directory name", p.Name, answer.Data.Name)
+	}
+	return filepath.Join(p.DataDir(), "snapshots", answer.Data.Name), nil
+}
+
+func vedetteSpec(s Spec) Spec {
+	s.Title = "Vedette"
+	s.Ready = "/-/ready"
+	s.Args = func(addr, runDir string) []string {
+		return []string{
+			"run",
+			"--config", filepath.Join(runDir, configFile),
+			"--data", filepath.Join(runDir, Data),
+			"--listen", addr,
+		}
+	}
+	// A snapshot flushes first; it is links, and goes away again.
+	s.Flush = func(ctx context.Context, p *Process) error {
+		dir, err := snapshot(ctx, p)
+		if err != nil {
+			return err
+		}
+		return os.RemoveAll(dir)
+	}
+	s.Log = []string{"buffer"}
+	return s.WithConfig("")
+}
+
+// configFile is Vedette's configuration below a run directory.
+const configFile = "vedette.yml"
+
+// WithConfig returns a spec of Vedette that runs with the given YAML besides an
+// empty list of what to scrape: without a configuration it would scrape itself.
+func (s Spec) WithConfig(yaml string) Spec {
+	s.Prepare = func(runDir string) error {
+		return os.WriteFile(filepath.Join(runDir, configFile), []byte("scrape_configs: []\n"+yaml), 0o644)
+	}
+	return s
+}
