@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"time"
+
+	"github.com/vedette-io/vedette/internal/tenant"
 )
 
 // Config configures a Door.
@@ -105,16 +107,17 @@ func (c Config) Validate() error {
 	}
 	slices.Sort(names)
 	for _, name := range names {
-		if err := CheckTenant(name); err != nil {
-			errs = append(errs, fmt.Errorf("tenant_limits: %w", err))
+		var invalid *tenant.InvalidError
+		if errors.As(tenant.Validate(name), &invalid) {
+			errs = append(errs, fmt.Errorf("tenant_limits: tenant %q: %s", name, invalid.Reason))
 		}
 	}
 	return errors.Join(errs...)
 }
 
 // limitsOf returns the limits of a tenant.
-func (c *Config) limitsOf(tenant string) Limits {
-	l, own := c.TenantLimits[tenant]
+func (c *Config) limitsOf(id string) Limits {
+	l, own := c.TenantLimits[id]
 	if !own {
 		return c.Limits
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/ingest/remotewrite"
 	"github.com/vedette-io/vedette/internal/signal"
+	"github.com/vedette-io/vedette/internal/tenant"
 )
 
 // Written counts what of a request was taken, duplicates of stored samples
@@ -113,13 +114,13 @@ func (q *request) release() {
 // former. The error is a *PartialError if a part was refused and the rest is
 // written; after any other error nothing of the request is acknowledged. Status
 // maps it. compressed is not used after Write returns.
-func (d *Door) Write(ctx context.Context, tenant string, format buffer.Format, compressed []byte) (Written, error) {
+func (d *Door) Write(ctx context.Context, tenantID string, format buffer.Format, compressed []byte) (Written, error) {
 	d.writes.Add(1)
 	defer d.writes.Done()
 	if d.closed.Load() {
 		return Written{}, buffer.ErrClosed
 	}
-	if err := CheckTenant(tenant); err != nil {
+	if err := tenant.Validate(tenantID); err != nil {
 		return Written{}, err
 	}
 	if err := d.slot(ctx); err != nil {
@@ -129,7 +130,7 @@ func (d *Door) Write(ctx context.Context, tenant string, format buffer.Format, c
 	start := time.Now()
 	q := d.newRequest()
 	defer q.release()
-	w, err := q.write(ctx, tenant, format, compressed, start)
+	w, err := q.write(ctx, tenantID, format, compressed, start)
 	d.metrics.seconds.Observe(time.Since(start).Seconds())
 	return w, err
 }
@@ -150,9 +151,9 @@ func (d *Door) slot(ctx context.Context) error {
 	return nil
 }
 
-func (q *request) write(ctx context.Context, tenant string, format buffer.Format, compressed []byte, now time.Time) (Written, error) {
+func (q *request) write(ctx context.Context, tenantID string, format buffer.Format, compressed []byte, now time.Time) (Written, error) {
 	d := q.door
-	l := d.cfg.limitsOf(tenant)
+	l := d.cfg.limitsOf(tenantID)
 	q.limits.MaxDecodedBytes = d.cfg.MaxDecodedBytes
 	q.limits.MaxLabels = max(l.MaxLabels, 0)
 	q.limits.MaxLabelNameBytes = max(l.MaxLabelNameBytes, 0)
@@ -166,8 +167,8 @@ func (q *request) write(ctx context.Context, tenant string, format buffer.Format
 	}
 	d.metrics.countRejects(&q.rw.Rejects)
 	samples := q.rw.Metrics.Samples()
-	if wait := d.rates.allow(tenant, samples, l); wait > 0 {
-		return Written{}, &RateError{Tenant: tenant, PerSecond: l.SamplesPerSecond, RetryAfter: wait}
+	if wait := d.rates.allow(tenantID, samples, l); wait > 0 {
+		return Written{}, &RateError{Tenant: tenantID, PerSecond: l.SamplesPerSecond, RetryAfter: wait}
 	}
 	d.metrics.decoded.Add(float64(samples))
 	parts, err := q.rw.Parts(compressed, d.buf.Partitions(buffer.TopicMetrics))
@@ -184,7 +185,7 @@ func (q *request) write(ctx context.Context, tenant string, format buffer.Format
 	outcomes := make(chan ingest.Outcome, len(parts))
 	q.outcomes = outcomes
 	n := len(parts) // the parts may be gone once they are appended
-	if err := q.append(ctx, tenant, parts); err != nil {
+	if err := q.append(ctx, tenantID, parts); err != nil {
 		return Written{}, err
 	}
 	result, known := d.await(ctx, outcomes, n)
@@ -196,7 +197,7 @@ func (q *request) write(ctx context.Context, tenant string, format buffer.Format
 
 // append puts all parts into the buffer, each with its delivery, and returns
 // once every one is durable. A client that goes away does not interrupt it.
-func (q *request) append(ctx context.Context, tenant string, parts []remotewrite.Part) error {
+func (q *request) append(ctx context.Context, tenantID string, parts []remotewrite.Part) error {
 	ctx = context.WithoutCancel(ctx)
 	d := q.door
 	attach := d.waiting.Load() < d.cfg.MaxInFlightBytes/2
@@ -206,22 +207,22 @@ func (q *request) append(ctx context.Context, tenant string, parts []remotewrite
 	}
 	q.refs.Add(int32(len(parts)))
 	if len(parts) == 1 {
-		return q.appendPart(ctx, tenant, &parts[0], attach)
+		return q.appendPart(ctx, tenantID, &parts[0], attach)
 	}
 	errs := make([]error, len(parts))
 	var wg sync.WaitGroup
 	for i := range parts[1:] {
-		wg.Go(func() { errs[i+1] = q.appendPart(ctx, tenant, &parts[i+1], attach) })
+		wg.Go(func() { errs[i+1] = q.appendPart(ctx, tenantID, &parts[i+1], attach) })
 	}
-	errs[0] = q.appendPart(ctx, tenant, &parts[0], attach)
+	errs[0] = q.appendPart(ctx, tenantID, &parts[0], attach)
 	wg.Wait()
 	return errors.Join(errs...)
 }
 
-func (q *request) appendPart(ctx context.Context, tenant string, p *remotewrite.Part, attach bool) error {
+func (q *request) appendPart(ctx context.Context, tenantID string, p *remotewrite.Part, attach bool) error {
 	delivery := ingest.NewDelivery(p.Metrics, q.outcomes, q.release)
 	record := buffer.Record{
-		Tenant: tenant, Format: q.rw.Format(), MinTime: p.MinTime, MaxTime: p.MaxTime, Payload: p.Payload,
+		Tenant: tenantID, Format: q.rw.Format(), MinTime: p.MinTime, MaxTime: p.MaxTime, Payload: p.Payload,
 	}
 	if attach {
 		record.Attachment = delivery

@@ -9,6 +9,7 @@ import (
 
 	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/ingest/remotewrite"
+	"github.com/vedette-io/vedette/internal/tenant"
 )
 
 // PartialError says that a part of a request was refused and the rest written.
@@ -60,7 +61,7 @@ func Status(err error) (code int, retryAfter time.Duration) {
 		partial  *PartialError
 		syntax   *remotewrite.SyntaxError
 		size     *remotewrite.SizeError
-		tenant   *TenantError
+		unnamed  *tenant.InvalidError
 		media    *MediaError
 		body     *http.MaxBytesError
 		rate     *RateError
@@ -70,7 +71,7 @@ func Status(err error) (code int, retryAfter time.Duration) {
 	switch {
 	case err == nil:
 		return http.StatusNoContent, 0
-	case errors.As(err, &partial), errors.As(err, &syntax), errors.As(err, &tenant):
+	case errors.As(err, &partial), errors.As(err, &syntax), errors.As(err, &unnamed):
 		return http.StatusBadRequest, 0
 	case errors.As(err, &size), errors.As(err, &body), errors.Is(err, buffer.ErrTooLarge):
 		return http.StatusRequestEntityTooLarge, 0

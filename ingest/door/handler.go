@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/vedette-io/vedette/ingest/buffer"
+	"github.com/vedette-io/vedette/internal/tenant"
 )
 
 const (
@@ -61,11 +62,8 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request) (buffer.Format, Wri
 	if err != nil {
 		return 0, Written{}, err
 	}
-	tenant := r.Header.Get(TenantHeader)
-	if tenant == "" {
-		tenant = DefaultTenant
-	}
-	if err := CheckTenant(tenant); err != nil {
+	id, err := tenant.FromRequest(r)
+	if err != nil {
 		return format, Written{}, err
 	}
 	body, charged, err := d.readBody(w, r)
@@ -75,7 +73,7 @@ func (d *Door) serve(w http.ResponseWriter, r *http.Request) (buffer.Format, Wri
 	}
 	defer d.putBody(body)
 	d.metrics.bodyBytes.Add(float64(len(body)))
-	written, err := d.Write(r.Context(), tenant, format, body)
+	written, err := d.Write(r.Context(), id, format, body)
 	return format, written, err
 }
 
