@@ -109,6 +109,15 @@ func (r *Reader) Sections(f func(name string, pages int, bytes int64)) {
 	}
 }
 
+// Locate returns where the stored bytes of a page lie in the file.
+func (r *Reader) Locate(name string, i int) (offset, size int64, ok bool) {
+	s := r.sections[name]
+	if s == nil || i < 0 || i >= len(s.pages) {
+		return 0, 0, false
+	}
+	return s.pages[i].offset, int64(s.pages[i].stored), true
+}
+
 // Page returns a page, and the buffer to pass for the next one. A plain page is
 // a part of the mapping, valid until Close; a compressed one is decoded into
 // buf, which may be nil, or into a larger one, and valid until that is reused.

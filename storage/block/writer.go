@@ -169,3 +169,20 @@ func RemoveTemporary(fs vfs.FS, parent string) error {
 	}
 	return nil
 }
+
+// Remove deletes the block in dir, so that a crash leaves either all of it or
+// something that RemoveTemporary deletes.
+func Remove(fs vfs.FS, dir string) error {
+	parent := filepath.Dir(dir)
+	tmp := filepath.Join(parent, tmpPrefix+"deleted-"+filepath.Base(dir))
+	if err := fs.Rename(dir, tmp); err != nil {
+		return fmt.Errorf("remove block: %w", err)
+	}
+	if err := fs.SyncDir(parent); err != nil {
+		return fmt.Errorf("remove block: %w", err)
+	}
+	if err := fs.RemoveAll(tmp); err != nil {
+		return fmt.Errorf("remove block: %w", err)
+	}
+	return nil
+}

@@ -103,6 +103,7 @@ func (db *DB) Maintain(ctx context.Context) error {
 	errs = append(errs, db.retain())
 	_ = db.eachTenant(func(t *tenant) error {
 		for _, w := range t.all() {
+			errs = append(errs, w.setSuspectsAside())
 			for ctx.Err() == nil {
 				blocks := w.plan(db.now(), db.config.OutOfOrderWindow)
 				if len(blocks) == 0 {
@@ -213,7 +214,7 @@ func (w *window) quarantine(blocks []*blockReader, reason error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, b := range blocks {
-		if b.r.Dir() != c.Block {
+		if b.r.Dir() != c.Block || !slices.Contains(w.blocks, b) {
 			continue
 		}
 		w.blocks = slices.DeleteFunc(slices.Clone(w.blocks), func(o *blockReader) bool { return o == b })
@@ -221,6 +222,24 @@ func (w *window) quarantine(blocks []*blockReader, reason error) error {
 		return b.unpin()
 	}
 	return nil
+}
+
+// setSuspectsAside takes the blocks that queries found damaged out of service.
+func (w *window) setSuspectsAside() error {
+	w.suspectMu.Lock()
+	suspects := w.suspects
+	w.suspects = nil
+	w.suspectMu.Unlock()
+	if len(suspects) == 0 {
+		return nil
+	}
+	w.mergeMu.Lock()
+	defer w.mergeMu.Unlock()
+	var errs []error
+	for b, err := range suspects {
+		errs = append(errs, w.quarantine([]*blockReader{b}, err))
+	}
+	return errors.Join(errs...)
 }
 
 // unload lets go of the index of a window that has received nothing for long.

@@ -317,4 +317,3 @@ func (m *model) deleteRandom(t *testing.T, rng *rand.Rand, db *DB, now int64) {
 		}
 	}
 }
-

@@ -62,7 +62,7 @@ func (b *blockReader) unpin() error {
 	dir := b.r.Dir()
 	err := b.r.Close()
 	if b.dropped.Load() {
-		err = errors.Join(err, b.fs.RemoveAll(dir))
+		err = errors.Join(err, block.Remove(b.fs, dir))
 	}
 	return err
 }

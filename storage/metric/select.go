@@ -3,6 +3,7 @@ package metric
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"slices"
@@ -11,6 +12,7 @@ import (
 	promlabels "github.com/prometheus/prometheus/model/labels"
 
 	"github.com/vedette-io/vedette/internal/labels"
+	"github.com/vedette-io/vedette/storage/block"
 	"github.com/vedette-io/vedette/storage/encoding"
 	"github.com/vedette-io/vedette/storage/index"
 )
@@ -23,6 +25,9 @@ type SeriesSet struct {
 	sel    Selector
 	parts  []*windowPart
 	series []selected
+
+	mu     sync.Mutex
+	warned map[*blockReader]error
 }
 
 // selected is one series and where it lies.
@@ -99,7 +104,7 @@ func (s *SeriesSet) addWindow(w *window, byHash map[labels.Hash]int, b *promlabe
 	for _, blk := range w.blocks {
 		if blk.meta.MinTime <= s.sel.MaxTime && blk.meta.MaxTime >= s.sel.MinTime {
 			blk.pin()
-			part.blocks = append(part.blocks, newBlockPart(blk, &s.sel))
+			part.blocks = append(part.blocks, newBlockPart(blk, w, &s.sel))
 		}
 	}
 	for _, t := range []*table{w.flushing, w.table} {
@@ -139,7 +144,10 @@ func (s *SeriesSet) Samples(i int, dst *Samples) error {
 	for _, p := range s.series[i].in {
 		g.begin()
 		for _, b := range p.part.blocks {
-			if err := b.read(p.ref, &g); err != nil {
+			err := b.read(p.ref, &g)
+			if errors.Is(err, block.ErrCorruption) {
+				s.damaged(b, err)
+			} else if err != nil {
 				return fmt.Errorf("read series %s: %w", s.series[i].labels, err)
 			}
 		}
@@ -150,6 +158,32 @@ func (s *SeriesSet) Samples(i int, dst *Samples) error {
 	}
 	g.attachStarts()
 	return nil
+}
+
+// damaged takes note of a block that cannot be read whole. The answer goes on
+// without what is damaged, and the block is set aside by the next Maintain.
+func (s *SeriesSet) damaged(b *blockPart, err error) {
+	b.w.suspect(b.b, err)
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.warned == nil {
+		s.warned = make(map[*blockReader]error)
+	}
+	if s.warned[b.b] == nil {
+		s.warned[b.b] = err
+	}
+}
+
+// Warnings returns what Samples has left out because it is damaged, an error a
+// block.
+func (s *SeriesSet) Warnings() []error {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var out []error
+	for _, err := range s.warned {
+		out = append(out, fmt.Errorf("samples are missing: %w", err))
+	}
+	return out
 }
 
 // Close releases blocks and heads. A second Close does nothing.
@@ -288,6 +322,7 @@ func (g *gatherer) attachStarts() {
 // blockPart reads the series of a set from one block.
 type blockPart struct {
 	b        *blockReader
+	w        *window
 	sel      *Selector
 	families []index.Family // by ref
 	dead     *tombstones
@@ -300,9 +335,9 @@ type blockPart struct {
 // cachedPages bounds the chunk pages that a part keeps decoded.
 const cachedPages = 128
 
-func newBlockPart(b *blockReader, sel *Selector) *blockPart {
+func newBlockPart(b *blockReader, w *window, sel *Selector) *blockPart {
 	return &blockPart{
-		b: b, sel: sel, dead: b.tombstones.Load(),
+		b: b, w: w, sel: sel, dead: b.tombstones.Load(),
 		times: newTimesCursor(b, sel.MinTime, sel.MaxTime),
 		pages: make(map[int]*chunkPage),
 	}

@@ -53,6 +53,9 @@ type window struct {
 	touched   time.Time    // last append, for idle merges
 	used      atomic.Int64 // last append or query, unix nanoseconds, for unloading
 	broken    []string     // blocks that were set aside
+
+	suspectMu sync.Mutex
+	suspects  map[*blockReader]error // found damaged by a query
 }
 
 // lastKind says what is known of a series' newest sample.
@@ -110,6 +113,16 @@ func (w *window) setAside(name string, reason error) {
 	if err := w.fs.Rename(from, to); err != nil {
 		w.logger.Error("rename a damaged block", "block", from, "err", err)
 	}
+}
+
+// suspect notes that a query found b damaged.
+func (w *window) suspect(b *blockReader, err error) {
+	w.suspectMu.Lock()
+	defer w.suspectMu.Unlock()
+	if w.suspects == nil {
+		w.suspects = make(map[*blockReader]error)
+	}
+	w.suspects[b] = err
 }
 
 // dropContained deletes blocks whose flushes another block holds too: what a

@@ -1,0 +1,255 @@
+package metric
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"math"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	promlabels "github.com/prometheus/prometheus/model/labels"
+
+	"github.com/vedette-io/vedette/internal/vfs"
+)
+
+// fill writes n flushes of samples of 40 series and returns the model of them.
+func fill(t *testing.T, db *DB, flushes int) *model {
+	t.Helper()
+	m := &model{floats: map[string]map[int64]float64{}, hists: map[string]map[int64]bool{}, starts: map[string]map[int64]int64{}, newest: map[string]int64{}}
+	for f := range flushes {
+		var bb batchBuilder
+		for i := range 40 {
+			ls := promlabels.FromStrings("__name__", "m", "i", fmt.Sprint(i+f)) // one new series each flush
+			bb.series(ls)
+			ts, v := t0+int64(f)*1000, float64(i*f)
+			bb.float(ts, v, 0)
+			if m.floats[ls.String()] == nil {
+				m.floats[ls.String()] = map[int64]float64{}
+			}
+			m.floats[ls.String()][ts] = v
+		}
+		bb.appendTo(t, db, int64(f))
+		if err := db.Flush(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return m
+}
+
+func blockDirs(t *testing.T, fs vfs.FS, dir string) []string {
+	t.Helper()
+	var out []string
+	if err := eachBlockDir(fs, dir, func(w, n string) error { out = append(out, filepath.Join(w, n)); return nil }); err != nil {
+		t.Fatal(err)
+	}
+	return out
+}
+
+// chunksAt returns an offset in the first chunks page of a block.
+func chunksAt(t *testing.T, fs vfs.FS, dir string) int64 {
+	t.Helper()
+	b, err := openBlock(fs, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	off, size, ok := b.r.Locate(sectionChunks, 0)
+	if err := b.unpin(); err != nil || !ok {
+		t.Fatal(err, ok)
+	}
+	return off + size/2
+}
+
+// damage flips a byte of a block's columns file.
+func damage(t *testing.T, fs vfs.FS, dir string, at int64) {
+	t.Helper()
+	name := filepath.Join(dir, "columns")
+	b, err := vfs.ReadFile(fs, name)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if at < 0 {
+		at += int64(len(b))
+	}
+	b[at] ^= 0xff
+	if err := vfs.WriteFile(fs, name, b); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestDamagedFooterIsSetAside(t *testing.T) {
+	fs := vfs.NewMem()
+	db := openTest(t, fs, "/s", testConfig())
+	m := fill(t, db, 4)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	dirs := blockDirs(t, fs, "/s")
+	damage(t, fs, dirs[1], -100)
+	r, err := Verify(fs, "/s")
+	if err != nil || len(r.Problems) != 1 || !strings.Contains(r.Problems[0].Err.Error(), "checksum of directory") {
+		t.Fatalf("verify: %+v, %v", r, err)
+	}
+	db = openTest(t, fs, "/s", testConfig())
+	for _, ss := range m.floats {
+		delete(ss, t0+1000) // flush 1 is lost, and with it the definition of its new series
+	}
+	delete(m.floats, `{__name__="m", i="40"}`)
+	m.check(t, db, math.MinInt64, math.MaxInt64)
+	// What comes later is numbered behind the lost block.
+	var bb batchBuilder
+	bb.series(promlabels.FromStrings("__name__", "m", "i", "new"))
+	bb.float(t0+10_000, 1, 0)
+	bb.appendTo(t, db, 4)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	m.floats[`{__name__="m", i="new"}`] = map[int64]float64{t0 + 10_000: 1}
+	db = openTest(t, fs, "/s", testConfig())
+	m.check(t, db, math.MinInt64, math.MaxInt64)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if got := blockDirs(t, fs, "/s"); len(got) != 5 || !strings.HasSuffix(got[1], corruptSuffix) {
+		t.Fatalf("blocks: %q", got)
+	}
+}
+
+func TestRepairKeepsWhatCanBeRead(t *testing.T) {
+	fs := vfs.NewMem()
+	db := openTest(t, fs, "/s", testConfig())
+	m := fill(t, db, 2)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	before, err := Verify(fs, "/s")
+	if err != nil || len(before.Problems) != 0 || before.Samples != 80 {
+		t.Fatalf("verify: %+v, %v", before, err)
+	}
+	dirs := blockDirs(t, fs, "/s")
+	damage(t, fs, dirs[1], chunksAt(t, fs, dirs[1]))
+	r, err := Repair(fs, "/s")
+	if err != nil || len(r.Repaired) != 1 || r.LostEntries == 0 {
+		t.Fatalf("repair: %+v, %v", r, err)
+	}
+	after, err := Verify(fs, "/s")
+	if err != nil || len(after.Problems) != 0 {
+		t.Fatalf("verify after the repair: %+v, %v", after, err)
+	}
+	for _, ss := range m.floats {
+		delete(ss, t0+1000)
+	}
+	db = openTest(t, fs, "/s", testConfig())
+	m.check(t, db, math.MinInt64, math.MaxInt64)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestDumpNamesSeriesAndSamples(t *testing.T) {
+	fs := vfs.NewMem()
+	db := openTest(t, fs, "/s", testConfig())
+	fill(t, db, 1)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	if err := Dump(fs, "/s", DumpOptions{Series: true, Samples: true}, &out); err != nil {
+		t.Fatal(err)
+	}
+	for _, want := range []string{"40 samples", `{__name__="m", i="7"} floats: 1 from 2023-11-14T22:13:20.000Z`, "offsets 0 to 1", "section chunks"} {
+		if !strings.Contains(out.String(), want) {
+			t.Errorf("dump lacks %q:\n%s", want, out.String())
+		}
+	}
+}
+
+// A block whose pages are damaged while the store runs is taken out of service
+// by the merge that meets it, and the others go on.
+func TestMergeQuarantines(t *testing.T) {
+	fs := vfs.NewMem()
+	db := openTest(t, fs, "/s", testConfig())
+	m := fill(t, db, 3)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	dir := blockDirs(t, fs, "/s")[2]
+	damage(t, fs, dir, chunksAt(t, fs, dir))
+	db = openTest(t, fs, "/s", testConfig())
+	if err := db.Compact(context.Background()); err == nil {
+		t.Fatal("merge of a damaged block: no error")
+	}
+	if err := db.Compact(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	for _, ss := range m.floats {
+		delete(ss, t0+2000)
+	}
+	delete(m.floats, `{__name__="m", i="41"}`)
+	m.check(t, db, math.MinInt64, math.MaxInt64)
+	if got := db.totals(); got.blocks != 1 || got.broken != 1 {
+		t.Fatalf("got %d blocks, %d set aside, want 1 and 1", got.blocks, got.broken)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A query that meets a damaged block answers without it, says so, and the next
+// maintenance takes the block out of service.
+func TestQueryGoesOnWithoutDamagedBlock(t *testing.T) {
+	fs := vfs.NewMem()
+	db := openTest(t, fs, "/s", testConfig())
+	m := fill(t, db, 3)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	dir := blockDirs(t, fs, "/s")[1]
+	off := chunksAt(t, fs, dir)
+	db = openTest(t, fs, "/s", testConfig())
+	ctx := context.Background()
+	sel := Selector{Tenant: "default", MinTime: math.MinInt64, MaxTime: math.MaxInt64, Matchers: all()}
+	first, err := db.Select(ctx, sel) // loads the index
+	if err != nil {
+		t.Fatal(err)
+	}
+	first.Close()
+	w := db.lookupTenant("default").all()[0]
+	if err := w.blocks[1].unpin(); err != nil {
+		t.Fatal(err)
+	}
+	damage(t, fs, dir, off)
+	if w.blocks[1], err = openBlock(fs, dir); err != nil {
+		t.Fatal(err)
+	}
+	set, err := db.Select(ctx, sel)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s Samples
+	got := 0
+	for i := range set.Len() {
+		if err := set.Samples(i, &s); err != nil {
+			t.Fatal(err)
+		}
+		got += len(s.Times)
+	}
+	if ws := set.Warnings(); got != 80 || len(ws) != 1 || !strings.Contains(ws[0].Error(), "checksum") {
+		t.Fatalf("got %d samples and warnings %v, want 80 and one of a checksum", got, ws)
+	}
+	set.Close()
+	if err := db.Maintain(ctx); err != nil {
+		t.Fatal(err)
+	}
+	for _, ss := range m.floats {
+		delete(ss, t0+1000)
+	}
+	m.check(t, db, math.MinInt64, math.MaxInt64)
+	if n := db.totals().broken; n != 1 {
+		t.Fatalf("%d blocks set aside, want 1", n)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
