@@ -14,12 +14,7 @@ var fuzzSections = [...]string{sectionPairs, sectionSeries, sectionTimes, sectio
 // FuzzSections replaces a page of a sound block by hostile bytes with a right
 // checksum: every reader gives a value or an error.
 func FuzzSections(f *testing.F) {
-	fs := vfs.NewMem()
-	db, err := Open(Options{Dir: "/s", FS: fs, Config: testConfig()})
-	if err != nil {
-		f.Fatal(err)
-	}
-	src := sampleBlock(f, fs, db)
+	src := sampleBlock(f)
 	for i, s := range fuzzSections {
 		if b, _, err := src.r.Page(s, 0, nil); err == nil {
 			f.Add(uint8(i), append([]byte(nil), b...))
@@ -61,34 +56,10 @@ func FuzzSections(f *testing.F) {
 }
 
 // sampleBlock makes a block that has every section.
-func sampleBlock(f *testing.F, fs vfs.FS, db *DB) *blockReader {
+func sampleBlock(f *testing.F) *blockReader {
 	f.Helper()
-	out, err := newBlockWriter(fs, "/sample", Meta{WindowMs: 3_600_000, Pairs: 2, Series: 1})
-	if err != nil {
-		f.Fatal(err)
-	}
-	x := index.New()
-	canon := []byte("\x0a\x0d\x0a\x08__name__\x12\x01a\x0a\x06\x0a\x01b\x12\x01c")
-	if _, err := x.Add(hashOf(canon), canon); err != nil {
-		f.Fatal(err)
-	}
-	var times []int64
-	var values []float64
-	for i := range 300 {
-		times = append(times, t0+int64(i)*15_000+int64(i%3))
-		values = append(values, float64(i*i%17)/10)
-	}
-	col := out.addTimes(times)
-	out.addFloats(key{0, 0, kindFloats}, col, values)
-	hcol := out.addTimes(times[:3])
-	out.addHistograms(key{0, 0, kindHistograms}, hcol, sampleHistograms(3))
-	out.addStarts(key{0, 0, kindStarts}, col, times)
-	out.addDefinitions(x)
-	out.addExemplars([]exemplarRow{{0, t0, 1.5, "\x0a\x06\x0a\x01b\x12\x01c"}})
-	out.addMetadata(sampleMetadata())
-	if err := out.close(); err != nil {
-		f.Fatal(err)
-	}
+	fs := vfs.NewMem()
+	writeSample(f, fs, "/sample")
 	b, err := openBlock(fs, "/sample")
 	if err != nil {
 		f.Fatal(err)

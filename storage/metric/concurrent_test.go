@@ -1,0 +1,142 @@
+package metric
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	promlabels "github.com/prometheus/prometheus/model/labels"
+	"go.uber.org/goleak"
+
+	"github.com/vedette-io/vedette/internal/vfs"
+)
+
+// TestNoGapWhileEverythingHappens has two writers, a flusher, a merger and
+// readers that ask, right after an append has returned, for all that was
+// appended so far.
+func TestNoGapWhileEverythingHappens(t *testing.T) {
+	defer goleak.VerifyNone(t)
+	c := testConfig()
+	c.FlushSamples = 1000
+	db := openTest(t, vfs.NewMem(), "/s", c)
+	ctx, stop := context.WithCancel(context.Background())
+	var background, writers sync.WaitGroup
+	background.Go(func() { _ = db.Run(ctx) })
+	background.Go(func() {
+		for ctx.Err() == nil {
+			if err := errors.Join(db.Flush(ctx), db.Compact(ctx)); err != nil && ctx.Err() == nil {
+				t.Error(err)
+			}
+		}
+	})
+	const rounds, series = 300, 20
+	var offset [2]atomic.Int64
+	for wr := range 2 {
+		writers.Go(func() {
+			ls := make([]promlabels.Labels, series)
+			for i := range ls {
+				ls[i] = promlabels.FromStrings("__name__", "m", "i", fmt.Sprint(i), "writer", fmt.Sprint(wr))
+			}
+			mine := []*promlabels.Matcher{promlabels.MustNewMatcher(promlabels.MatchEqual, "writer", fmt.Sprint(wr))}
+			for r := range rounds {
+				var bb batchBuilder
+				bb.b.Tenant = "default"
+				for i := range ls {
+					bb.series(ls[i])
+					bb.float(t0+int64(r)*20_000, float64(r), 0)
+				}
+				if _, err := db.AppendMetrics(ctx, &bb.b, "src", "metrics", int32(wr), offset[wr].Add(1)-1); err != nil {
+					t.Error(err)
+					return
+				}
+				if err := expect(ctx, db, mine, series, r+1); err != nil {
+					t.Errorf("writer %d, round %d: %v", wr, r, err)
+					return
+				}
+			}
+		})
+	}
+	writers.Wait()
+	stop()
+	background.Wait()
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func expect(ctx context.Context, db *DB, ms []*promlabels.Matcher, series, samples int) error {
+	set, err := db.Select(ctx, Selector{Tenant: "default", MinTime: math.MinInt64, MaxTime: math.MaxInt64, Matchers: ms})
+	if err != nil {
+		return err
+	}
+	defer set.Close()
+	if set.Len() != series {
+		return fmt.Errorf("%d series, want %d", set.Len(), series)
+	}
+	var s Samples
+	for i := range set.Len() {
+		if err := set.Samples(i, &s); err != nil {
+			return err
+		}
+		if len(s.Times) != samples {
+			return fmt.Errorf("series %s has %d samples, want %d", set.Labels(i), len(s.Times), samples)
+		}
+		for j, v := range s.Values {
+			if v != float64(j) {
+				return fmt.Errorf("sample %d is %v", j, v)
+			}
+		}
+	}
+	return nil
+}
+
+// A cancelled query stops, and a store that nobody flushes pushes back.
+func TestLimitsOfTime(t *testing.T) {
+	c := testConfig()
+	c.FlushSamples = 1000
+	db := openTest(t, vfs.NewMem(), "/s", c)
+	full := func(offset int64) error {
+		var bb batchBuilder
+		bb.b.Tenant = "default"
+		for i := range 500 {
+			bb.series(promlabels.FromStrings("__name__", "m", "i", fmt.Sprint(i)))
+			bb.float(t0+offset*1000, 1, 0)
+		}
+		ctx, cancel := context.WithTimeout(context.Background(), 50*time.Millisecond)
+		defer cancel()
+		_, err := db.AppendMetrics(ctx, &bb.b, "src", "metrics", 0, offset)
+		return err
+	}
+	for i := range int64(4) {
+		if err := full(i); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := full(4); !errors.Is(err, context.DeadlineExceeded) {
+		t.Fatalf("append to full heads: %v", err)
+	}
+	if err := db.Flush(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if err := full(5); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	set, err := db.Select(ctx, Selector{Tenant: "default", MaxTime: math.MaxInt64, Matchers: all()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	cancel()
+	if err := set.Samples(0, &Samples{}); !errors.Is(err, context.Canceled) {
+		t.Fatalf("read of a cancelled query: %v", err)
+	}
+	set.Close()
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
