@@ -47,6 +47,9 @@ type Request struct {
 	symbols []symbol           // 2.0
 	refs    []uint32           // 2.0: label references of the series at hand
 	exRefs  []uint32           // 2.0: label references of the exemplar at hand
+	prev    layout             // 2.0: of the last series with canonical labels
+	offs    []uint32           // 2.0: layout of the series at hand
+	named   int                // 2.0: index of its metric name
 	meta    metaRefs           // 2.0: metadata of the series at hand
 	last    metaRefs           // 2.0: what the last entry of Metrics.Metadata was made of
 	hist    histogramScratch
@@ -194,6 +197,7 @@ func (r *Request) Reset() {
 	r.body = r.body[:0]
 	r.spans, r.drops, r.metas = r.spans[:0], r.drops[:0], r.metas[:0]
 	r.symbols, r.refs, r.exRefs, r.pairs = r.symbols[:0], r.refs[:0], r.exRefs[:0], r.pairs[:0]
+	r.prev.refs, r.prev.offs, r.offs = r.prev.refs[:0], r.prev.offs[:0], r.offs[:0]
 	r.Rejects = Rejects{}
 	r.limits = Limits{}
 	r.meta, r.last = metaRefs{}, metaRefs{}
@@ -211,7 +215,7 @@ func (r *Request) Reserved() int { return r.reserved }
 func (r *Request) capBytes() int {
 	m := &r.Metrics
 	n := cap(r.body) + cap(r.scratch) + 8*(cap(r.spans)+cap(r.drops)+cap(r.metas)) +
-		16*cap(r.pairs) + 12*cap(r.symbols) + 4*(cap(r.refs)+cap(r.exRefs)) + r.hist.capBytes() +
+		16*cap(r.pairs) + 12*cap(r.symbols) + 4*(cap(r.refs)+cap(r.exRefs)+cap(r.offs)+cap(r.prev.refs)+cap(r.prev.offs)) + r.hist.capBytes() +
 		16*cap(m.Hash) + 8*(cap(m.Labels)+cap(m.Times)+cap(m.Values)+cap(m.Starts)) + 4*cap(m.SampleEnd) + 48*cap(m.Histograms) + 32*cap(m.Exemplars) + 64*cap(m.Metadata)
 	if r.format == buffer.FormatRemoteWriteV2 || cap(m.Buf) > cap(r.body) {
 		n += cap(m.Buf)

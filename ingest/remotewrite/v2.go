@@ -121,6 +121,7 @@ func (r *Request) seriesV2(off, end int) error {
 	if err := r.endRow(labels.HashCanonical(m.Bytes(lset)), lset, byteRange(off, end)); err != nil {
 		return err
 	}
+	r.remember(ok)
 	if r.meta != (metaRefs{}) {
 		return r.addSeriesMetadata(name)
 	}
@@ -191,9 +192,18 @@ func (r *Request) uint32s(dst []uint32, wire, i, end int) (_ []uint32, next int,
 		return dst, 0, r.syntax(i, "references have wire type %d", wire)
 	}
 	for i < e {
-		v, next := uvarint(b, i)
-		if next < 0 {
-			return dst, 0, r.syntax(i, "a reference is cut short")
+		// Nearly every reference has one byte or two.
+		var v uint64
+		next := i + 1
+		switch {
+		case b[i] < 0x80:
+			v = uint64(b[i])
+		case i+1 < len(b) && b[i+1] < 0x80:
+			v, next = uint64(b[i]&0x7f)|uint64(b[i+1])<<7, i+2
+		default:
+			if v, next = uvarintLong(b, i); next < 0 {
+				return dst, 0, r.syntax(i, "a reference is cut short")
+			}
 		}
 		if len(dst) == cap(dst) {
 			if dst, err = grow(r, dst, 4); err != nil {
@@ -209,46 +219,115 @@ func (r *Request) uint32s(dst []uint32, wire, i, end int) (_ []uint32, next int,
 	return dst, e, nil
 }
 
+// layout remembers how the labels of a series were written, since the next one
+// tends to differ in few of them.
+type layout struct {
+	refs []uint32 // name and value of every label
+	offs []uint32 // where label k begins in the batch's Buf, and where the last ends
+	name int      // index of the metric name
+}
+
 // canonicalRefs writes the labels of the series at hand in canonical form if
 // they are sorted, clean and name a metric; otherwise ok is false and the slow
-// path finds out what they are.
+// path finds out what they are. Labels that the series before had in the same
+// place are checked already and are copied in runs.
 func (r *Request) canonicalRefs() (lset signal.ByteRange, name []byte, ok bool, err error) {
-	refs := r.refs
-	if len(refs)%2 != 0 || r.limits.MaxLabels > 0 && len(refs) > 2*r.limits.MaxLabels {
+	refs, prev := r.refs, r.prev.refs
+	if len(refs) == 0 || len(refs)%2 != 0 || r.limits.MaxLabels > 0 && len(refs) > 2*r.limits.MaxLabels {
 		return lset, nil, false, nil
-	}
-	size := 0
-	var prev []byte
-	for k := 0; k+1 < len(refs); k += 2 {
-		n, v := refs[k], refs[k+1]
-		if n >= uint32(len(r.symbols)) || v >= uint32(len(r.symbols)) {
-			return lset, nil, false, nil
-		}
-		sn, sv := &r.symbols[n], &r.symbols[v]
-		label := r.at(sn.text)
-		if !sn.clean || !sv.clean || len(label) == 0 || sv.text.Len == 0 || k > 0 && bytes.Compare(prev, label) >= 0 {
-			return lset, nil, false, nil
-		}
-		if string(label) == metricName {
-			name = r.at(sv.text)
-		}
-		prev = label
-		size += 16 + int(sn.text.Len) + int(sv.text.Len)
-	}
-	if name == nil {
-		return lset, nil, false, nil
-	}
-	if err := r.growBuf(size); err != nil {
-		return lset, nil, false, err
 	}
 	off := len(r.Metrics.Buf)
-	buf := r.Metrics.Buf[:off+size]
-	i := off
-	for k := 0; k+1 < len(refs); k += 2 {
-		i = putLabel(buf, i, r.at(r.symbols[refs[k]].text), r.at(r.symbols[refs[k+1]].text))
+	offs := r.offs[:0]
+	named := -1
+	if len(prev) != len(refs) {
+		prev = nil
+	} else if n := r.prev.name; refs[2*n] == prev[2*n] {
+		named = n
 	}
-	r.Metrics.Buf = buf[:i]
-	return byteRange(off, i), name, true, nil
+	newName := true // the label before has another name than its predecessor had
+	for k := 0; k < len(refs); {
+		begin := k
+		if prev != nil {
+			for k < len(refs) && refs[k] == prev[k] && refs[k+1] == prev[k+1] {
+				k += 2
+			}
+		}
+		if k > begin {
+			if newName && begin > 0 && !r.ordered(refs[begin-2], refs[begin]) {
+				return r.notCanonical(off)
+			}
+			if offs, err = r.copyRun(offs, begin/2, k/2); err != nil {
+				return lset, nil, false, err
+			}
+			newName = false
+			continue
+		}
+		sameName := prev != nil && refs[k] == prev[k]
+		n, v := refs[k], refs[k+1]
+		if n >= uint32(len(r.symbols)) || v >= uint32(len(r.symbols)) {
+			return r.notCanonical(off)
+		}
+		sn, sv := &r.symbols[n], &r.symbols[v]
+		if !sn.clean || !sv.clean || sn.text.Len == 0 || sv.text.Len == 0 ||
+			k > 0 && (newName || !sameName) && !r.ordered(refs[k-2], n) {
+			return r.notCanonical(off)
+		}
+		label := r.at(sn.text)
+		if named < 0 && string(label) == metricName {
+			named = k / 2
+		}
+		if err := r.growBuf(16 + len(label) + int(sv.text.Len)); err != nil {
+			return lset, nil, false, err
+		}
+		buf := r.Metrics.Buf
+		offs = append(offs, uint32(len(buf)))
+		r.Metrics.Buf = buf[:putLabel(buf[:cap(buf)], len(buf), label, r.at(sv.text))]
+		newName = !sameName
+		k += 2
+	}
+	end := len(r.Metrics.Buf)
+	r.offs = append(offs, uint32(end))
+	if named < 0 {
+		return r.notCanonical(off)
+	}
+	r.named = named
+	return byteRange(off, end), r.at(r.symbols[refs[2*named+1]].text), true, nil
+}
+
+func (r *Request) notCanonical(off int) (signal.ByteRange, []byte, bool, error) {
+	r.Metrics.Buf = r.Metrics.Buf[:off]
+	return signal.ByteRange{}, nil, false, nil
+}
+
+// ordered reports whether the name a sorts before b.
+func (r *Request) ordered(a, b uint32) bool {
+	return string(r.at(r.symbols[a].text)) < string(r.at(r.symbols[b].text))
+}
+
+// copyRun copies labels [from, to) of the series before.
+func (r *Request) copyRun(offs []uint32, from, to int) ([]uint32, error) {
+	begin, end := r.prev.offs[from], r.prev.offs[to]
+	if err := r.growBuf(int(end - begin)); err != nil {
+		return offs, err
+	}
+	buf := r.Metrics.Buf
+	shift := uint32(len(buf)) - begin
+	for _, o := range r.prev.offs[from:to] {
+		offs = append(offs, o+shift)
+	}
+	r.Metrics.Buf = append(buf, buf[begin:end]...)
+	return offs, nil
+}
+
+// remember keeps the layout of the series that has just been added.
+func (r *Request) remember(canonical bool) {
+	if !canonical {
+		r.prev.refs = r.prev.refs[:0]
+		return
+	}
+	r.prev.refs, r.refs = r.refs, r.prev.refs
+	r.prev.offs, r.offs = r.offs, r.prev.offs
+	r.prev.name = r.named
 }
 
 // putLabel writes a label in canonical form at dst[i:], which has room for it,
