@@ -37,11 +37,13 @@ func (db *DB) AppendMetrics(ctx context.Context, b *signal.Metrics, source, topi
 
 	t.appendMu.Lock()
 	err = a.run()
+	if err == nil {
+		db.applied(a.key, offset+1) // before a flush can cut behind the batch
+	}
 	t.appendMu.Unlock()
 	if err != nil {
 		return a.res, err
 	}
-	db.applied(a.key, offset+1)
 	db.metrics.observe(&a.res)
 	if db.buffered.Load() >= int64(db.config.FlushSamples) {
 		db.wakeFlush()
@@ -280,12 +282,9 @@ func (a *appender) enter(t int64, i int) (bool, error) {
 		w.table = newTable(a.now)
 	}
 	if !a.skip {
-		r, ok := w.table.sources[a.key]
-		if !ok {
-			r.from = a.offset
+		if _, ok := w.table.sources[a.key]; !ok {
+			w.table.sources[a.key] = a.offset
 		}
-		r.to = max(r.to, a.offset+1)
-		w.table.sources[a.key] = r
 	}
 	return true, nil
 }

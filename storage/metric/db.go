@@ -296,8 +296,8 @@ func (db *DB) Durable(source, topic string, partition int32) int64 {
 				if tb == nil {
 					continue
 				}
-				if r, ok := tb.sources[k]; ok {
-					next = min(next, r.from)
+				if from, ok := tb.sources[k]; ok {
+					next = min(next, from)
 				}
 			}
 			w.mu.RUnlock()

@@ -38,8 +38,9 @@ type table struct {
 	exemplars  []exemplarRow
 	metadata   []signal.Metadata
 
-	sources    map[sourceKey]offsetRange
-	since      time.Time // of the first append
+	sources    map[sourceKey]int64 // lowest offset that the table has data of
+	covers     []Source            // once frozen: what the block will say it holds
+	since      time.Time           // of the first append
 	minTime    int64
 	maxTime    int64
 	outOfOrder bool // some series has a sample that is older than its one before
@@ -76,11 +77,8 @@ type sourceKey struct {
 	partition int32
 }
 
-// offsetRange holds offsets from <= offset < to.
-type offsetRange struct{ from, to int64 }
-
 func newTable(now time.Time) *table {
-	t := &table{sources: make(map[sourceKey]offsetRange), since: now, minTime: math.MaxInt64, maxTime: math.MinInt64}
+	t := &table{sources: make(map[sourceKey]int64), since: now, minTime: math.MaxInt64, maxTime: math.MinInt64}
 	t.pins.Store(1)
 	return t
 }

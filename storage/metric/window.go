@@ -249,20 +249,21 @@ func (w *window) acquire() error {
 }
 
 // beginFlush freezes the table, if there is one, and returns it. The caller
-// holds flushMu. Applied are the offsets up to which logs have been applied.
+// holds flushMu, and the tenant's appendMu, so that the cut is between batches.
+// Applied are the offsets below which all batches of a log are complete; one
+// that broke off halfway is behind them and will come again.
 func (w *window) beginFlush(applied map[sourceKey]int64) *table {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	t := w.table
+	w.table = nil
 	if t == nil || t.rows() == 0 {
-		w.table = nil
 		return nil
 	}
-	for k, r := range t.sources {
-		r.to = max(r.to, applied[k])
-		t.sources[k] = r
+	for k, from := range t.sources {
+		t.covers = append(t.covers, Source{k.source, k.topic, k.partition, from, max(from, applied[k])})
 	}
-	w.flushing, w.table = t, nil
+	w.flushing = t
 	return t
 }
 
@@ -278,8 +279,8 @@ func (w *window) flush(t *table) error {
 		FirstPair: w.pairs, Pairs: uint32(x.Pairs()) - w.pairs,
 		FirstSeries: w.series, Series: uint32(x.Len()) - w.series,
 	}
-	for k, r := range t.sources {
-		meta.addSource(Source{k.source, k.topic, k.partition, r.from, r.to})
+	for _, s := range t.covers {
+		meta.addSource(s)
 	}
 	series := x.Len()
 	w.mu.RUnlock()
