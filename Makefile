@@ -37,7 +37,8 @@ fuzz: go ## run every fuzz target for FUZZTIME (10s) each
 	@set -e; for dir in $$(grep -rl --include='*_test.go' '^func Fuzz' . | xargs -n1 dirname | sort -u); do \
 	  for f in $$(grep -h '^func Fuzz' $$dir/*_test.go | sed 's/func \(Fuzz[A-Za-z0-9_]*\).*/\1/'); do \
 	    echo "$$dir $$f"; \
-	    $(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$dir | tail -n 2; \
+	    out=$$($(GO) test -run '^$$' -fuzz "^$$f\$$" -fuzztime $(FUZZTIME) -fuzzminimizetime 10x $$dir 2>&1) \
+	      || { echo "$$out"; exit 1; }; echo "$$out" | tail -n 1; \
 	  done; done
 
 bench: build ## measure vedette beside VictoriaMetrics and Prometheus; takes half an hour
@@ -60,9 +61,12 @@ go:
 	@command -v $(GO) >/dev/null || { echo "Go is missing: install Go 1.26 or newer from https://go.dev/dl/"; exit 1; }
 	@$(GO) list -m >/dev/null 2>&1 || { echo "$$($(GO) version) does not do: install Go 1.26 or newer from https://go.dev/dl/ ($$($(GO) list -m 2>&1 | head -n 1))"; exit 1; }
 
-# A real node_exporter for one end-to-end test; the test skips without it.
+# A real node_exporter for one end-to-end test, unpacked from its Debian package
+# without being installed; the test skips without it.
 test-tools:
-	@if ! command -v prometheus-node-exporter node_exporter >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	  echo "installing prometheus-node-exporter for the end-to-end test"; \
-	  { apt-get update -qq && DEBIAN_FRONTEND=noninteractive RUNLEVEL=1 apt-get install -qq -y --no-install-recommends prometheus-node-exporter; } >/dev/null 2>&1 \
-	    || echo "prometheus-node-exporter could not be installed; its test will be skipped"; fi
+	@if ! command -v prometheus-node-exporter node_exporter >/dev/null && [ ! -x .cache/tools/usr/bin/prometheus-node-exporter ] \
+	  && command -v apt-get >/dev/null && command -v dpkg >/dev/null; then \
+	  mkdir -p .cache/tools && cd .cache/tools \
+	  && { apt-get download -qq prometheus-node-exporter || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get download -qq prometheus-node-exporter; }; } >/dev/null 2>&1 \
+	  && dpkg -x prometheus-node-exporter_*.deb . && echo "unpacked node_exporter into .cache/tools for the end-to-end test" \
+	  || echo "node_exporter could not be fetched; its test will be skipped"; fi

@@ -1,0 +1,229 @@
+package main
+
+import (
+	"cmp"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+	"slices"
+
+	promconfig "github.com/prometheus/prometheus/config"
+	"go.yaml.in/yaml/v3"
+
+	"github.com/vedette-io/vedette/ingest"
+	"github.com/vedette-io/vedette/ingest/buffer"
+	"github.com/vedette-io/vedette/ingest/door"
+	"github.com/vedette-io/vedette/internal/config"
+	"github.com/vedette-io/vedette/internal/telemetry"
+	"github.com/vedette-io/vedette/query/api"
+	"github.com/vedette-io/vedette/query/promql"
+	"github.com/vedette-io/vedette/storage/metric"
+)
+
+// Config is the configuration file. Its defaults are a working server.
+type Config struct {
+	// DataDir is where everything is stored; --data wins over it.
+	DataDir string `yaml:"data_dir"`
+
+	// HTTP is the listener of every API and of /metrics.
+	HTTP HTTPConfig `yaml:"http"`
+
+	// Log is Vedette's own log, written to standard error.
+	Log telemetry.LogConfig `yaml:"log"`
+
+	// Tracing is about Vedette's own spans, shown at /debug/traces.
+	Tracing telemetry.TraceConfig `yaml:"tracing"`
+
+	// Buffer is the durable log between the doors and the store.
+	Buffer buffer.Config `yaml:"buffer"`
+
+	// Ingest is the door that metrics come in by.
+	Ingest door.Config `yaml:"ingest"`
+
+	// Consumer moves data from the buffer into the store.
+	Consumer ingest.ConsumerConfig `yaml:"consumer"`
+
+	// Store keeps metrics in columns.
+	Store metric.Config `yaml:"store"`
+
+	// Query bounds what queries may use.
+	Query promql.Config `yaml:"query"`
+
+	// QueryAPI is the Prometheus HTTP API.
+	QueryAPI api.Config `yaml:"query_api"`
+
+	// Global holds the defaults of scraping: `global` of the Prometheus
+	// configuration, as documented there. Its `external_labels` hold for the query
+	// API, too, unless that has its own.
+	Global yaml.Node `yaml:"global"`
+
+	// ScrapeConfigs says what is scraped: `scrape_configs` of the Prometheus
+	// configuration, as documented there. If the key is absent, Vedette scrapes
+	// itself; an empty list scrapes nothing.
+	ScrapeConfigs yaml.Node `yaml:"scrape_configs"`
+
+	// ScrapeConfigFiles names files with further `scrape_configs`:
+	// `scrape_config_files` of the Prometheus configuration, as documented there.
+	ScrapeConfigFiles yaml.Node `yaml:"scrape_config_files"`
+}
+
+// HTTPConfig is the listener.
+type HTTPConfig struct {
+	// Listen is the address of the listener; --listen wins over it. Think of
+	// bearer_token before you choose one that other machines reach.
+	Listen string `yaml:"listen"`
+
+	// BearerToken is wanted from every client in an Authorization header, but for
+	// the paths /-/healthy and /-/ready. Without it everybody who reaches the
+	// listener can read and write.
+	BearerToken config.Secret `yaml:"bearer_token"`
+}
+
+// Validate names the keys whose values are not possible.
+func (c HTTPConfig) Validate() error {
+	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
+		return fmt.Errorf("listen: got %q, want host:port", c.Listen)
+	}
+	return nil
+}
+
+// prometheusKeys are the sections in Prometheus syntax.
+var prometheusKeys = []string{"global", "scrape_configs", "scrape_config_files"}
+
+func defaultConfig() Config {
+	return Config{
+		DataDir:  "data",
+		HTTP:     HTTPConfig{Listen: "127.0.0.1:9190"},
+		Log:      telemetry.DefaultLogConfig(),
+		Tracing:  telemetry.DefaultTraceConfig(),
+		Buffer:   buffer.DefaultConfig(),
+		Ingest:   door.DefaultConfig(),
+		Consumer: ingest.DefaultConsumerConfig(),
+		Store:    metric.DefaultConfig(),
+		Query:    promql.DefaultConfig(),
+		QueryAPI: api.DefaultConfig(),
+	}
+}
+
+// loaded is a configuration file that has been checked.
+type loaded struct {
+	Config
+	text       string // of the file; empty if there is none
+	prometheus string // its sections in Prometheus syntax
+	scrapeSelf bool   // the file does not say what to scrape
+	dir        string // that the file's relative names start from
+}
+
+// loadConfig reads and checks a file; without a name it returns the defaults.
+func loadConfig(file string) (loaded, error) {
+	l := loaded{Config: defaultConfig(), scrapeSelf: true}
+	if file == "" {
+		return l, nil
+	}
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return l, fmt.Errorf("read configuration: %w", err)
+	}
+	l.text = string(data)
+	if err := config.Decode(file, data, &l.Config, config.Options{}); err != nil {
+		return l, err
+	}
+	var faults config.Problems
+	for _, s := range []struct {
+		key string
+		err error
+	}{
+		{"http", l.HTTP.Validate()},
+		{"log", l.Log.Validate()},
+		{"tracing", l.Tracing.Validate()},
+		{"buffer", l.Buffer.Validate()},
+		{"ingest", l.Ingest.Validate()},
+		{"consumer", l.Consumer.Validate()},
+		{"store", l.Store.Validate()},
+		{"query", l.Query.Validate()},
+		{"query_api", l.QueryAPI.Validate()},
+	} {
+		faults = append(faults, config.Faults(file, data, s.key, s.err)...)
+	}
+	slices.SortStableFunc(faults, func(a, b config.Problem) int { return cmp.Compare(a.Line, b.Line) })
+	err = l.readPrometheusKeys(file, data)
+	if len(faults) > 0 {
+		return l, errors.Join(faults, err)
+	}
+	return l, err
+}
+
+// readPrometheusKeys hands the sections in Prometheus syntax to Prometheus's
+// own decoder.
+func (l *loaded) readPrometheusKeys(file string, data []byte) error {
+	kept, err := config.Extract(file, data, prometheusKeys...)
+	if err != nil {
+		return err
+	}
+	l.prometheus, l.dir = string(kept), filepath.Dir(file)
+	l.scrapeSelf = l.ScrapeConfigs.IsZero() && l.ScrapeConfigFiles.IsZero()
+	if _, err := l.scrapeConfig(""); err != nil {
+		return config.Explain(file, err, promconfig.Config{})
+	}
+	return nil
+}
+
+// scrapeConfig returns what is to be scraped. A server that was told nothing
+// about it scrapes itself, at address self.
+func (l *loaded) scrapeConfig(self string) (*promconfig.Config, error) {
+	text := l.prometheus
+	if l.scrapeSelf && self != "" {
+		job := map[string]any{
+			"job_name":        "vedette",
+			"scrape_interval": "15s",
+			"static_configs":  []any{map[string]any{"targets": []string{self}}},
+		}
+		if token := l.HTTP.BearerToken; token != "" {
+			job["authorization"] = map[string]string{"credentials": token.Reveal()}
+		}
+		jobs, err := yaml.Marshal(map[string]any{"scrape_configs": []any{job}})
+		if err != nil {
+			return nil, err
+		}
+		text += "\n" + string(jobs)
+	}
+	c, err := promconfig.Load(text, slog.New(slog.DiscardHandler))
+	if err != nil {
+		return nil, err
+	}
+	c.SetDirectory(l.dir)
+	_, err = c.GetScrapeConfigs()
+	return c, err
+}
+
+// checkConfigCmd reads a file and says what is wrong with it.
+type checkConfigCmd struct {
+	File string `arg:"" help:"Configuration file." type:"path"`
+}
+
+// Help is the second half of the command's help.
+func (checkConfigCmd) Help() string {
+	return `Prints every fault with file, line and key, and exits with 1 if there is one. The keys are documented in docs/configuration.md.`
+}
+
+// Run prints the verdict.
+func (c checkConfigCmd) Run(s streams) error {
+	l, err := loadConfig(c.File)
+	if err != nil {
+		fmt.Fprintln(s.err, err)
+		return exitError(exitFault)
+	}
+	scrape, err := l.scrapeConfig(l.HTTP.Listen)
+	if err != nil {
+		return err
+	}
+	jobs, err := scrape.GetScrapeConfigs()
+	if err != nil {
+		return err
+	}
+	_, err = fmt.Fprintf(s.out, "%s is valid; scrape jobs: %d\n", c.File, len(jobs))
+	return err
+}

@@ -1,0 +1,200 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"path/filepath"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel"
+	sdktrace "go.opentelemetry.io/otel/sdk/trace"
+	"go.opentelemetry.io/otel/trace"
+
+	"github.com/vedette-io/vedette/collector/scrape"
+	"github.com/vedette-io/vedette/ingest"
+	"github.com/vedette-io/vedette/ingest/buffer"
+	"github.com/vedette-io/vedette/ingest/door"
+	"github.com/vedette-io/vedette/internal/telemetry"
+	"github.com/vedette-io/vedette/internal/vfs"
+	"github.com/vedette-io/vedette/query/promql"
+	"github.com/vedette-io/vedette/storage/metric"
+)
+
+// Folders and files below the data directory.
+const (
+	bufferDir    = "buffer"
+	storeDir     = "store"
+	setAsideDir  = "set-aside"
+	snapshotsDir = "snapshots"
+	activityFile = "queries.active"
+)
+
+// server holds the parts of a running process, in the order in which they were
+// opened; close releases them in reverse.
+type server struct {
+	config   loaded
+	logger   *slog.Logger
+	build    telemetry.Build
+	registry *prometheus.Registry
+	ring     *telemetry.Ring
+	provider *sdktrace.TracerProvider
+	tracer   trace.Tracer
+	health   health
+
+	listener net.Listener
+	buffer   buffer.Buffer
+	door     *door.Door
+	store    *metric.DB
+	consumer *ingest.Consumer
+	scraper  *scrape.Scraper
+	engine   *promql.Engine
+
+	closers []func() error
+}
+
+// openServer listens and opens the data. Nothing runs before run.
+func openServer(ctx context.Context, c loaded, logger *slog.Logger) (*server, error) {
+	s := &server{config: c, logger: logger, build: telemetry.ReadBuild("")}
+	s.registry = telemetry.NewRegistry(s.build)
+	s.ring = telemetry.NewRing(c.Tracing.KeepSpans)
+	s.provider = telemetry.NewTracerProvider(c.Tracing, s.build, s.ring)
+	s.tracer = s.provider.Tracer("vedette")
+	otel.SetTracerProvider(s.provider) // the PromQL engine asks there
+	s.onClose(func() error { return s.provider.Shutdown(context.WithoutCancel(ctx)) })
+	if err := s.open(ctx); err != nil {
+		return nil, errors.Join(err, s.close())
+	}
+	return s, nil
+}
+
+func (s *server) onClose(f func() error) { s.closers = append(s.closers, f) }
+
+func (s *server) open(ctx context.Context) error {
+	var err error
+	if s.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", s.config.HTTP.Listen); err != nil {
+		return fmt.Errorf("open listener: %w", err)
+	}
+	s.onClose(func() error { _ = s.listener.Close(); return nil }) // the HTTP server closes it first
+	if !isLoopback(s.listener.Addr()) && s.config.HTTP.BearerToken == "" {
+		s.logger.Warn("other machines can reach this listener and nothing asks who they are: set http.bearer_token or listen on loopback", "listen", s.listener.Addr().String())
+	}
+
+	log, err := buffer.Open(s.config.Buffer, vfs.OS, s.path(bufferDir), s.logger.With("part", "buffer"), s.registry)
+	if err != nil {
+		return err
+	}
+	s.onClose(log.Close)
+	s.buffer = tracedBuffer{log, s.tracer}
+
+	s.store, err = metric.Open(metric.Options{
+		Dir: s.path(storeDir), FS: vfs.OS, Config: s.config.Store,
+		Logger: s.logger.With("part", "store"), Registerer: s.registry,
+	})
+	if err != nil {
+		return err
+	}
+	s.onClose(s.store.Close)
+
+	s.door, err = door.New(s.buffer, s.config.Ingest, s.logger.With("part", "ingest"), s.registry)
+	if err != nil {
+		return err
+	}
+	if s.config.Consumer.SetAsideDir == "" {
+		s.config.Consumer.SetAsideDir = s.path(setAsideDir)
+	}
+	s.consumer, err = ingest.NewConsumer(s.buffer, tracedSink{s.store, s.tracer}, s.config.Consumer, s.logger.With("part", "consumer"), s.registry)
+	if err != nil {
+		return err
+	}
+
+	jobs, err := s.config.scrapeConfig(selfAddress(s.listener.Addr()))
+	if err != nil {
+		return err
+	}
+	if s.config.QueryAPI.ExternalLabels == nil {
+		s.config.QueryAPI.ExternalLabels = jobs.GlobalConfig.ExternalLabels.Map()
+	}
+	s.scraper, err = scrape.New(scrape.Options{
+		Writer: s.door, Config: jobs, Logger: s.logger.With("part", "scrape"), Registerer: s.registry,
+	})
+	if err != nil {
+		return err
+	}
+
+	s.engine, err = promql.OpenEngine(s.config.Query, promql.Options{
+		Logger: s.logger.With("part", "query"), Registerer: s.registry, ActivityFile: s.path(activityFile),
+	})
+	if err != nil {
+		return err
+	}
+	s.onClose(s.engine.Close)
+	return nil
+}
+
+func (s *server) path(name string) string { return filepath.Join(s.config.DataDir, name) }
+
+// run serves until ctx ends and then stops in the order in which data flows:
+// the doors, the scrapes, the buffer, the heads, the offsets.
+func (s *server) run(ctx context.Context, out io.Writer) error {
+	endpoints, err := s.endpoints()
+	if err != nil {
+		return err
+	}
+	g := group{logger: s.logger, grace: 30 * time.Second}
+	g.add(httpPart(s.listener, newMux(endpoints, &s.health, s.config.HTTP.BearerToken), &s.health, s.logger.With("part", "http")))
+	g.add(part{name: "scrape", run: s.scraper.Run})
+	g.add(part{
+		name: "consumer",
+		run:  s.consume,
+		stop: func(ctx context.Context) error {
+			s.door.Close() // HTTP and the scrapes have ended: nobody waits
+			if err := s.consumer.Drain(ctx); err != nil {
+				return fmt.Errorf("drain the buffer: %w", err)
+			}
+			if err := s.store.Flush(ctx); err != nil {
+				return fmt.Errorf("flush the heads: %w", err)
+			}
+			return s.consumer.Commit(ctx)
+		},
+	})
+	g.add(part{name: "store", run: s.store.Run})
+
+	fmt.Fprint(out, endpointLines("http://"+selfAddress(s.listener.Addr()), endpoints))
+	return g.run(ctx)
+}
+
+// consume feeds the store until ctx ends.
+func (s *server) consume(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	wg.Go(func() { s.announce(ctx) })
+	return s.consumer.Run(ctx)
+}
+
+// announce declares the server ready once the buffer has been replayed.
+func (s *server) announce(ctx context.Context) {
+	begin := time.Now()
+	select {
+	case <-s.consumer.CaughtUp():
+		s.health.ready.Store(true)
+		s.logger.Info("ready", "listen", s.listener.Addr().String(), "data", s.config.DataDir, "replay", time.Since(begin))
+	case <-ctx.Done():
+	}
+}
+
+// close releases what open has opened, the last first.
+func (s *server) close() error {
+	var errs []error
+	for i := len(s.closers) - 1; i >= 0; i-- {
+		errs = append(errs, s.closers[i]())
+	}
+	return errors.Join(errs...)
+}
