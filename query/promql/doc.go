@@ -1,6 +1,6 @@
 // Package promql runs PromQL over the metric store.
 //
-//	HTTP API ─► Engine ──► Gate (fair queue) ──► ActivityLog ──► reference engine
+//	HTTP API ─► Engine ──► Gate (fair queue) ──► activity log ─► reference engine
 //	                                                                   │ Select(hints, matchers)
 //	                Store ◄── Querier, ChunkQuerier, ExemplarQuerier ◄─┘
 //	                  │

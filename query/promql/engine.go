@@ -14,6 +14,7 @@ import (
 	"github.com/prometheus/prometheus/util/stats"
 
 	"github.com/vedette-io/vedette/internal/tenant"
+	"github.com/vedette-io/vedette/query/promql/activity"
 )
 
 // Options are what an Engine needs beside its configuration. All are optional.
@@ -36,7 +37,7 @@ type Engine struct {
 	reference *prom.Engine
 	parser    parser.Parser
 	gate      *Gate
-	activity  *activityLog
+	activity  *activity.Log
 	metrics   *metrics
 }
 
@@ -48,7 +49,7 @@ func OpenEngine(cfg Config, opts Options) (*Engine, error) {
 	if opts.Logger == nil {
 		opts.Logger = slog.New(slog.DiscardHandler)
 	}
-	activity, err := openActivityLog(opts.ActivityFile, opts.Logger)
+	running, err := activity.Open(opts.ActivityFile, opts.Logger)
 	if err != nil {
 		return nil, err
 	}
@@ -81,7 +82,7 @@ func OpenEngine(cfg Config, opts Options) (*Engine, error) {
 		}),
 		parser:   p,
 		gate:     newGate(cfg.MaxConcurrent, cfg.MaxQueued, m),
-		activity: activity,
+		activity: running,
 		metrics:  m,
 	}, nil
 }
@@ -94,7 +95,7 @@ func (e *Engine) Config() Config { return e.config }
 
 // Close releases the activity log. No query may run any more.
 func (e *Engine) Close() error {
-	return errors.Join(e.reference.Close(), e.activity.close())
+	return errors.Join(e.reference.Close(), e.activity.Close())
 }
 
 // Admit waits for a turn to read from the store on behalf of ctx's tenant. The
@@ -109,11 +110,11 @@ func (e *Engine) Admit(ctx context.Context, what string) (_ context.Context, don
 		cancel()
 		return nil, nil, err
 	}
-	slot := e.activity.begin(RunningQuery{Query: what, Tenant: id, Started: time.Now().UTC().Truncate(time.Millisecond)})
+	slot := e.activity.Begin(activity.Query{Text: what, Tenant: id, Started: time.Now().UTC().Truncate(time.Millisecond)})
 	budget := NewBudget(e.config.MaxBytes)
 	return WithBudget(ctx, budget), func() {
 		e.metrics.bytes.Add(float64(budget.Used()))
-		e.activity.end(slot)
+		e.activity.End(slot)
 		release()
 		cancel()
 	}, nil

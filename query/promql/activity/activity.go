@@ -1,4 +1,13 @@
-package promql
+// Package activity keeps a file of the queries that are running, so that a
+// process that finds the file of one that died can tell what it was doing.
+//
+//	┌ slot 0, 1024 bytes ───────────┬ slot 1 ─┬ …
+//	│ {"query":…,"tenant":…} 0 0 0… │ 0 0 0 … │
+//	└───────────────────────────────┴─────────┴──
+//
+// A slot is zero, or a JSON object padded with zeros. Writes go to the page
+// cache and are never synced: they outlive the process, not the machine.
+package activity
 
 import (
 	"bytes"
@@ -15,20 +24,16 @@ import (
 // slotSize is the room for one running query in the activity log's file.
 const slotSize = 1024
 
-// RunningQuery is an entry of the activity log.
-type RunningQuery struct {
-	Query     string    `json:"query"`
+// Query is a query that runs.
+type Query struct {
+	Text      string    `json:"query"`
 	Tenant    string    `json:"tenant"`
 	Started   time.Time `json:"started"`
 	Truncated bool      `json:"truncated,omitempty"`
 }
 
-// activityLog writes down which queries are running, so that a process that
-// finds the file of one that died can tell what it was doing. The file is an
-// array of slots of slotSize bytes, each zero or a JSON object padded with
-// zeros. Writes go to the page cache and are never synced: they outlive the
-// process, not the machine.
-type activityLog struct {
+// Log is an activity log. It is safe for concurrent use.
+type Log struct {
 	logger *slog.Logger
 
 	mu    sync.Mutex
@@ -37,10 +42,10 @@ type activityLog struct {
 	slots int
 }
 
-// openActivityLog reports the queries that path names as running and starts it
+// Open logs the queries that path names as running and starts it
 // afresh. With an empty path nothing is written down.
-func openActivityLog(path string, logger *slog.Logger) (*activityLog, error) {
-	a := &activityLog{logger: logger}
+func Open(path string, logger *slog.Logger) (*Log, error) {
+	a := &Log{logger: logger}
 	if path == "" {
 		return a, nil
 	}
@@ -48,9 +53,9 @@ func openActivityLog(path string, logger *slog.Logger) (*activityLog, error) {
 	if err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, fmt.Errorf("read activity log: %w", err)
 	}
-	for _, q := range decodeActivity(old) {
+	for _, q := range decode(old) {
 		logger.Warn("query was running when the previous process ended",
-			"query", q.Query, "tenant", q.Tenant, "started", q.Started, "truncated", q.Truncated)
+			"query", q.Text, "tenant", q.Tenant, "started", q.Started, "truncated", q.Truncated)
 	}
 	if a.file, err = os.OpenFile(path, os.O_CREATE|os.O_RDWR|os.O_TRUNC, 0o640); err != nil {
 		return nil, fmt.Errorf("open activity log: %w", err)
@@ -58,15 +63,15 @@ func openActivityLog(path string, logger *slog.Logger) (*activityLog, error) {
 	return a, nil
 }
 
-// decodeActivity returns the queries in a log's bytes; slots that make no sense
+// decode returns the queries in a log's bytes; slots that make no sense
 // are left out.
-func decodeActivity(b []byte) []RunningQuery {
-	var out []RunningQuery
+func decode(b []byte) []Query {
+	var out []Query
 	for len(b) > 0 {
 		slot := b[:min(slotSize, len(b))]
 		b = b[len(slot):]
 		slot = bytes.TrimRight(slot, "\x00")
-		var q RunningQuery
+		var q Query
 		if len(slot) == 0 || json.Unmarshal(slot, &q) != nil {
 			continue
 		}
@@ -75,8 +80,8 @@ func decodeActivity(b []byte) []RunningQuery {
 	return out
 }
 
-// appendActivity appends q as a slot, its query cut as far as needed.
-func appendActivity(dst []byte, q RunningQuery) []byte {
+// appendSlot appends q as a slot, its query cut as far as needed.
+func appendSlot(dst []byte, q Query) []byte {
 	for limit := slotSize / 2; ; limit /= 2 {
 		body, err := json.Marshal(q)
 		if err == nil && len(body) <= slotSize {
@@ -86,7 +91,7 @@ func appendActivity(dst []byte, q RunningQuery) []byte {
 		if limit == 0 {
 			return append(dst, make([]byte, slotSize)...)
 		}
-		q.Query, q.Truncated = cut(q.Query, limit), true
+		q.Text, q.Truncated = cut(q.Text, limit), true
 	}
 }
 
@@ -101,8 +106,8 @@ func cut(s string, limit int) string {
 	return s[:limit]
 }
 
-// begin writes q down and returns the slot to hand to end.
-func (a *activityLog) begin(q RunningQuery) (slot int) {
+// Begin writes q down and returns the slot to hand to End.
+func (a *Log) Begin(q Query) (slot int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if n := len(a.free); n > 0 {
@@ -112,13 +117,13 @@ func (a *activityLog) begin(q RunningQuery) (slot int) {
 		a.slots++
 	}
 	if a.file != nil {
-		a.writeLocked(slot, appendActivity(nil, q))
+		a.writeLocked(slot, appendSlot(nil, q))
 	}
 	return slot
 }
 
-// end wipes slot.
-func (a *activityLog) end(slot int) {
+// End wipes slot.
+func (a *Log) End(slot int) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.file != nil {
@@ -129,7 +134,7 @@ func (a *activityLog) end(slot int) {
 
 // writeLocked overwrites slot. A log that cannot be written is given up, since
 // queries matter more than their record.
-func (a *activityLog) writeLocked(slot int, b []byte) {
+func (a *Log) writeLocked(slot int, b []byte) {
 	if _, err := a.file.WriteAt(b, int64(slot)*slotSize); err != nil {
 		a.logger.Error("write activity log: running queries are no longer written down", "err", err)
 		a.file.Close()
@@ -137,8 +142,8 @@ func (a *activityLog) writeLocked(slot int, b []byte) {
 	}
 }
 
-// close releases the file. Queries that still run are no longer written down.
-func (a *activityLog) close() error {
+// Close releases the file. Queries that still run are no longer written down.
+func (a *Log) Close() error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.file == nil {
