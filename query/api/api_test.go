@@ -2,7 +2,9 @@ package api_test
 
 import (
 	"compress/gzip"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -73,7 +75,9 @@ func newFixture(t *testing.T, change func(*api.Options, *promql.Config)) *fixtur
 		t.Fatal(err)
 	}
 	opts.Engine = engine
-	opts.Queryable = promql.NewQueryable(promql.NewStore[*metric.SeriesSet](db), cfg.MaxBytes)
+	if opts.Queryable == nil {
+		opts.Queryable = promql.NewQueryable(promql.NewStore[*metric.SeriesSet](db), cfg.MaxBytes)
+	}
 	a, err := api.New(opts)
 	if err != nil {
 		t.Fatal(err)
@@ -268,6 +272,7 @@ func TestQueueAndLimits(t *testing.T) {
 	f.write(tenant.Default, 0, 1, series("up", "job", strings.Repeat("x", 200)))
 	f.check("/api/v1/query?query=up", 422, `"errorType":"execution"`, "query.max_bytes")
 	f.check("/api/v1/series?match[]=up", 422, "query.max_bytes")
+	f.check("/federate?match[]=up", 422, "query.max_bytes")
 	_, done, err := f.engine.Admit(t.Context(), "hold the only place")
 	if err != nil {
 		t.Fatal(err)
@@ -345,6 +350,56 @@ func TestAdmin(t *testing.T) {
 	names, err := copied.LabelValues(t.Context(), "__name__", metric.Selector{Tenant: tenant.Default, MinTime: 0, MaxTime: 1 << 60})
 	if err != nil || !strings.Contains(strings.Join(names, " "), "stays") {
 		t.Errorf("series in the snapshot: %v, %v", names, err)
+	}
+}
+
+// stuckStore answers a Select when its context ends, and no sooner.
+type stuckStore struct {
+	promql.Store
+	entered, left chan struct{}
+}
+
+func (s stuckStore) Select(ctx context.Context, _ metric.Selector) (promql.SeriesSet, error) {
+	s.entered <- struct{}{}
+	<-ctx.Done()
+	s.left <- struct{}{}
+	return nil, ctx.Err()
+}
+
+func TestWorkEndsWithItsClient(t *testing.T) {
+	store := stuckStore{entered: make(chan struct{}), left: make(chan struct{})}
+	f := newFixture(t, func(o *api.Options, _ *promql.Config) { o.Queryable = promql.NewQueryable(store, 0) })
+	for _, path := range []string{"/api/v1/query?query=up", "/api/v1/query_range?query=up&start=0&end=1&step=1", "/api/v1/series?match[]=up", "/federate?match[]=up"} {
+		ctx, cancel := context.WithCancel(t.Context())
+		r, err := http.NewRequestWithContext(ctx, http.MethodGet, f.url+path, nil)
+		if err != nil {
+			t.Fatal(err)
+		}
+		done := make(chan error)
+		go func() {
+			res, err := http.DefaultClient.Do(r)
+			if err == nil {
+				res.Body.Close()
+			}
+			done <- err
+		}()
+		<-store.entered
+		cancel()
+		<-store.left
+		if err := <-done; !errors.Is(err, context.Canceled) {
+			t.Errorf("GET %s: %v, want canceled", path, err)
+		}
+	}
+	// A read that takes too long ends by itself.
+	f = newFixture(t, func(o *api.Options, c *promql.Config) {
+		o.Queryable, c.Timeout = promql.NewQueryable(store, 0), time.Millisecond
+	})
+	for _, path := range []string{"/api/v1/query?query=up", "/api/v1/series?match[]=up", "/federate?match[]=up"} {
+		go func() {
+			<-store.entered
+			<-store.left
+		}()
+		f.check(path, 503)
 	}
 }
 

@@ -41,7 +41,11 @@ func (a *API) federatePlain(w http.ResponseWriter, r *http.Request) {
 	newest, err := a.newestSamples(r.Context(), sets)
 	if err != nil {
 		a.metrics.federationErrors.Inc()
-		http.Error(w, err.Error(), http.StatusInternalServerError)
+		code, ok := errorCode(0, err)
+		if !ok {
+			code = http.StatusInternalServerError
+		}
+		http.Error(w, err.Error(), code)
 		return
 	}
 	w.Header().Set("Content-Type", string(format))

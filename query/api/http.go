@@ -1,6 +1,7 @@
 package api
 
 import (
+	"context"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -20,6 +21,9 @@ import (
 
 // maxFormBytes bounds the body of a request that is not a remote read.
 const maxFormBytes = 10 << 20
+
+// statusClientGone is what is noted when the client left before its answer.
+const statusClientGone = 499
 
 // wrap puts metrics, span, tenant and gate around the handler of one route.
 func (a *API) wrap(path string, reads bool, next http.HandlerFunc) http.HandlerFunc {
@@ -67,9 +71,9 @@ func (a *API) admit(w http.ResponseWriter, r *http.Request, path string, next ht
 	ctx, done, err := a.opts.Engine.Admit(r.Context(), r.Method+" "+path+"?"+r.URL.RawQuery)
 	if err != nil {
 		a.cors(w, r)
-		code, _ := errorCode(0, err)
-		if code == 0 {
-			code = http.StatusServiceUnavailable
+		code, ok := errorCode(0, err)
+		if !ok {
+			code = http.StatusInternalServerError
 		}
 		respondError(w, code, "unavailable", fmt.Errorf("wait for a turn: %w", err))
 		return
@@ -82,8 +86,15 @@ func (a *API) admit(w http.ResponseWriter, r *http.Request, path string, next ht
 // parameter is of a type that the upstream API does not export.
 func errorCode[N any](_ N, err error) (code int, override bool) {
 	var queue *promql.QueueError
-	if errors.As(err, &queue) {
+	switch {
+	case errors.As(err, &queue):
 		return http.StatusTooManyRequests, true
+	case errors.Is(err, context.DeadlineExceeded):
+		return http.StatusServiceUnavailable, true
+	case errors.Is(err, context.Canceled):
+		return statusClientGone, true
+	case promql.IsLimit(err):
+		return http.StatusUnprocessableEntity, true
 	}
 	return 0, false
 }
