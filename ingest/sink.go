@@ -15,7 +15,13 @@ type Sink interface {
 	// that the store cannot take the batch now, and the consumer tries again.
 	AppendMetrics(ctx context.Context, b *signal.Metrics, source, topic string, partition int32, offset int64) (signal.AppendResult, error)
 
-	// Durable returns the offset below which everything of a partition would
-	// survive a crash; 0 if the sink has never seen it.
+	// Durable returns the offset below which everything that AppendMetrics was
+	// given of a partition would survive a crash; 0 if it was given nothing yet.
 	Durable(source, topic string, partition int32) (next int64)
+
+	// Covered returns the highest offset up to which some part of the sink says
+	// that it holds a partition's data. Other parts may hold less: after a crash
+	// the group's committed offset says where to go on. A sink that covers less
+	// than was committed has been replaced by an older copy.
+	Covered(source, topic string, partition int32) (next int64)
 }

@@ -89,12 +89,13 @@ func (w *worker) close(err error) {
 
 func (w *worker) run(ctx context.Context) error {
 	w.committed = w.claim.Committed()
-	w.processed = w.c.sink.Durable(w.source, w.topic, w.partition)
-	if w.processed < w.committed {
+	w.processed = w.committed
+	if covered := w.c.sink.Covered(w.source, w.topic, w.partition); covered < w.committed {
 		// The store has less than it once called durable, as after a restore of
 		// older blocks. What the log still has of it is read again.
 		w.c.log.Warn("store holds less than was committed, reading again", "topic", w.topic,
-			"partition", w.partition, "committed", w.committed, "store", w.processed)
+			"partition", w.partition, "committed", w.committed, "store", covered)
+		w.processed = covered
 	}
 	w.claim.StartAt(w.processed)
 	w.start = w.claim.HighWatermark()

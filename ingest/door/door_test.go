@@ -499,3 +499,4 @@ func (nullSink) AppendMetrics(_ context.Context, b *signal.Metrics, _, _ string,
 	return signal.AppendResult{Appended: b.Samples()}, nil
 }
 func (nullSink) Durable(string, string, int32) int64 { return 0 }
+func (nullSink) Covered(string, string, int32) int64 { return 0 }

@@ -54,7 +54,12 @@ func (s *Sink) Durable(_, _ string, partition int32) int64 {
 	return s.durable[partition]
 }
 
-// SetDurable sets what Durable answers for a partition.
+// Covered implements ingest.Sink: the same as Durable.
+func (s *Sink) Covered(source, topic string, partition int32) int64 {
+	return s.Durable(source, topic, partition)
+}
+
+// SetDurable sets what Durable and Covered answer for a partition.
 func (s *Sink) SetDurable(partition int32, next int64) {
 	s.mu.Lock()
 	defer s.mu.Unlock()

@@ -140,3 +140,24 @@ func TestLimitsOfTime(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// What blocks cover is known again after a restart, before anything is appended;
+// what is durable of this process's appends is not.
+func TestCoveredOutlivesRestart(t *testing.T) {
+	fs := vfs.NewMem()
+	db := openTest(t, fs, "/s", testConfig())
+	fill(t, db, 3)
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db = openTest(t, fs, "/s", testConfig())
+	if c, d := db.Covered("src", "metrics", 0), db.Durable("src", "metrics", 0); c != 3 || d != 0 {
+		t.Fatalf("covered %d and durable %d after a restart, want 3 and 0", c, d)
+	}
+	if c := db.Covered("other", "metrics", 0); c != 0 {
+		t.Fatalf("covered %d of an unknown log, want 0", c)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -307,6 +307,22 @@ func (db *DB) Durable(source, topic string, partition int32) int64 {
 	return next
 }
 
+// Covered returns the highest offset up to which a block says that it holds the
+// partition's data; 0 if none does. Other windows may hold less.
+func (db *DB) Covered(source, topic string, partition int32) int64 {
+	k := sourceKey{source, topic, partition}
+	var next int64
+	_ = db.eachTenant(func(t *tenant) error {
+		for _, w := range t.all() {
+			w.mu.RLock()
+			next = max(next, w.durable[k])
+			w.mu.RUnlock()
+		}
+		return nil
+	})
+	return next
+}
+
 // waitForRoom waits while heads hold twice what they should.
 func (db *DB) waitForRoom(ctx context.Context) error {
 	for db.buffered.Load() >= 2*int64(db.config.FlushSamples) {
