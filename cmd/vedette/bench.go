@@ -43,7 +43,6 @@ type benchWorker struct {
 	cmd       *benchCmd
 	client    *http.Client
 	samples   int
-	requests  int
 	latencies []time.Duration
 	err       error
 }
