@@ -15,6 +15,9 @@ type Selector struct {
 	Matchers []*labels.Matcher
 	// Limit bounds how many series, names or values are returned; 0 is no limit.
 	Limit int
+	// Charge, if set, is told about how many bytes of memory Select takes for
+	// series, before it takes them; its error ends the Select.
+	Charge func(bytes int64) error
 }
 
 // Histogram is a native histogram sample's value; exactly one field is set.

@@ -161,3 +161,37 @@ func TestCoveredOutlivesRestart(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// Indexes of windows that are only read come and go within their budget.
+func TestIndexCacheIsBounded(t *testing.T) {
+	c := testConfig()
+	c.Window = time.Minute
+	c.IndexCacheBytes = 1
+	db := openTest(t, vfs.NewMem(), "/s", c)
+	m := fill(t, db, 200) // a flush a second: four windows
+	if n := len(db.lookupTenant("default").all()); n < 3 {
+		t.Fatalf("%d windows, want several", n)
+	}
+	for range 3 {
+		m.check(t, db, math.MinInt64, math.MaxInt64)
+		if got := db.totals().indexBytes; got != 0 {
+			t.Fatalf("indexes hold %d bytes after a query, want none", got)
+		}
+	}
+	charged := int64(0)
+	_, err := db.Select(context.Background(), Selector{Tenant: "default", MinTime: math.MinInt64, MaxTime: math.MaxInt64, Matchers: all(),
+		Charge: func(n int64) error {
+			if charged += n; charged > 1000 {
+				return errTooMuch
+			}
+			return nil
+		}})
+	if !errors.Is(err, errTooMuch) || charged > 1300 {
+		t.Fatalf("select over its budget: %v after %d bytes", err, charged)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+var errTooMuch = errors.New("too much")

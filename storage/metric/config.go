@@ -29,6 +29,9 @@ type Config struct {
 	// MaxSeriesPerMetric bounds the series of one metric name in one window; 0 is
 	// no bound.
 	MaxSeriesPerMetric int `yaml:"max_series_per_metric"`
+	// IndexCacheBytes is the memory for the indexes of windows that are not being
+	// written to. They are read from the blocks when a query needs them.
+	IndexCacheBytes int64 `yaml:"index_cache_bytes"`
 }
 
 // DefaultConfig returns the settings that a small site needs none of.
@@ -40,6 +43,7 @@ func DefaultConfig() Config {
 		FlushSamples:     1 << 20,
 		FlushInterval:    2 * time.Minute,
 		MaxSeries:        5_000_000,
+		IndexCacheBytes:  512 << 20,
 	}
 }
 
@@ -72,6 +76,9 @@ func (c Config) Validate() error {
 	}
 	if c.MaxSeriesPerMetric < 0 {
 		bad("max_series_per_metric", "%d, want 0 or more", c.MaxSeriesPerMetric)
+	}
+	if c.IndexCacheBytes < 0 {
+		bad("index_cache_bytes", "%d, want 0 or more", c.IndexCacheBytes)
 	}
 	return errors.Join(errs...)
 }

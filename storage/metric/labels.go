@@ -32,6 +32,7 @@ func (db *DB) eachWindow(ctx context.Context, tenant string, minTime, maxTime in
 		if err != nil {
 			return err
 		}
+		db.trimIndexes()
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package metric
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -114,7 +115,7 @@ func (db *DB) Maintain(ctx context.Context) error {
 					break
 				}
 			}
-			w.unload()
+			w.unload(time.Now().Add(-unloadAfter))
 		}
 		return nil
 	})
@@ -242,14 +243,51 @@ func (w *window) setSuspectsAside() error {
 	return errors.Join(errs...)
 }
 
-// unload lets go of the index of a window that has received nothing for long.
-func (w *window) unload() {
+// unload lets go of the index of a window that nobody has used since a time,
+// if nothing needs it, and returns how much memory that freed.
+func (w *window) unload(since time.Time) int64 {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.index == nil || w.table != nil || w.flushing != nil || w.indexPins > 0 || time.Since(time.Unix(0, w.used.Load())) < unloadAfter {
+	if w.index == nil || w.table != nil || w.flushing != nil || w.indexPins > 0 || w.used.Load() > since.UnixNano() {
+		return 0
+	}
+	freed := int64(w.index.Bytes())
+	w.index, w.newest, w.last, w.lastKind = nil, nil, nil, nil
+	return freed
+}
+
+// trimIndexes unloads the least recently used indexes of windows that are not
+// written to while they take more memory than IndexCacheBytes.
+func (db *DB) trimIndexes() {
+	type loaded struct {
+		w     *window
+		used  int64
+		bytes int64
+	}
+	var idle []loaded
+	total := int64(0)
+	_ = db.eachTenant(func(t *tenant) error {
+		for _, w := range t.all() {
+			w.mu.RLock()
+			if w.index != nil && w.table == nil && w.flushing == nil {
+				l := loaded{w, w.used.Load(), int64(w.index.Bytes())}
+				idle = append(idle, l)
+				total += l.bytes
+			}
+			w.mu.RUnlock()
+		}
+		return nil
+	})
+	if total <= db.config.IndexCacheBytes {
 		return
 	}
-	w.index, w.newest, w.last, w.lastKind = nil, nil, nil, nil
+	slices.SortFunc(idle, func(a, b loaded) int { return cmp.Compare(a.used, b.used) })
+	for _, l := range idle {
+		if total <= db.config.IndexCacheBytes {
+			return
+		}
+		total -= l.w.unload(time.Unix(0, l.used))
+	}
 }
 
 func (w *window) pinIndexLocked() { w.indexPins++ }

@@ -66,6 +66,7 @@ func (db *DB) Select(ctx context.Context, sel Selector) (*SeriesSet, error) {
 			s.Close()
 			return nil, err
 		}
+		db.trimIndexes()
 	}
 	slices.SortFunc(s.series, func(a, b selected) int { return promlabels.Compare(a.labels, b.labels) })
 	if sel.Limit > 0 && len(s.series) > sel.Limit {
@@ -91,9 +92,13 @@ func (s *SeriesSet) addWindow(w *window, byHash map[labels.Hash]int, b *promlabe
 		h := w.index.Hash(ref)
 		i, ok := byHash[h]
 		if !ok {
+			l := labelsOf(w.index, ref, b)
+			if err := s.charge(l); err != nil {
+				return err
+			}
 			i = len(s.series)
 			byHash[h] = i
-			s.series = append(s.series, selected{labels: labelsOf(w.index, ref, b)})
+			s.series = append(s.series, selected{labels: l})
 		}
 		s.series[i].in = append(s.series[i].in, place{part, ref})
 	}
@@ -115,6 +120,20 @@ func (s *SeriesSet) addWindow(w *window, byHash map[labels.Hash]int, b *promlabe
 	}
 	part.setFamilies(w.index)
 	return nil
+}
+
+// seriesOverhead is about what a selected series takes beside its labels'
+// bytes, and labelOverhead what each label takes.
+const (
+	seriesOverhead = 128
+	labelOverhead  = 4
+)
+
+func (s *SeriesSet) charge(l promlabels.Labels) error {
+	if s.sel.Charge == nil {
+		return nil
+	}
+	return s.sel.Charge(seriesOverhead + int64(l.Len()*labelOverhead) + int64(l.ByteSize()))
 }
 
 // setFamilies remembers the families of the window's series for block lookups:
