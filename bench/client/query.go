@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -89,7 +90,7 @@ func (p *pair) UnmarshalJSON(b []byte) error {
 	if p.Value, err = strconv.ParseFloat(string(text), 64); err != nil {
 		return fmt.Errorf("decode sample value: %w", err)
 	}
-	p.Millis = int64(ts*1000 + 0.5)
+	p.Millis = int64(math.Round(ts * 1000))
 	return nil
 }
 
@@ -97,6 +98,10 @@ func ask(ctx context.Context, c *http.Client, address string) ([]Series, error) 
 	body, err := Fetch(ctx, c, address)
 	if err != nil {
 		return nil, err
+	}
+	series, err := decodeMatrix(body)
+	if !errors.Is(err, errShape) {
+		return series, err
 	}
 	var a answer
 	if err := json.Unmarshal(body, &a); err != nil {

@@ -33,7 +33,7 @@ func DefaultOptions(spec peer.Spec, runDir string) Options {
 	return Options{
 		Spec: spec, RunDir: runDir, Rounds: 20, Writers: 4, Groups: 8,
 		Seed:    uint64(time.Now().UnixNano()),
-		MinLoad: 300 * time.Millisecond, MaxLoad: 2500 * time.Millisecond,
+		MinLoad: 200 * time.Millisecond, MaxLoad: 1500 * time.Millisecond,
 		Log: slog.New(slog.DiscardHandler),
 	}
 }
@@ -189,10 +189,15 @@ func (x *run) round(ctx context.Context) (Round, error) {
 		return r, err
 	}
 	resent, err := x.resend(ctx, from)
-	if err != nil || resent == 0 {
+	if err != nil {
 		return r, err
 	}
-	r.Resent = resent * perRequest
+	for i, n := range resent {
+		if n == 0 {
+			from[i] = x.groups[i].steps() // nothing new to compare
+		}
+		r.Resent += n * perRequest
+	}
 	r.Acked += r.Resent
 	again, err := x.verify(ctx, from)
 	if again.Bad() > 0 && r.Verdict.Bad() == 0 {
@@ -267,11 +272,11 @@ func send(ctx context.Context, c *http.Client, url string, body []byte) error {
 }
 
 // resend sends about half of the round's requests of unknown fate again and
-// returns how many were acknowledged.
-func (x *run) resend(ctx context.Context, from []int) (int64, error) {
+// returns how many of each group were acknowledged.
+func (x *run) resend(ctx context.Context, from []int) ([]int64, error) {
 	c := client.New(1)
 	defer c.CloseIdleConnections()
-	n := int64(0)
+	n := make([]int64, len(x.groups))
 	for i, g := range x.groups {
 		for k := from[i] / stepsPerRequest; k < len(g.fates); k++ {
 			if g.fates[k] != unknown || x.rng.IntN(2) == 0 {
@@ -281,7 +286,7 @@ func (x *run) resend(ctx context.Context, from []int) (int64, error) {
 				return n, fmt.Errorf("send again: %w", err)
 			}
 			g.fates[k] = acknowledged
-			n++
+			n[i]++
 		}
 	}
 	return n, nil

@@ -17,11 +17,7 @@ import (
 func Build(ctx context.Context, name, root, cache string) (Spec, error) {
 	switch name {
 	case Vedette:
-		binary := filepath.Join(root, "bin", "vedette")
-		if err := goCommand(ctx, root, "build", "-buildvcs=false", "-o", binary, "./cmd/vedette"); err != nil {
-			return Spec{}, err
-		}
-		return Lookup(name, binary, vedetteVersion(ctx, root))
+		return BuildVedette(ctx, root, filepath.Join(root, "bin", "vedette"))
 	case VictoriaMetrics:
 		return buildPeer(ctx, cache, module{
 			name: name, version: VictoriaMetricsVersion,
@@ -42,6 +38,14 @@ func Build(ctx context.Context, name, root, cache string) (Spec, error) {
 		})
 	}
 	return Lookup(name, "", "")
+}
+
+// BuildVedette builds the working tree at root into binary.
+func BuildVedette(ctx context.Context, root, binary string) (Spec, error) {
+	if err := goCommand(ctx, root, "build", "-buildvcs=false", "-trimpath", "-o", binary, "./cmd/vedette"); err != nil {
+		return Spec{}, err
+	}
+	return Lookup(Vedette, binary, vedetteVersion(ctx, root))
 }
 
 // module is what a peer is built from.
@@ -72,7 +76,7 @@ func buildPeer(ctx context.Context, cache string, m module) (_ Spec, err error) 
 			return Spec{}, err
 		}
 	}
-	args := append([]string{"build", "-mod=mod", "-o", binary}, m.flags...)
+	args := append([]string{"build", "-mod=mod", "-trimpath", "-o", binary}, m.flags...)
 	if err := goCommand(ctx, dir, append(args, m.path+"/"+m.main)...); err != nil {
 		return Spec{}, err
 	}
@@ -97,7 +101,8 @@ func ownModules(root string) (goMod, goSum string, err error) {
 func goCommand(ctx context.Context, dir string, args ...string) error {
 	cmd := exec.CommandContext(ctx, "go", args...)
 	cmd.Dir = dir
-	cmd.Env = append(os.Environ(), "GOFLAGS=-mod=mod", "GOWORK=off")
+	// As make build does, so that both share the build cache.
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOWORK=off")
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("run go %s: %w:\n%s", strings.Join(args, " "), err, out)
 	}

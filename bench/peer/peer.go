@@ -105,9 +105,17 @@ func freeAddr() (string, error) {
 // DataDir returns the server's data directory.
 func (p *Process) DataDir() string { return filepath.Join(p.RunDir, Data) }
 
+// errNotReady says that a server took longer than readyPatience.
+var errNotReady = fmt.Errorf("not ready after %s", readyPatience)
+
+// readyPatience bounds the wait for a server to be ready.
+const readyPatience = 3 * time.Minute
+
 // WaitReady polls until the server says that it is ready and returns how long
 // that took since its start.
 func (p *Process) WaitReady(ctx context.Context) (time.Duration, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, readyPatience, errNotReady)
+	defer cancel()
 	err := p.poll(ctx, func() (bool, error) {
 		status, _, err := p.Get(ctx, p.Ready)
 		return err == nil && status == http.StatusOK, nil
@@ -129,7 +137,7 @@ func (p *Process) poll(ctx context.Context, done func() (bool, error)) error {
 		}
 		select {
 		case <-ctx.Done():
-			return ctx.Err()
+			return context.Cause(ctx)
 		case <-p.done:
 			return fmt.Errorf("process ended (%v), its last words:\n%s", p.exit, p.LastWords())
 		case <-tick.C:

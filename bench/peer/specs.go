@@ -60,6 +60,8 @@ func prometheusSpec(s Spec) Spec {
 			"--web.enable-remote-write-receiver",
 			"--web.enable-admin-api", // for the snapshot that tells the size
 			"--log.level=warn",
+			// Else it refuses functions over several metric names at once.
+			"--enable-feature=promql-delayed-name-removal",
 		}
 	}
 	s.Log = []string{"wal", "wbl"}
@@ -124,11 +126,14 @@ func vedetteSpec(s Spec) Spec {
 // configFile is Vedette's configuration below a run directory.
 const configFile = "vedette.yml"
 
-// WithConfig returns a spec of Vedette that runs with the given YAML besides an
-// empty list of what to scrape: without a configuration it would scrape itself.
+// baseConfig keeps Vedette from scraping itself and lets it take snapshots.
+const baseConfig = "scrape_configs: []\nquery_api:\n  enable_admin_api: true\n"
+
+// WithConfig returns a spec of Vedette that runs with the given YAML besides
+// baseConfig.
 func (s Spec) WithConfig(yaml string) Spec {
 	s.Prepare = func(runDir string) error {
-		return os.WriteFile(filepath.Join(runDir, configFile), []byte("scrape_configs: []\n"+yaml), 0o644)
+		return os.WriteFile(filepath.Join(runDir, configFile), []byte(baseConfig+yaml), 0o644)
 	}
 	return s
 }

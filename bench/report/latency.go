@@ -2,6 +2,7 @@ package report
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -17,6 +18,8 @@ type Latency struct {
 	P50   time.Duration `json:"p50_nanos"`
 	P95   time.Duration `json:"p95_nanos"`
 	Bytes int           `json:"bytes"` // of the answer
+	// Refused is what the server said instead of answering.
+	Refused string `json:"refused,omitempty"`
 }
 
 // Bounds of one latency measurement.
@@ -67,6 +70,10 @@ func (x *run) latency(ctx context.Context, path string) (Latency, error) {
 	for i := range latencyRuns + 1 {
 		start := time.Now()
 		body, err := client.Fetch(ctx, c, x.p.URL+path)
+		var refused *client.StatusError
+		if errors.As(err, &refused) {
+			return Latency{Refused: refused.Error()}, nil
+		}
 		if err != nil {
 			return l, err
 		}

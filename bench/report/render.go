@@ -242,7 +242,12 @@ func (r *Report) writeLatencies(b *strings.Builder) {
 	for i, q := range with[0].Queries {
 		fmt.Fprintf(b, "| %s", strings.ReplaceAll(q.Title, "|", `\|`))
 		for _, x := range with {
-			if i < len(x.Queries) {
+			switch {
+			case i >= len(x.Queries):
+				b.WriteString(" | –")
+			case x.Queries[i].Refused != "":
+				b.WriteString(" | refused")
+			default:
 				fmt.Fprintf(b, " | %.1f / %.1f", float64(x.Queries[i].P50)/1e6, float64(x.Queries[i].P95)/1e6)
 			}
 		}
@@ -278,7 +283,8 @@ const method = `
 - **Peak memory**: VmHWM, pages of mapped files included.
 - **kill -9**: at the last acknowledgement of two more scrapes of all targets; then the time from starting the process to the first query that
   answers with data. Samples are counted by reading all of them back.
-- **Settings**: each server's defaults on an empty directory; remote write receiver on; nothing is scraped.
+- **Settings**: each server's defaults on an empty directory; remote write receiver on; nothing is scraped; Prometheus with promql-delayed-name-removal, without which it refuses one
+  of the queries.
 
 Absolute figures move with the machine; compare within one run. Raw results lie in bench/out.
 `
