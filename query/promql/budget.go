@@ -3,7 +3,10 @@ package promql
 import (
 	"context"
 	"fmt"
+	"sync"
 	"sync/atomic"
+
+	"github.com/prometheus/prometheus/util/annotations"
 )
 
 // LimitError reports a query that was refused because it needs more of a
@@ -19,10 +22,14 @@ func (e *LimitError) Error() string {
 		e.Limit, e.Resource, e.Key)
 }
 
-// Budget is what one query may still read. It is safe for concurrent use.
+// Budget is what one query may still read, and what its reads had to leave out.
+// It is safe for concurrent use.
 type Budget struct {
 	limit int64
 	used  atomic.Int64
+
+	mu       sync.Mutex
+	warnings annotations.Annotations
 }
 
 // NewBudget returns a budget of limit bytes; 0 is no limit.
@@ -38,6 +45,22 @@ func (b *Budget) Charge(bytes int64) error {
 
 // Used returns how many bytes were charged so far.
 func (b *Budget) Used() int64 { return b.used.Load() }
+
+// warn notes what a read had to leave out.
+func (b *Budget) warn(errs []error) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, err := range errs {
+		b.warnings.Add(err)
+	}
+}
+
+// Warnings returns what the reads of closed queriers had to leave out.
+func (b *Budget) Warnings() annotations.Annotations {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.warnings
+}
 
 type budgetKey struct{}
 

@@ -154,6 +154,9 @@ func (q *query) Exec(ctx context.Context) *prom.Result {
 	}
 	defer done()
 	res := q.Query.Exec(ctx)
+	if budget, ok := budgetFrom(ctx); ok {
+		res.Warnings.Merge(budget.Warnings())
+	}
 	if IsLimit(res.Err) {
 		q.engine.metrics.limited.Inc()
 	}

@@ -20,12 +20,14 @@ type fixedSet struct {
 	labels  []labels.Labels
 	samples []metric.Samples
 	err     error
+	warned  []error
 	closed  int
 }
 
 func (s *fixedSet) Len() int                   { return len(s.samples) }
 func (s *fixedSet) Labels(i int) labels.Labels { return s.labels[i] }
 func (s *fixedSet) Close()                     { s.closed++ }
+func (s *fixedSet) Warnings() []error          { return s.warned }
 func (s *fixedSet) Samples(i int, dst *metric.Samples) error {
 	dst.Reset()
 	src := s.samples[i]
@@ -44,6 +46,11 @@ type fixedStore struct{ set *fixedSet }
 func (s fixedStore) Select(ctx context.Context, sel metric.Selector) (SeriesSet, error) {
 	if sel.MaxTime < 0 {
 		return &fixedSet{}, nil // what lies behind
+	}
+	for _, l := range s.set.labels {
+		if err := sel.Charge(int64(l.ByteSize())); err != nil {
+			return nil, err
+		}
 	}
 	return s.set, ctx.Err()
 }
@@ -248,6 +255,11 @@ func TestQuerierLimitsAndErrors(t *testing.T) {
 		t.Errorf("closed the set %d times, want once", set.closed)
 	}
 	set.err = nil
+	set.warned = []error{boom}
+	budget := NewBudget(0)
+	if _, done = open(WithBudget(t.Context(), budget), 0); done() != nil || len(budget.Warnings().AsErrors()) != 1 {
+		t.Errorf("warnings of a damaged block: %v, want one", budget.Warnings())
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	q, _ := NewQueryable(fixedStore{set}, 0).Querier(0, 1)
 	defer q.Close()

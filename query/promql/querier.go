@@ -18,9 +18,6 @@ import (
 	"github.com/vedette-io/vedette/storage/metric"
 )
 
-// labelOverhead is what a label pair is charged beside its bytes.
-const labelOverhead = 4
-
 // lookBehind is how far before a selection a histogram's predecessor may lie.
 const lookBehind = 5 * time.Minute
 
@@ -69,7 +66,13 @@ type querier struct {
 	fallback         *Budget // for contexts that carry none
 
 	mu   sync.Mutex
-	sets []SeriesSet
+	sets []opened
+}
+
+// opened is a set to close, and the budget of the query that opened it.
+type opened struct {
+	SeriesSet
+	budget *Budget
 }
 
 func (q *querier) budget(ctx context.Context) *Budget {
@@ -86,6 +89,7 @@ func (q *querier) Select(ctx context.Context, _ bool, hints *storage.SelectHints
 		MinTime:  q.minTime,
 		MaxTime:  q.maxTime,
 		Matchers: matchers,
+		Charge:   q.budget(ctx).Charge,
 	}
 	if hints != nil {
 		sel.MinTime, sel.MaxTime = hints.Start, hints.End
@@ -111,7 +115,7 @@ func (q *querier) open(ctx context.Context, sel metric.Selector) (SeriesSet, err
 		return nil, err
 	}
 	q.mu.Lock()
-	q.sets = append(q.sets, set)
+	q.sets = append(q.sets, opened{set, q.budget(ctx)})
 	q.mu.Unlock()
 	return set, nil
 }
@@ -159,6 +163,8 @@ func (q *querier) Close() error {
 	q.sets = nil
 	q.mu.Unlock()
 	for _, s := range sets {
+		// What a set could not read is known only now, after the last of its series.
+		s.budget.warn(s.Warnings())
 		s.Close()
 	}
 	return nil
@@ -192,12 +198,8 @@ func (s *seriesSet) Next() bool {
 				return false
 			}
 		}
-		l := s.set.Labels(s.at)
-		if s.shardCount > 0 && labels.StableHash(l)%s.shardCount != s.shardIndex {
+		if s.shardCount > 0 && labels.StableHash(s.set.Labels(s.at))%s.shardCount != s.shardIndex {
 			continue
-		}
-		if s.err = s.budget.Charge(int64(l.Len()*labelOverhead) + int64(l.ByteSize())); s.err != nil {
-			return false
 		}
 		return true
 	}

@@ -28,6 +28,8 @@ type SeriesSet interface {
 	Labels(i int) labels.Labels
 	// Samples resets dst and fills it with series i's samples within the selection.
 	Samples(i int, dst *metric.Samples) error
+	// Warnings returns what Samples has left out so far because it is damaged.
+	Warnings() []error
 	// Close releases what the set holds; it must be called once.
 	Close()
 }

@@ -209,7 +209,15 @@ func (m *Memory) Select(ctx context.Context, sel metric.Selector) (promql.Series
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.open++
-	return &memorySet{m, sel, limit(m.matching(sel), sel.Limit)}, nil
+	matched := limit(m.matching(sel), sel.Limit)
+	if sel.Charge != nil {
+		for _, s := range matched {
+			if err := sel.Charge(int64(s.labels.ByteSize())); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return &memorySet{m, sel, matched}, nil
 }
 
 func limit[T any](list []T, n int) []T {
@@ -233,6 +241,9 @@ func (s *memorySet) Close() {
 	s.memory.open--
 	s.memory.mu.Unlock()
 }
+
+// Warnings implements promql.SeriesSet: nothing in memory is damaged.
+func (s *memorySet) Warnings() []error { return nil }
 
 func (s *memorySet) Samples(i int, dst *metric.Samples) error {
 	s.memory.mu.RLock()
