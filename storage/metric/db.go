@@ -20,8 +20,12 @@ import (
 	"github.com/vedette-io/vedette/internal/vfs"
 )
 
-// metricsDir holds a tenant's windows, beside what other signals may keep.
-const metricsDir = "metrics"
+const (
+	// metricsDir holds a tenant's windows, beside what other signals may keep.
+	metricsDir = "metrics"
+	// lockFile is held while the store is open. No tenant's name begins with a dot.
+	lockFile = ".lock"
+)
 
 // Options are what Open needs.
 type Options struct {
@@ -110,7 +114,7 @@ func (db *DB) open() error {
 	if err := db.fs.MkdirAll(db.dir); err != nil {
 		return err
 	}
-	lock, err := db.fs.Lock(filepath.Join(db.dir, "lock"))
+	lock, err := db.fs.Lock(filepath.Join(db.dir, lockFile))
 	if err != nil {
 		return err
 	}
@@ -171,7 +175,7 @@ func (db *DB) windowMs() int64 { return db.config.Window.Milliseconds() }
 // validTenant reports whether name can be a directory of its own. Doors check
 // the names that users may choose; this guards the file system.
 func validTenant(name string) bool {
-	return name != "" && len(name) <= 150 && name != "." && name != ".." && name != "lock" && !strings.ContainsAny(name, "/\\\x00")
+	return name != "" && len(name) <= 150 && name[0] != '.' && !strings.ContainsAny(name, "/\\\x00")
 }
 
 // tenant returns the tenant called name, made if it does not exist.
