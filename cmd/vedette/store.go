@@ -47,7 +47,7 @@ func (f storeFlags) lockStore() (dir string, lock io.Closer, err error) {
 	if _, err := vfs.OS.Stat(dir); err != nil {
 		return "", nil, fmt.Errorf("find store: %w", err)
 	}
-	lock, err = vfs.OS.Lock(filepath.Join(dir, "lock"))
+	lock, err = metric.Lock(vfs.OS, dir)
 	if err != nil {
 		return "", nil, mustStop(err)
 	}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"log/slog"
 	"path/filepath"
@@ -47,7 +48,7 @@ type DB struct {
 	logger       *slog.Logger
 	now          func() time.Time
 	metrics      *dbMetrics
-	lock         interface{ Close() error }
+	lock         io.Closer
 
 	mu      sync.RWMutex
 	tenants map[string]*tenant
@@ -110,11 +111,17 @@ func Open(o Options) (*DB, error) {
 	return db, nil
 }
 
+// Lock takes the store in dir, as Open does, for a tool that works on its files.
+// The error is vfs.ErrLocked while a server has it.
+func Lock(fs vfs.FS, dir string) (io.Closer, error) {
+	return fs.Lock(filepath.Join(dir, lockFile))
+}
+
 func (db *DB) open() error {
 	if err := db.fs.MkdirAll(db.dir); err != nil {
 		return err
 	}
-	lock, err := db.fs.Lock(filepath.Join(db.dir, lockFile))
+	lock, err := Lock(db.fs, db.dir)
 	if err != nil {
 		return err
 	}
