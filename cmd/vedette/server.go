@@ -94,7 +94,7 @@ func (s *server) open(ctx context.Context) error {
 
 	s.store, err = metric.Open(metric.Options{
 		Dir: s.path(storeDir), FS: vfs.OS, Config: s.config.Store,
-		Logger: s.logger.With("part", "store"), Registerer: s.registry,
+		Logger: s.logger.With("part", "store"), Registerer: s.registry, Tracer: s.tracer,
 	})
 	if err != nil {
 		return err

@@ -100,11 +100,11 @@ func (s *scanner) resync() (bool, error) {
 			s.pos = s.limit
 			return false, nil
 		}
-		b, err := s.at(s.pos, recordHeaderBytes, true)
+		_, err := s.at(s.pos, recordHeaderBytes, true)
 		if err != nil {
 			return false, err
 		}
-		b = s.window[s.pos-s.start:]
+		b := s.window[s.pos-s.start:]
 		i := bytes.Index(b, []byte(recordMagic))
 		if i < 0 {
 			s.pos += int64(len(b) - len(recordMagic))

@@ -335,16 +335,6 @@ func (r *Request) noteFirst(reason Reason, detail string) {
 	}
 }
 
-// drop leaves the field at [off, end) of the series at hand out.
-func (r *Request) drop(off, end int) error {
-	var err error
-	if r.drops, err = grow(r, r.drops, 8); err != nil {
-		return err
-	}
-	r.drops = append(r.drops, byteRange(off, end))
-	return nil
-}
-
 func byteRange(off, end int) signal.ByteRange {
 	return signal.ByteRange{Off: uint32(off), Len: uint32(end - off)}
 }

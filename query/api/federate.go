@@ -10,6 +10,7 @@ import (
 
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/common/expfmt"
+	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
 	"github.com/prometheus/prometheus/model/value"
@@ -105,7 +106,7 @@ func (a *API) newestSamples(ctx context.Context, sets [][]*labels.Matcher) ([]ne
 		return nil, err
 	}
 	slices.SortStableFunc(out, func(a, b newestSample) int {
-		return strings.Compare(a.labels.Get(labels.MetricName), b.labels.Get(labels.MetricName))
+		return strings.Compare(a.labels.Get(model.MetricNameLabel), b.labels.Get(model.MetricNameLabel))
 	})
 	return out, nil
 }
@@ -153,7 +154,7 @@ func newFamilies(samples []newestSample, attached []labels.Label, native bool) [
 	var out []*dto.MetricFamily
 	var family *dto.MetricFamily
 	for _, s := range samples {
-		name := s.labels.Get(labels.MetricName)
+		name := s.labels.Get(model.MetricNameLabel)
 		if name == "" || s.h != nil && !s.h.UsesCustomBuckets() && !native {
 			continue
 		}
@@ -207,7 +208,7 @@ func federatedLabels(ls labels.Labels, attached []labels.Label) []*dto.LabelPair
 		out = append(out, &dto.LabelPair{Name: proto.String(l.Name), Value: proto.String(l.Value)})
 	}
 	ls.Range(func(l labels.Label) {
-		if l.Name != labels.MetricName && l.Value != "" {
+		if l.Name != model.MetricNameLabel && l.Value != "" {
 			add(l)
 		}
 	})

@@ -88,7 +88,6 @@ type Scratch struct {
 	resid  [3][]int64 // residuals by order
 	except []exception
 	hist   histScratch
-	scale  uint8 // the scale that fitted last
 }
 
 // grown returns buf with length n, its content undefined.

@@ -53,7 +53,7 @@ func histogramCases() map[string][]Histogram {
 		NegativeSpans: []histogram.Span{{Offset: -3, Length: 2}}, NegativeBuckets: []float64{math.Pi, 2},
 	}}
 	odd := Histogram{Int: &histogram.Histogram{
-		Schema: math.MinInt32, ZeroThreshold: math.NaN(), ZeroCount: math.MaxUint64, Count: 3, Sum: -0.0,
+		Schema: math.MinInt32, ZeroThreshold: math.NaN(), ZeroCount: math.MaxUint64, Count: 3, Sum: math.Copysign(0, -1),
 		PositiveSpans: []histogram.Span{{Offset: math.MaxInt32, Length: math.MaxUint32}}, NegativeBuckets: []int64{math.MinInt64, math.MaxInt64},
 	}}
 	mixed := append(histogramChunk(20, 12, false), stale, custom, custom, negative, odd)

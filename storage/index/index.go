@@ -50,8 +50,7 @@ type Index struct {
 }
 
 type labelName struct {
-	pairs  []Pair // every value of the name
-	series int    // series that carry the name; the sum of the postings' lengths
+	pairs []Pair // every value of the name
 }
 
 type familyEntry struct {

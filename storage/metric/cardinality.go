@@ -68,7 +68,7 @@ func (w *window) cardinality(c *Cardinality, limit int) {
 		x.EachPair(name, func(value []byte, series int) {
 			distinct++
 			size += len(value)
-			if name == "__name__" {
+			if name == nameLabel {
 				metrics.add(string(value), uint64(series))
 			}
 			if pairs.wants(uint64(series)) {

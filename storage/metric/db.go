@@ -17,6 +17,10 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/codes"
+	"go.opentelemetry.io/otel/trace"
+	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/vedette-io/vedette/internal/vfs"
 )
@@ -35,6 +39,7 @@ type Options struct {
 	Config     Config
 	Logger     *slog.Logger          // discards if nil
 	Registerer prometheus.Registerer // none if nil
+	Tracer     trace.Tracer          // of flushes and merges; none if nil
 	Now        func() time.Time      // time.Now if nil
 }
 
@@ -48,6 +53,7 @@ type DB struct {
 	logger       *slog.Logger
 	now          func() time.Time
 	metrics      *dbMetrics
+	tracer       trace.Tracer
 	lock         io.Closer
 
 	mu      sync.RWMutex
@@ -88,7 +94,7 @@ func Open(o Options) (*DB, error) {
 		return nil, fmt.Errorf("open metric store: %w", err)
 	}
 	db := &DB{
-		fs: o.FS, dir: o.Dir, config: o.Config, logger: o.Logger, now: o.Now,
+		fs: o.FS, dir: o.Dir, config: o.Config, logger: o.Logger, now: o.Now, tracer: o.Tracer,
 		outOfOrderMs: o.Config.OutOfOrderWindow.Milliseconds(),
 		tenants:      make(map[string]*tenant),
 		appliedTo:    make(map[sourceKey]int64),
@@ -103,6 +109,9 @@ func Open(o Options) (*DB, error) {
 	}
 	if db.now == nil {
 		db.now = time.Now
+	}
+	if db.tracer == nil {
+		db.tracer = noop.NewTracerProvider().Tracer("")
 	}
 	db.metrics = newDBMetrics(o.Registerer, db)
 	if err := db.open(); err != nil {
@@ -395,7 +404,7 @@ func (db *DB) flushTenant(ctx context.Context, t *tenant) error {
 	for _, w := range windows {
 		w.flushMu.Lock()
 		defer w.flushMu.Unlock()
-		if err := db.flushTable(w, w.flushing); err != nil { // an earlier flush did not succeed
+		if err := db.flushTable(ctx, w, w.flushing); err != nil { // an earlier flush did not succeed
 			errs = append(errs, err)
 		}
 	}
@@ -419,23 +428,35 @@ func (db *DB) flushTenant(ctx context.Context, t *tenant) error {
 		if err := ctx.Err(); err != nil {
 			return errors.Join(append(errs, err)...)
 		}
-		if err := db.flushTable(f.w, f.t); err != nil {
+		if err := db.flushTable(ctx, f.w, f.t); err != nil {
 			errs = append(errs, err)
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (db *DB) flushTable(w *window, t *table) error {
+func (db *DB) flushTable(ctx context.Context, w *window, t *table) error {
 	if t == nil {
 		return nil
 	}
 	rows := t.rows()
-	if err := w.flush(t); err != nil {
+	_, span := db.tracer.Start(ctx, "store flush", trace.WithAttributes(
+		attribute.String("window", w.dir), attribute.Int("samples", rows)))
+	err := w.flush(t)
+	endSpan(span, err)
+	if err != nil {
 		return fmt.Errorf("flush window %s: %w", w.dir, err)
 	}
 	db.buffered.Add(-int64(rows))
 	return nil
+}
+
+func endSpan(span trace.Span, err error) {
+	if err != nil {
+		span.RecordError(err)
+		span.SetStatus(codes.Error, err.Error())
+	}
+	span.End()
 }
 
 // Close flushes the heads and releases the files. Nothing may use db

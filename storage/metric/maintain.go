@@ -10,6 +10,9 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/attribute"
+	"go.opentelemetry.io/otel/trace"
+
 	"github.com/vedette-io/vedette/storage/block"
 )
 
@@ -178,12 +181,15 @@ func (db *DB) mergeLocked(ctx context.Context, w *window, blocks []*blockReader)
 	}
 	begin := time.Now()
 	meta := mergedMeta(blocks)
+	ctx, span := db.tracer.Start(ctx, "store merge", trace.WithAttributes(attribute.String("window", w.dir),
+		attribute.Int("blocks", len(blocks)), attribute.Int("level", meta.Level)))
 	dir := filepath.Join(w.dir, blockName(meta.First, meta.Last, meta.Generation))
 	err = mergeBlocks(ctx, w.fs, dir, meta, blocks, func(out *blockWriter) {
 		w.mu.RLock()
 		defer w.mu.RUnlock()
 		out.addDefinitions(w.index)
 	})
+	endSpan(span, err)
 	if errors.Is(err, block.ErrCorruption) {
 		return errors.Join(err, w.quarantine(blocks, err))
 	}

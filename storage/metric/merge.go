@@ -15,8 +15,7 @@ import (
 // the samples of all of them in time order, of equal times those of the oldest
 // block, without what tombstones hide.
 type merger struct {
-	inputs []*mergeInput
-	out    *blockWriter
+	out *blockWriter
 
 	// columns remembers, for a combination of input timestamp columns, what
 	// became of it: all series of a scrape share theirs, so that times are looked

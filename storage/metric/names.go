@@ -10,6 +10,9 @@ import (
 	"github.com/vedette-io/vedette/storage/index"
 )
 
+// nameLabel is the label that holds the metric name.
+const nameLabel = "__name__"
+
 // nameOf returns the metric name in canonical label bytes.
 func nameOf(canon []byte) string {
 	for len(canon) > 0 {
@@ -17,7 +20,7 @@ func nameOf(canon []byte) string {
 		if err != nil {
 			return ""
 		}
-		if string(name) == promlabels.MetricName {
+		if string(name) == nameLabel {
 			return string(value)
 		}
 		canon = rest

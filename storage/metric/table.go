@@ -202,7 +202,6 @@ type snapshot struct {
 	outOfOrder bool
 	histograms []histogramRow
 	starts     []startRow
-	exemplars  []exemplarRow
 }
 
 // sorted returns a view of nearly all of the snapshot's rows; those from
