@@ -33,7 +33,7 @@ func DefaultOptions(spec peer.Spec, runDir string) Options {
 	return Options{
 		Spec: spec, RunDir: runDir, Rounds: 20, Writers: 4, Groups: 8,
 		Seed:    uint64(time.Now().UnixNano()),
-		MinLoad: 200 * time.Millisecond, MaxLoad: 1500 * time.Millisecond,
+		MinLoad: 200 * time.Millisecond, MaxLoad: 3 * time.Second,
 		Log: slog.New(slog.DiscardHandler),
 	}
 }

@@ -72,7 +72,7 @@ func (x *run) latency(ctx context.Context, path string) (Latency, error) {
 		body, err := client.Fetch(ctx, c, x.p.URL+path)
 		var refused *client.StatusError
 		if errors.As(err, &refused) {
-			return Latency{Refused: refused.Error()}, nil
+			return Latency{Refused: refused.Message}, nil
 		}
 		if err != nil {
 			return l, err

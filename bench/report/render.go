@@ -239,6 +239,7 @@ func (r *Report) writeLatencies(b *strings.Builder) {
 		fmt.Fprintf(b, " | %s", x.Title)
 	}
 	b.WriteString(" |\n|" + strings.Repeat("---|", len(with)+1) + "\n")
+	var refusals []string
 	for i, q := range with[0].Queries {
 		fmt.Fprintf(b, "| %s", strings.ReplaceAll(q.Title, "|", `\|`))
 		for _, x := range with {
@@ -247,11 +248,15 @@ func (r *Report) writeLatencies(b *strings.Builder) {
 				b.WriteString(" | –")
 			case x.Queries[i].Refused != "":
 				b.WriteString(" | refused")
+				refusals = append(refusals, fmt.Sprintf("%s refuses %s: `%s`", x.Title, strings.SplitN(q.Title, ",", 2)[0], x.Queries[i].Refused))
 			default:
 				fmt.Fprintf(b, " | %.1f / %.1f", float64(x.Queries[i].P50)/1e6, float64(x.Queries[i].P95)/1e6)
 			}
 		}
 		b.WriteString(" |\n")
+	}
+	for _, text := range refusals {
+		fmt.Fprintf(b, "\n%s\n", text)
 	}
 }
 
@@ -283,8 +288,8 @@ const method = `
 - **Peak memory**: VmHWM, pages of mapped files included.
 - **kill -9**: at the last acknowledgement of two more scrapes of all targets; then the time from starting the process to the first query that
   answers with data. Samples are counted by reading all of them back.
-- **Settings**: each server's defaults on an empty directory; remote write receiver on; nothing is scraped; Prometheus with promql-delayed-name-removal, without which it refuses one
-  of the queries.
+- **Settings**: each server's defaults on an empty directory; remote write receiver on; nothing is scraped; Prometheus with promql-delayed-name-removal,
+  without which it refuses one of the queries.
 
 Absolute figures move with the machine; compare within one run. Raw results lie in bench/out.
 `

@@ -149,6 +149,9 @@ func (c *runCommand) Run(e *env) error {
 	if c.Quick {
 		shrink, r.Quiet, r.Patience = 10, 6*time.Second, 12*time.Second
 	}
+	if err := removeProfiles(e); err != nil {
+		return err
+	}
 	now := time.Now()
 	rep := &report.Report{Date: now, Command: commandText(), Machine: report.ThisMachine()}
 	file := now.UTC().Format("20060102T150405Z") + ".json"
@@ -211,6 +214,15 @@ func (c *runCommand) crash(e *env, specs []peer.Spec, rep *report.Report) error 
 		return os.RemoveAll(dir)
 	}
 	return nil
+}
+
+// removeProfiles removes the profiles of earlier runs.
+func removeProfiles(e *env) error {
+	files, err := filepath.Glob(filepath.Join(e.out, "cpu-*.prof"))
+	for _, f := range files {
+		err = errors.Join(err, os.Remove(f))
+	}
+	return err
 }
 
 // printProfiles prints where the CPU time of each saved profile went.
