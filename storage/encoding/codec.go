@@ -84,6 +84,10 @@ func (c Codec) String() string {
 // Scratch holds the buffers that encoding reuses between calls. It may not be
 // used by two goroutines at once. The zero value is ready for use.
 type Scratch struct {
+	// Quick makes encoders look for a small form less hard: for chunks that will
+	// soon be decoded and encoded again.
+	Quick bool
+
 	ints   []int64    // values after the transform
 	resid  [3][]int64 // residuals by order
 	except []exception

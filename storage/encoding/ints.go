@@ -21,7 +21,12 @@ func appendInts(dst []byte, xs []int64, transform int, s *Scratch) ([]byte, Code
 	if len(xs) <= smallChunk {
 		return appendVarints(dst, xs), columnCodec(1, transform, coderVarint, 0)
 	}
-	p := planInts(xs, s)
+	p := plan{}
+	if s.Quick {
+		p = planQuick(xs, s)
+	} else {
+		p = planInts(xs, s)
+	}
 	if p.shift > 0 {
 		dst = append(dst, byte(p.shift))
 	}
@@ -187,7 +192,7 @@ func planInts(xs []int64, s *Scratch) (p plan) {
 	for order, resid := range s.resid {
 		var st residStats
 		st.gather(resid)
-		if size := st.packedSize(len(resid)) + order; size < best {
+		if size := packedSize(len(resid), st.min, st.width) + order; size < best {
 			best = size
 			p.order, p.coder, p.min, p.width = order, coderPacked, st.min, st.width
 		}
@@ -217,6 +222,33 @@ func planInts(xs []int64, s *Scratch) (p plan) {
 		if cp, size := cc.fit(); size < limit {
 			limit = size
 			p.order, p.coder, p.class = cc.order, coderClass, cp
+		}
+	}
+	return p
+}
+
+// planQuick computes the residuals of xs in s.resid and picks the order whose
+// packed or sparse form is the smallest.
+func planQuick(xs []int64, s *Scratch) (p plan) {
+	p.shift = residuals(xs, s)
+	best := math.MaxInt
+	for order, resid := range s.resid {
+		lo, hi := resid[0], resid[0]
+		zeros := 0
+		for _, r := range resid {
+			lo, hi = min(lo, r), max(hi, r)
+			if r == 0 {
+				zeros++
+			}
+		}
+		width := uint(bits.Len64(uint64(hi - lo)))
+		if size := packedSize(len(resid), lo, width) + order; size < best {
+			best = size
+			p.order, p.coder, p.min, p.width = order, coderPacked, lo, width
+		}
+		if sp, size, ok := planSparse(resid, zeros); ok && size+order < best {
+			best = size + order
+			p.order, p.coder, p.sparse = order, coderSparse, sp
 		}
 	}
 	return p
@@ -313,6 +345,7 @@ func (st *residStats) gather(resid []int64) {
 	st.width = uint(bits.Len64(uint64(hi - lo)))
 }
 
-func (st *residStats) packedSize(n int) int {
-	return packedBytes(n, st.width) + varintLen(st.min) + 1
+// packedSize returns the bytes of n packed residuals.
+func packedSize(n int, lo int64, width uint) int {
+	return packedBytes(n, width) + varintLen(lo) + 1
 }

@@ -75,7 +75,7 @@ func (db *DB) cleanWindow(ctx context.Context, w *window) error {
 		if b.tombstones.Load() == nil {
 			continue
 		}
-		if err := db.mergeLocked(ctx, w, []*blockReader{b}); err != nil {
+		if err := db.mergeLocked(ctx, w, []*blockReader{b}, true); err != nil {
 			return fmt.Errorf("clean tombstones: %w", err)
 		}
 	}
@@ -91,7 +91,7 @@ func (db *DB) Compact(ctx context.Context) error {
 			blocks := slices.Clone(w.blocks)
 			w.mu.RUnlock()
 			if len(blocks) > 1 {
-				errs = append(errs, db.merge(ctx, w, blocks))
+				errs = append(errs, db.merge(ctx, w, blocks, true))
 			}
 		}
 		return nil

@@ -37,6 +37,10 @@ const (
 	// inlineBytes is the longest payload that stands in the chunks page itself.
 	inlineBytes = 8
 
+	// settledLevel is the level from which on blocks are encoded as small as can
+	// be; below, they will soon be merged again, and quickly is better.
+	settledLevel = 2
+
 	entriesPerPage   = 256
 	seriesPerPage    = 4096
 	exemplarsPerPage = 4096

@@ -109,11 +109,11 @@ func (db *DB) Maintain(ctx context.Context) error {
 		for _, w := range t.all() {
 			errs = append(errs, w.setSuspectsAside())
 			for ctx.Err() == nil {
-				blocks := w.plan(db.now(), db.config.OutOfOrderWindow)
+				blocks, last := w.plan(db.now(), db.config.OutOfOrderWindow)
 				if len(blocks) == 0 {
 					break
 				}
-				if err := db.merge(ctx, w, blocks); err != nil {
+				if err := db.merge(ctx, w, blocks, last); err != nil {
 					errs = append(errs, err)
 					break
 				}
@@ -125,12 +125,13 @@ func (db *DB) Maintain(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// plan chooses adjacent blocks to merge; none if nothing is due.
-func (w *window) plan(now time.Time, outOfOrder time.Duration) []*blockReader {
+// plan chooses adjacent blocks to merge; none if nothing is due. Last says that
+// the window is at rest.
+func (w *window) plan(now time.Time, outOfOrder time.Duration) (blocks []*blockReader, last bool) {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
 	if len(w.blocks) < 2 {
-		return nil
+		return nil, false
 	}
 	for from := 0; from < len(w.blocks); {
 		to := from + 1
@@ -138,12 +139,12 @@ func (w *window) plan(now time.Time, outOfOrder time.Duration) []*blockReader {
 			to++
 		}
 		if to-from >= mergeFanout {
-			return slices.Clone(w.blocks[from:min(to, from+maxMergeInputs)])
+			return slices.Clone(w.blocks[from:min(to, from+maxMergeInputs)]), false
 		}
 		from = to
 	}
 	if now.Sub(w.touched) < idleAfter || w.table != nil {
-		return nil
+		return nil, false
 	}
 	total, largest := int64(0), int64(0)
 	for _, b := range w.blocks {
@@ -152,19 +153,19 @@ func (w *window) plan(now time.Time, outOfOrder time.Duration) []*blockReader {
 	}
 	closed := now.UnixMilli() > w.end+outOfOrder.Milliseconds()
 	if closed || total <= idleMergeSamples && (total-largest)*4 >= largest {
-		return slices.Clone(w.blocks[max(0, len(w.blocks)-maxMergeInputs):])
+		return slices.Clone(w.blocks[max(0, len(w.blocks)-maxMergeInputs):]), true
 	}
-	return nil
+	return nil, false
 }
 
 // merge replaces blocks, which are adjacent, by one.
-func (db *DB) merge(ctx context.Context, w *window, blocks []*blockReader) error {
+func (db *DB) merge(ctx context.Context, w *window, blocks []*blockReader, last bool) error {
 	w.mergeMu.Lock()
 	defer w.mergeMu.Unlock()
-	return db.mergeLocked(ctx, w, blocks)
+	return db.mergeLocked(ctx, w, blocks, last)
 }
 
-func (db *DB) mergeLocked(ctx context.Context, w *window, blocks []*blockReader) error {
+func (db *DB) mergeLocked(ctx context.Context, w *window, blocks []*blockReader, last bool) error {
 	w.mu.Lock()
 	for _, b := range blocks {
 		if !slices.Contains(w.blocks, b) { // replaced since it was planned
@@ -180,7 +181,7 @@ func (db *DB) mergeLocked(ctx context.Context, w *window, blocks []*blockReader)
 		return err
 	}
 	begin := time.Now()
-	meta := mergedMeta(blocks)
+	meta := mergedMeta(blocks, last)
 	ctx, span := db.tracer.Start(ctx, "store merge", trace.WithAttributes(attribute.String("window", w.dir),
 		attribute.Int("blocks", len(blocks)), attribute.Int("level", meta.Level)))
 	dir := filepath.Join(w.dir, blockName(meta.First, meta.Last, meta.Generation))

@@ -333,14 +333,14 @@ func (m *merger) rest(blocks []*blockReader, define definer) error {
 }
 
 // mergedMeta describes the block that replaces blocks, which are adjacent and
-// in order.
-func mergedMeta(blocks []*blockReader) Meta {
-	first, last := blocks[0].meta, blocks[len(blocks)-1].meta
+// in order. Last says that it is not expected to be merged again soon.
+func mergedMeta(blocks []*blockReader, last bool) Meta {
+	first, end := blocks[0].meta, blocks[len(blocks)-1].meta
 	m := Meta{
 		WindowStart: first.WindowStart, WindowMs: first.WindowMs,
-		First: first.First, Last: last.Last,
-		FirstPair: first.FirstPair, Pairs: last.FirstPair + last.Pairs - first.FirstPair,
-		FirstSeries: first.FirstSeries, Series: last.FirstSeries + last.Series - first.FirstSeries,
+		First: first.First, Last: end.Last,
+		FirstPair: first.FirstPair, Pairs: end.FirstPair + end.Pairs - first.FirstPair,
+		FirstSeries: first.FirstSeries, Series: end.FirstSeries + end.Series - first.FirstSeries,
 	}
 	for _, b := range blocks {
 		m.Level = max(m.Level, b.meta.Level)
@@ -352,6 +352,9 @@ func mergedMeta(blocks []*blockReader) Meta {
 		}
 	}
 	m.Level++
+	if last {
+		m.Level = max(m.Level, settledLevel)
+	}
 	return m
 }
 

@@ -41,7 +41,7 @@ func newBlockWriter(fs vfs.FS, dir string, meta Meta) (*blockWriter, error) {
 	}
 	meta.Version = currentMetaVersion
 	meta.MinTime, meta.MaxTime = math.MaxInt64, math.MinInt64
-	bw := &blockWriter{w: w, meta: meta}
+	bw := &blockWriter{w: w, meta: meta, scratch: encoding.Scratch{Quick: meta.Level < settledLevel}}
 	bw.times.init(w, &bw.scratch)
 	return bw, nil
 }
