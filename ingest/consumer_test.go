@@ -129,6 +129,31 @@ func TestConsumer(t *testing.T) {
 }
 
 // Commits follow the sink by themselves.
+// A store that covers less than was committed, an older copy, gets what the log
+// still has, and does not wait for what it has not.
+func TestOlderCopyOfStore(t *testing.T) {
+	l := openLog(t, vfs.NewMem(), 1)
+	for i := range 3 {
+		appendPayload(t, l, 0, payload(t, "m", float64(i)), nil)
+	}
+	sink := &ingesttest.Sink{}
+	c, _, stop := start(t, l, sink, ingest.DefaultConsumerConfig())
+	<-c.CaughtUp()
+	sink.Flush()
+	require.NoError(t, c.Commit(t.Context())) // all segments are behind it: they go
+	stop()
+
+	older := &ingesttest.Sink{}
+	c, _, stop = start(t, l, older, ingest.DefaultConsumerConfig())
+	<-c.CaughtUp()
+	appendPayload(t, l, 0, payload(t, "m", 3), nil)
+	require.NoError(t, c.Drain(t.Context()))
+	lines := older.Lines()
+	require.Equal(t, line("m", 3), lines[len(lines)-1])
+	stop()
+	require.NoError(t, l.Close())
+}
+
 func TestCommitInterval(t *testing.T) {
 	l := openLog(t, vfs.NewMem(), 1)
 	var sink ingesttest.Sink

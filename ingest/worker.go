@@ -95,7 +95,8 @@ func (w *worker) run(ctx context.Context) error {
 		// older blocks. What the log still has of it is read again.
 		w.c.log.Warn("store holds less than was committed, reading again", "topic", w.topic,
 			"partition", w.partition, "committed", w.committed, "store", covered)
-		w.processed = covered
+		// What the log has dropped meanwhile is gone: nobody waits for it.
+		w.processed = max(covered, w.claim.Oldest())
 	}
 	w.claim.StartAt(w.processed)
 	w.start = w.claim.HighWatermark()

@@ -110,6 +110,10 @@ type Claim interface {
 	// Commit records durably that the group needs nothing below offset next.
 	Commit(ctx context.Context, next int64) error
 
+	// Oldest returns the offset of the oldest message that the partition still
+	// has, or HighWatermark if it has none, as far as this member knows.
+	Oldest() int64
+
 	// HighWatermark returns the offset that the next appended record will get,
 	// as far as this member knows.
 	HighWatermark() int64

@@ -88,6 +88,13 @@ func (c *claim) Committed() int64 { return c.g.committedAt(c.p.index) }
 // StartAt implements Claim.
 func (c *claim) StartAt(offset int64) { c.pos = max(offset, 0) }
 
+// Oldest implements Claim.
+func (c *claim) Oldest() int64 {
+	c.p.mu.Lock()
+	defer c.p.mu.Unlock()
+	return c.p.oldestLocked()
+}
+
 // HighWatermark implements Claim.
 func (c *claim) HighWatermark() int64 {
 	c.p.mu.Lock()

@@ -570,6 +570,9 @@ func testHighWatermark(t *testing.T, s *suite) {
 		if high := c.HighWatermark(); high != first+2 {
 			return fmt.Errorf("got high watermark %d, want %d", high, first+2)
 		}
+		if oldest := c.Oldest(); oldest < 0 || oldest > first {
+			return fmt.Errorf("got oldest offset %d, want at most %d", oldest, first)
+		}
 		return nil
 	})
 	if err != nil {
