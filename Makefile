@@ -6,7 +6,7 @@ FUZZTIME    ?= 10s
 TESTFLAGS   ?= -timeout 20m
 RACE_PKGS   ?= ./cmd/... ./internal/... ./ingest/... ./collector/... ./storage/... ./query/...
 
-.PHONY: help all run build test race lint fuzz bench generate check-clean e2e clean go test-tools
+.PHONY: help all run build test race lint fuzz bench crash generate check-clean e2e clean go test-tools
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -43,6 +43,9 @@ fuzz: go ## run every fuzz target for FUZZTIME (10s) each
 
 bench: build ## measure vedette beside VictoriaMetrics and Prometheus; takes half an hour
 	@$(GO) run ./bench/cmd/vedette-bench
+
+crash: build ## kill a loaded server with -9 twenty times and compare every acknowledged sample
+	@$(GO) run ./bench/cmd/vedette-bench crash
 
 generate: go ## rewrite what is generated, such as docs/configuration.md
 	@$(GO) generate ./...

@@ -126,8 +126,9 @@ func vedetteSpec(s Spec) Spec {
 // configFile is Vedette's configuration below a run directory.
 const configFile = "vedette.yml"
 
-// baseConfig keeps Vedette from scraping itself and lets it take snapshots.
-const baseConfig = "scrape_configs: []\nquery_api:\n  enable_admin_api: true\n"
+// baseConfig keeps Vedette from scraping itself, lets it take snapshots and
+// answer the query over several metric names.
+const baseConfig = "scrape_configs: []\nquery_api:\n  enable_admin_api: true\nquery:\n  delayed_name_removal: true\n"
 
 // WithConfig returns a spec of Vedette that runs with the given YAML besides
 // baseConfig.

@@ -288,8 +288,8 @@ const method = `
 - **Peak memory**: VmHWM, pages of mapped files included.
 - **kill -9**: at the last acknowledgement of two more scrapes of all targets; then the time from starting the process to the first query that
   answers with data. Samples are counted by reading all of them back.
-- **Settings**: each server's defaults on an empty directory; remote write receiver on; nothing is scraped; Prometheus with promql-delayed-name-removal,
-  without which it refuses one of the queries.
+- **Settings**: each server's defaults on an empty directory; remote write receiver on; nothing is scraped; Prometheus and Vedette with delayed name removal,
+  without which both refuse one of the queries.
 
 Absolute figures move with the machine; compare within one run. Raw results lie in bench/out.
 `

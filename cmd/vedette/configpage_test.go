@@ -30,7 +30,7 @@ differs, and no file at all is a working server. ` + "`vedette check-config FILE
 fault with its line: an unknown key (and the nearest that exists), a wrong type, a value that cannot be, a key given
 twice.
 
-- Durations are written ` + "`90s`, `5m`, `1h30m`" + `; the sections in Prometheus syntax also know ` + "`d`, `w` and `y`" + `. Sizes are numbers of bytes.
+- Durations are written ` + "`90s`, `5m`, `1h30m`, `15d`, `2w`" + `. Sizes are numbers of bytes.
 - ` + "`${NAME}`" + ` in a value stands for the environment variable NAME, which must be set; ` + "`$${`" + ` is a literal ` + "`${`" + `.
   The sections in Prometheus syntax are left as they are.
 - A secret ` + "`x`" + ` can be read from a file, without its trailing line end, by giving ` + "`x_file`" + ` instead; a relative
@@ -42,7 +42,7 @@ A file that scrapes two node_exporters and keeps data for 90 days:
 ` + "```yaml" + `
 data_dir: /var/lib/vedette
 store:
-  retention: 2160h
+  retention: 90d
 scrape_configs:
   - job_name: node
     scrape_interval: 15s

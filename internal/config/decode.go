@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/prometheus/common/model"
 	"go.yaml.in/yaml/v3"
 )
 
@@ -235,6 +236,13 @@ func (d *decoder) leaf(n *yaml.Node, v reflect.Value, key string) {
 	err := n.Decode(v.Addr().Interface())
 	if err == nil {
 		return
+	}
+	if v.Type() == durationType {
+		// Days, weeks and years, as Prometheus writes them.
+		if long, err := model.ParseDuration(n.Value); err == nil {
+			v.SetInt(int64(long))
+			return
+		}
 	}
 	var typeErr *yaml.TypeError
 	if errors.As(err, &typeErr) || v.Type() == durationType {

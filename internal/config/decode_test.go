@@ -286,3 +286,17 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+func TestDurationsKnowDays(t *testing.T) {
+	var c struct {
+		A time.Duration `yaml:"a"`
+		B time.Duration `yaml:"b"`
+		C time.Duration `yaml:"c"`
+	}
+	if err := Decode("f.yml", []byte("a: 30d\nb: 1w2d\nc: 1h30m\n"), &c, Options{}); err != nil {
+		t.Fatal(err)
+	}
+	if c.A != 720*time.Hour || c.B != 216*time.Hour || c.C != 90*time.Minute {
+		t.Errorf("got %s, %s and %s", c.A, c.B, c.C)
+	}
+}

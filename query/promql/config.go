@@ -25,6 +25,9 @@ type Config struct {
 	MaxQueued int `yaml:"max_queued"`
 	// ExperimentalFunctions enables PromQL functions that may still change.
 	ExperimentalFunctions bool `yaml:"experimental_functions"`
+	// DelayedNameRemoval drops metric names at the end of a query instead of in
+	// every function, so that sum(rate({__name__=~"a|b"}[5m])) has an answer.
+	DelayedNameRemoval bool `yaml:"delayed_name_removal"`
 }
 
 // DefaultConfig returns the settings of a Prometheus server, and a queue.

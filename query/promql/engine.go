@@ -77,7 +77,7 @@ func OpenEngine(cfg Config, opts Options) (*Engine, error) {
 			EnableNegativeOffset:     true,
 			EnablePerStepStats:       true, // computed for stats=all alone
 			UseStartTimestamps:       cfg.ExperimentalFunctions,
-			EnableDelayedNameRemoval: cfg.ExperimentalFunctions,
+			EnableDelayedNameRemoval: cfg.DelayedNameRemoval,
 			Parser:                   p,
 		}),
 		parser:   p,
