@@ -111,6 +111,7 @@ func defaultConfig() Config {
 // loaded is a configuration file that has been checked.
 type loaded struct {
 	Config
+	file       string // its name; empty if there is none
 	text       string // of the file; empty if there is none
 	prometheus string // its sections in Prometheus syntax
 	scrapeSelf bool   // the file does not say what to scrape
@@ -127,7 +128,7 @@ func loadConfig(file string) (loaded, error) {
 	if err != nil {
 		return l, fmt.Errorf("read configuration: %w", err)
 	}
-	l.text = string(data)
+	l.file, l.text = file, string(data)
 	if err := config.Decode(file, data, &l.Config, config.Options{}); err != nil {
 		return l, err
 	}

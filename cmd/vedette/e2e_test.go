@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync"
 	"syscall"
@@ -269,4 +270,32 @@ func freeAddress(t *testing.T) string {
 	}
 	defer l.Close()
 	return l.Addr().String()
+}
+
+// SIGHUP reads the scrape configuration again; a file with a fault changes
+// nothing.
+func TestE2EReload(t *testing.T) {
+	skipShort(t)
+	file := filepath.Join(t.TempDir(), "vedette.yml")
+	configure := func(text string) {
+		t.Helper()
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	configure("scrape_configs: []\n")
+	p := start(t, t.TempDir(), "--config", file)
+	target := strings.TrimPrefix(p.url, "http://")
+	configure("scrape_configs:\n- job_name: after\n  scrape_interval: 1s\n  static_configs: [{targets: [" + strconv.Quote(target) + "]}]\n")
+	p.signal(syscall.SIGHUP)
+	eventually(t, "scrape of the new job", func() bool { return len(p.queryMatrix(`up{job="after"}[5m]`)) > 0 })
+	configure("scrape_configs: [{job_nam: broken}]\n")
+	p.signal(syscall.SIGHUP)
+	eventually(t, "a failed reload in the metrics", func() bool {
+		_, body := p.get("/metrics")
+		return strings.Contains(body, "vedette_config_last_reload_successful 0")
+	})
+	before := len(p.queryMatrix(`up{job="after"}[5m]`))
+	eventually(t, "the old job to go on", func() bool { return len(p.queryMatrix(`up{job="after"}[5m]`)) > before })
+	p.stop()
 }

@@ -148,6 +148,7 @@ func (s *server) run(ctx context.Context, out io.Writer) error {
 	}
 	g := group{logger: s.logger, grace: 30 * time.Second}
 	g.add(httpPart(s.listener, newMux(endpoints, &s.health, s.config.HTTP.BearerToken), &s.health, s.logger.With("part", "http")))
+	g.add(part{name: "reload", run: newReloader(s).run})
 	g.add(part{name: "scrape", run: s.scraper.Run})
 	g.add(part{
 		name: "consumer",

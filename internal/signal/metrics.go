@@ -39,7 +39,8 @@ type Metrics struct {
 }
 
 // HistogramSample is a native histogram of series Series (an index into the
-// series columns). Exactly one of Int and Float is set.
+// series columns). Exactly one of Int and Float is set; a store may keep them
+// beyond the batch, so a decoder makes new ones.
 type HistogramSample struct {
 	Series uint32
 	Time   int64 // unix milliseconds

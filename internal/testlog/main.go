@@ -139,5 +139,5 @@ func (s *summary) print(w io.Writer) {
 	for _, l := range s.skips {
 		fmt.Fprintln(w, "skipped", l)
 	}
-	fmt.Fprintf(w, "%d packages: %d tests passed, %d failed, %d skipped\n", s.packages, s.passed, s.failed, s.skipped)
+	fmt.Fprintf(w, "%d passed, %d failed, %d skipped\n", s.passed, s.failed, s.skipped)
 }

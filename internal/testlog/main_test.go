@@ -33,7 +33,7 @@ d.go:1: syntax error
 FAIL	p/d	0.0s
 go: a line of its ownskipped p/a TestSkip: no broker here
 skipped p/a TestQuiet: no reason given
-4 packages: 1 tests passed, 3 failed, 2 skipped
+1 passed, 3 failed, 2 skipped
 `
 	var out strings.Builder
 	s, err := report(strings.NewReader(in), &out)

@@ -14,7 +14,7 @@ import (
 
 func write(t testing.TB, fs vfs.FS, dir string, pages map[string][][]byte) {
 	t.Helper()
-	w, err := Create(fs, dir)
+	w, err := Create(fs, dir, Options{})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,7 +141,7 @@ func TestUnfinishedBlockLeavesNothing(t *testing.T) {
 	if err := fs.MkdirAll("/w"); err != nil {
 		t.Fatal(err)
 	}
-	w, err := Create(fs, "/w/b")
+	w, err := Create(fs, "/w/b", Options{})
 	if err != nil {
 		t.Fatal(err)
 	}

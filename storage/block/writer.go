@@ -30,22 +30,36 @@ type Writer struct {
 
 	sections []section
 	byName   map[string]int
+	encoder  *zstd.Encoder
 	err      error
 }
 
-// encoder is shared: EncodeAll is safe for concurrent use and keeps no state.
-var encoder = func() *zstd.Encoder {
-	e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(2), zstd.WithEncoderLevel(zstd.SpeedDefault),
+// Encoders are shared: EncodeAll is safe for concurrent use and keeps no state.
+var (
+	denseEncoder = newEncoder(zstd.SpeedDefault)
+	quickEncoder = newEncoder(zstd.SpeedFastest)
+)
+
+func newEncoder(level zstd.EncoderLevel) *zstd.Encoder {
+	e, err := zstd.NewWriter(nil, zstd.WithEncoderConcurrency(2), zstd.WithEncoderLevel(level),
 		zstd.WithEncoderCRC(false), zstd.WithLowerEncoderMem(true), zstd.WithWindowSize(1<<20))
 	if err != nil {
 		panic("BUG: " + err.Error())
 	}
 	return e
-}()
+}
+
+// Options say how a block is written.
+type Options struct {
+	Quick bool // compress less hard: the block will soon be merged away
+}
 
 // Create starts a block that Close will publish as dir. Its parent exists.
-func Create(fs vfs.FS, dir string) (*Writer, error) {
-	w := &Writer{fs: fs, dir: dir, tmp: filepath.Join(filepath.Dir(dir), tmpPrefix+filepath.Base(dir)), byName: make(map[string]int)}
+func Create(fs vfs.FS, dir string, o Options) (*Writer, error) {
+	w := &Writer{fs: fs, dir: dir, tmp: filepath.Join(filepath.Dir(dir), tmpPrefix+filepath.Base(dir)), byName: make(map[string]int), encoder: denseEncoder}
+	if o.Quick {
+		w.encoder = quickEncoder
+	}
 	if err := fs.RemoveAll(w.tmp); err != nil {
 		return nil, fmt.Errorf("create block %s: %w", dir, err)
 	}
@@ -73,7 +87,7 @@ func (w *Writer) Page(name string, payload []byte) int {
 // CompressedPage appends a page that is compressed if that saves an eighth.
 func (w *Writer) CompressedPage(name string, payload []byte) int {
 	start := len(w.buf)
-	w.buf = encoder.EncodeAll(payload, w.buf)
+	w.buf = w.encoder.EncodeAll(payload, w.buf)
 	stored := len(w.buf) - start
 	if stored > len(payload)-len(payload)/8 {
 		w.buf = append(w.buf[:start], payload...)

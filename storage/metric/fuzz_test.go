@@ -23,7 +23,7 @@ func FuzzSections(f *testing.F) {
 	f.Fuzz(func(t *testing.T, section uint8, page []byte) {
 		mem := vfs.NewMem()
 		name := fuzzSections[int(section)%len(fuzzSections)]
-		w, err := block.Create(mem, "/b-00000000-00000000-0")
+		w, err := block.Create(mem, "/b-00000000-00000000-0", block.Options{})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -35,13 +35,14 @@ type blockWriter struct {
 }
 
 func newBlockWriter(fs vfs.FS, dir string, meta Meta) (*blockWriter, error) {
-	w, err := block.Create(fs, dir)
+	quick := meta.Level < settledLevel
+	w, err := block.Create(fs, dir, block.Options{Quick: quick})
 	if err != nil {
 		return nil, err
 	}
 	meta.Version = currentMetaVersion
 	meta.MinTime, meta.MaxTime = math.MaxInt64, math.MinInt64
-	bw := &blockWriter{w: w, meta: meta, scratch: encoding.Scratch{Quick: meta.Level < settledLevel}}
+	bw := &blockWriter{w: w, meta: meta, scratch: encoding.Scratch{Quick: quick}}
 	bw.times.init(w, &bw.scratch)
 	return bw, nil
 }
