@@ -204,7 +204,7 @@ func (r *Request) checkLabel(name, value []byte) (Reason, string) {
 func (r *Request) appendPairs() (signal.ByteRange, error) {
 	size := 0
 	for _, p := range r.pairs {
-		size += labelSize(int(p.name.Len), int(p.value.Len))
+		size += labels.Size(int(p.name.Len), int(p.value.Len))
 	}
 	if err := r.growBuf(size); err != nil {
 		return signal.ByteRange{}, err
@@ -212,7 +212,7 @@ func (r *Request) appendPairs() (signal.ByteRange, error) {
 	buf := r.Metrics.Buf
 	off := len(buf)
 	for _, p := range r.pairs {
-		buf = appendLabel(buf, r.at(p.name), r.at(p.value))
+		buf = labels.Append(buf, r.at(p.name), r.at(p.value))
 	}
 	r.Metrics.Buf = buf
 	return byteRange(off, len(buf)), nil
@@ -237,30 +237,12 @@ func (r *Request) growBuf(n int) error {
 	return nil
 }
 
-// labelSize returns the size of a label in canonical form.
-func labelSize(name, value int) int {
-	l := 2 + uvarintLen(name) + name + uvarintLen(value) + value
-	return 1 + uvarintLen(l) + l
-}
-
 func uvarintLen(n int) int {
 	l := 1
 	for ; n >= 0x80; n >>= 7 {
 		l++
 	}
 	return l
-}
-
-func appendLabel(dst, name, value []byte) []byte {
-	l := 2 + uvarintLen(len(name)) + len(name) + uvarintLen(len(value)) + len(value)
-	dst = append(dst, 0x0a)
-	dst = binary.AppendUvarint(dst, uint64(l))
-	dst = append(dst, 0x0a)
-	dst = binary.AppendUvarint(dst, uint64(len(name)))
-	dst = append(dst, name...)
-	dst = append(dst, 0x12)
-	dst = binary.AppendUvarint(dst, uint64(len(value)))
-	return append(dst, value...)
 }
 
 // AppendText appends canonical labels to dst in the exposition format, at most

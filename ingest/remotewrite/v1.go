@@ -109,7 +109,7 @@ func (r *Request) inPlace(off int) (signal.ByteRange, bool) {
 		if got, _ := uvarint(r.body, pos+1); r.body[pos] != 0x0a || got != uint64(l) {
 			return signal.ByteRange{}, false
 		}
-		pos += labelSize(name, value)
+		pos += labels.Size(name, value)
 	}
 	return byteRange(off, pos), true
 }

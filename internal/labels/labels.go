@@ -31,16 +31,27 @@ func HashCanonical(b []byte) Hash {
 
 // Append appends one label in canonical form to dst. The caller appends labels
 // in order of their names.
-func Append(dst []byte, name, value string) []byte {
-	n := 2 + uvarintLen(len(name)) + len(name) + uvarintLen(len(value)) + len(value)
+func Append[S ~string | ~[]byte](dst []byte, name, value S) []byte {
 	dst = append(dst, 0x0a)
-	dst = binary.AppendUvarint(dst, uint64(n))
+	dst = binary.AppendUvarint(dst, uint64(messageSize(len(name), len(value))))
 	dst = append(dst, 0x0a)
 	dst = binary.AppendUvarint(dst, uint64(len(name)))
 	dst = append(dst, name...)
 	dst = append(dst, 0x12)
 	dst = binary.AppendUvarint(dst, uint64(len(value)))
 	return append(dst, value...)
+}
+
+// Size returns how many bytes Append appends for a name and a value of these
+// lengths.
+func Size(name, value int) int {
+	n := messageSize(name, value)
+	return 1 + uvarintLen(n) + n
+}
+
+// messageSize returns the size of a Label message.
+func messageSize(name, value int) int {
+	return 2 + uvarintLen(name) + name + uvarintLen(value) + value
 }
 
 func uvarintLen(n int) int {

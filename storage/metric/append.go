@@ -122,23 +122,11 @@ func (a *appender) floats() error {
 // float appends sample s, of series i.
 func (a *appender) float(i, s int) error {
 	time, value := a.b.Times[s], a.b.Values[s]
-	if a.w == nil || time < a.w.start || time >= a.w.end {
-		if ok, err := a.enter(time, i); !ok || err != nil {
-			return err
-		}
-	}
-	if a.skip {
-		return nil
-	}
-	ref, ok := a.lookup(i)
+	ref, ok, err := a.place(i, time)
 	if !ok {
-		a.res.SeriesLimit++
-		return nil
+		return err
 	}
 	w := a.w
-	if a.t.newestWindow != w && a.tooOldBeside(i, time) {
-		return nil
-	}
 	newest := w.newest[ref]
 	if time <= newest {
 		if !a.admit(i, ref, time, value, newest) {
@@ -156,6 +144,24 @@ func (a *appender) float(i, s int) error {
 		w.table.starts = append(w.table.starts, startRow{ref, time, a.b.Starts[s]})
 	}
 	return nil
+}
+
+// place enters the window of a sample of series i and finds the series in it; ok
+// is false if the sample is refused, or there already.
+func (a *appender) place(i int, time int64) (ref index.Ref, ok bool, err error) {
+	if a.w == nil || time < a.w.start || time >= a.w.end {
+		if ok, err := a.enter(time, i); !ok || err != nil {
+			return 0, false, err
+		}
+	}
+	if a.skip {
+		return 0, false, nil
+	}
+	if ref, ok = a.lookup(i); !ok {
+		a.res.SeriesLimit++
+		return 0, false, nil
+	}
+	return ref, a.t.newestWindow == a.w || !a.tooOldBeside(i, time), nil
 }
 
 // admit decides about a sample that is not newer than its series' newest.
@@ -302,23 +308,11 @@ func (a *appender) leave() {
 
 func (a *appender) histogram(h *signal.HistogramSample) error {
 	i := int(h.Series)
-	if a.w == nil || h.Time < a.w.start || h.Time >= a.w.end {
-		if ok, err := a.enter(h.Time, i); !ok || err != nil {
-			return err
-		}
-	}
-	if a.skip {
-		return nil
-	}
-	ref, ok := a.lookup(i)
+	ref, ok, err := a.place(i, h.Time)
 	if !ok {
-		a.res.SeriesLimit++
-		return nil
+		return err
 	}
 	w := a.w
-	if a.t.newestWindow != w && a.tooOldBeside(i, h.Time) {
-		return nil
-	}
 	newest := w.newest[ref]
 	switch {
 	case h.Time == newest && w.lastKind[ref] == lastFloat:

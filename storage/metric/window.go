@@ -378,42 +378,41 @@ func uniqueFirst(times []int64, values []float64, ts []int64, vs []float64) ([]i
 	return times, values
 }
 
-// histogramsByRef groups rows by series, sorted by time, the first of equal
-// times.
-func histogramsByRef(rows []histogramRow) map[index.Ref]part {
+// groupRows groups rows by series, sorted by time, the first of equal times. At
+// tells a row's series and time, add appends its value.
+func groupRows[R any](rows []R, at func(*R) (index.Ref, int64), add func(*part, *R)) map[index.Ref]part {
 	if len(rows) == 0 {
 		return nil
 	}
 	rows = slices.Clone(rows)
-	slices.SortStableFunc(rows, func(a, b histogramRow) int { return cmp.Compare(a.time, b.time) })
+	slices.SortStableFunc(rows, func(a, b R) int {
+		_, s := at(&a)
+		_, t := at(&b)
+		return cmp.Compare(s, t)
+	})
 	out := make(map[index.Ref]part)
-	for _, r := range rows {
-		p := out[r.ref]
-		if n := len(p.times); n == 0 || p.times[n-1] != r.time {
-			p.times = append(p.times, r.time)
-			p.hists = append(p.hists, encoding.Histogram(r.h))
+	for i := range rows {
+		ref, time := at(&rows[i])
+		p := out[ref]
+		if n := len(p.times); n == 0 || p.times[n-1] != time {
+			p.times = append(p.times, time)
+			add(&p, &rows[i])
 		}
-		out[r.ref] = p
+		out[ref] = p
 	}
 	return out
 }
 
+func histogramsByRef(rows []histogramRow) map[index.Ref]part {
+	return groupRows(rows,
+		func(r *histogramRow) (index.Ref, int64) { return r.ref, r.time },
+		func(p *part, r *histogramRow) { p.hists = append(p.hists, encoding.Histogram(r.h)) })
+}
+
 func startsByRef(rows []startRow) map[index.Ref]part {
-	if len(rows) == 0 {
-		return nil
-	}
-	rows = slices.Clone(rows)
-	slices.SortStableFunc(rows, func(a, b startRow) int { return cmp.Compare(a.time, b.time) })
-	out := make(map[index.Ref]part)
-	for _, r := range rows {
-		p := out[r.ref]
-		if n := len(p.times); n == 0 || p.times[n-1] != r.time {
-			p.times = append(p.times, r.time)
-			p.starts = append(p.starts, r.start)
-		}
-		out[r.ref] = p
-	}
-	return out
+	return groupRows(rows,
+		func(r *startRow) (index.Ref, int64) { return r.ref, r.time },
+		func(p *part, r *startRow) { p.starts = append(p.starts, r.start) })
 }
 
 // close releases the blocks. Nobody may use the window afterwards.
