@@ -43,7 +43,8 @@ type Index struct {
 	seriesEnds []uint32 // series i is seriesArena[seriesEnds[i-1]:seriesEnds[i]]
 	arena      []byte   // uvarint pair numbers, in label order
 
-	holes int // series whose definition is lost
+	listed int // room for refs in postings and families
+	holes  int // series whose definition is lost
 
 	scratch []Pair
 	canon   []byte
@@ -79,17 +80,8 @@ func (x *Index) Pairs() int { return x.pairs.len() }
 func (x *Index) Bytes() int {
 	n := cap(x.pairs.arena) + 4*cap(x.pairs.ends) + 4*cap(x.pairs.slots)
 	n += 24*cap(x.postings) + 16*cap(x.hashes) + 4*cap(x.slots) + 4*cap(x.familyOf)
-	n += 4*cap(x.seriesEnds) + cap(x.arena)
-	for _, p := range x.postings {
-		n += 4 * cap(p)
-	}
-	for _, f := range x.families {
-		n += 64 + len(f.name)
-		if f.refs != nil {
-			n += 4 * cap(f.refs)
-		}
-	}
-	return n
+	n += 4*cap(x.seriesEnds) + cap(x.arena) + 64*len(x.families)
+	return n + 4*x.listed
 }
 
 // Find returns the series with hash h. Hint is a guess: senders repeat their
@@ -208,18 +200,27 @@ func (x *Index) add(h labels.Hash, pairs []Pair) Ref {
 	family, named := Family(0), false
 	for _, p := range pairs {
 		x.arena = binary.AppendUvarint(x.arena, uint64(p))
-		x.postings[p] = append(x.postings[p], ref)
+		x.postings[p] = x.list(x.postings[p], ref)
 		if !named {
 			family, named = x.familyOfPair(p)
 		}
 	}
 	if !named {
 		family = x.unnamedFamily()
-		x.families[family].refs = append(x.families[family].refs, ref)
+		x.families[family].refs = x.list(x.families[family].refs, ref)
 	}
 	x.familyOf = append(x.familyOf, family)
 	x.seriesEnds = append(x.seriesEnds, uint32(len(x.arena)))
 	return ref
+}
+
+// list appends ref to a list and counts the room that it takes, so that Bytes
+// need not walk all lists.
+func (x *Index) list(refs []Ref, ref Ref) []Ref {
+	before := cap(refs)
+	refs = append(refs, ref)
+	x.listed += cap(refs) - before
+	return refs
 }
 
 func (x *Index) familyOfPair(p Pair) (Family, bool) {

@@ -163,7 +163,7 @@ func (w *window) cover(b *blockReader) {
 	}
 }
 
-// load builds the index from the blocks, with mu held for writing.
+// loadLocked builds the index from the blocks, unless it is there.
 func (w *window) loadLocked() error {
 	if w.index != nil {
 		return nil
@@ -185,13 +185,12 @@ func (w *window) loadLocked() error {
 	for i := range w.newest {
 		w.newest[i] = math.MinInt64
 	}
-	var errs []error
 	for _, b := range w.blocks {
 		if err := w.loadNewest(b); err != nil {
 			w.logger.Error("read newest samples of a block", "block", b.r.Dir(), "err", err)
 		}
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // loadNewest learns the time of the newest sample of every series in b.

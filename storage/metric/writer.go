@@ -69,7 +69,7 @@ func (w *blockWriter) addFloats(k key, column uint32, values []float64) {
 		rest = rest[n:]
 	}
 	w.meta.Samples += int64(len(values))
-	w.end(k)
+	w.end()
 }
 
 // constantRun returns how many values at the start of vals have the same bits.
@@ -95,7 +95,7 @@ func (w *blockWriter) addHistograms(k key, column uint32, hs []encoding.Histogra
 	}
 	w.meta.Samples += int64(len(hs))
 	w.meta.Histograms += int64(len(hs))
-	w.end(k)
+	w.end()
 }
 
 // addStarts adds the start timestamps of a series' samples.
@@ -109,7 +109,7 @@ func (w *blockWriter) addStarts(k key, column uint32, starts []int64) {
 		rest = rest[n:]
 	}
 	w.meta.Starts += int64(len(starts))
-	w.end(k)
+	w.end()
 }
 
 func (w *blockWriter) begin(k key, column uint32) {
@@ -143,7 +143,7 @@ func (w *blockWriter) addChunk(n int, c encoding.Codec) {
 	w.meta.Chunks++
 }
 
-func (w *blockWriter) end(key) {
+func (w *blockWriter) end() {
 	if len(w.family) >= entriesPerPage {
 		w.flushChunks()
 	}
