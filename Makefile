@@ -6,7 +6,7 @@ FUZZTIME    ?= 10s
 TESTFLAGS   ?= -timeout 20m
 RACE_PKGS   ?= ./cmd/... ./internal/... ./ingest/... ./collector/... ./storage/... ./query/...
 
-.PHONY: help all run build test race lint fuzz bench crash generate check-clean e2e clean go test-tools
+.PHONY: help all run build test race lint fuzz bench crash generate check-clean e2e clean go test-tools kafka kafka-jars
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,7 +19,7 @@ run: build ## build and start vedette with its data in ./data
 build: go ## build bin/vedette
 	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/vedette ./cmd/vedette
 
-test: go test-tools ## run the whole suite; say why a test was skipped
+test: go test-tools kafka-jars ## run the whole suite; say why a test was skipped
 	@$(GO) test -json $(TESTFLAGS) ./... | $(GO) run ./internal/testlog
 
 race: go ## run the packages with goroutines under the race detector
@@ -59,6 +59,9 @@ check-clean: ## fail if the working tree differs from the last commit
 e2e: build ## start the binary, write, query, kill and restart it
 	@$(GO) test -count=1 -v -run E2E ./cmd/vedette
 
+kafka: kafka-jars ## start a real Kafka node on 127.0.0.1:9092; data in .cache/kafka/data; Ctrl-C stops it
+	@ingest/buffer/kafkatest/run.sh $(CURDIR)/.cache/kafka/libs $(CURDIR)/.cache/kafka/data
+
 clean: ## remove what was built; ./data stays
 	@rm -rf bin bench/out
 
@@ -67,12 +70,26 @@ go:
 	@command -v $(GO) >/dev/null || { echo "Go is missing: install Go 1.26 or newer from https://go.dev/dl/"; exit 1; }
 	@$(GO) list -m >/dev/null 2>&1 || { echo "$$($(GO) version) does not do: install Go 1.26 or newer from https://go.dev/dl/ ($$($(GO) list -m 2>&1 | head -n 1))"; exit 1; }
 
-# A real node_exporter for one end-to-end test, unpacked from its Debian package
-# without being installed; the test skips without it.
+# Real programs for tests, unpacked from their Debian packages without being
+# installed; a test whose program is missing is skipped.
 test-tools:
-	@if ! command -v prometheus-node-exporter node_exporter >/dev/null && [ ! -x .cache/tools/usr/bin/prometheus-node-exporter ] \
-	  && command -v apt-get >/dev/null && command -v dpkg >/dev/null; then \
-	  mkdir -p .cache/tools && cd .cache/tools \
-	  && { apt-get download -qq prometheus-node-exporter || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get download -qq prometheus-node-exporter; }; } >/dev/null 2>&1 \
-	  && dpkg -x prometheus-node-exporter_*.deb . && echo "unpacked node_exporter into .cache/tools for the end-to-end test" \
-	  || echo "node_exporter could not be fetched; its test will be skipped"; fi
+	@command -v apt-get >/dev/null && command -v dpkg >/dev/null || exit 0; \
+	mkdir -p .cache/tools && cd .cache/tools || exit 0; \
+	for tool in prometheus-node-exporter:prometheus-node-exporter etcd-server:etcd etcd-client:etcdctl; do \
+	  package=$${tool%%:*}; program=$${tool#*:}; \
+	  if command -v $$program >/dev/null || [ -x usr/bin/$$program ]; then continue; fi; \
+	  { apt-get download -qq $$package || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get download -qq $$package; }; } >/dev/null 2>&1 \
+	    && dpkg -x $${package}_*.deb . && echo "unpacked $$program into .cache/tools for the tests" \
+	    || echo "$$program could not be fetched; tests that need it will be skipped"; \
+	done
+
+# The jars of a real Apache Kafka broker, from the Maven registry; the tests that
+# need it skip without them.
+kafka-jars:
+	@if [ -z "$$(ls .cache/kafka/libs/kafka_*.jar 2>/dev/null)" ]; then \
+	  if command -v mvn >/dev/null && command -v java >/dev/null; then \
+	    mvn -q -B -f ingest/buffer/kafkatest/pom.xml dependency:copy-dependencies -DincludeScope=runtime \
+	      -DoutputDirectory=$(CURDIR)/.cache/kafka/libs >/dev/null 2>&1 \
+	    && echo "fetched the jars of Apache Kafka into .cache/kafka/libs" \
+	    || { rm -rf .cache/kafka/libs; echo "the jars of Kafka could not be fetched; its tests will be skipped"; }; \
+	  else echo "mvn and java are missing, for a real Kafka broker; its tests will be skipped"; fi; fi
