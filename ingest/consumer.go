@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/vedette-io/vedette/ingest/buffer"
+	"github.com/vedette-io/vedette/ingest/wire"
 )
 
 // ConsumerConfig configures a Consumer.
@@ -50,6 +51,8 @@ type Consumer struct {
 	buf     buffer.Buffer
 	sink    Sink
 	cfg     ConsumerConfig
+	formats *wire.Formats
+	shared  bool
 	log     *slog.Logger
 	metrics *metrics
 
@@ -61,13 +64,28 @@ type Consumer struct {
 	aside   int          // payloads written to SetAsideDir
 }
 
-// NewConsumer returns a consumer of buf that feeds sink. Run starts it.
-func NewConsumer(buf buffer.Buffer, sink Sink, cfg ConsumerConfig, log *slog.Logger, reg prometheus.Registerer) (*Consumer, error) {
-	if err := cfg.Validate(); err != nil {
+// ConsumerOptions are what a Consumer is made of.
+type ConsumerOptions struct {
+	Buffer  buffer.Buffer
+	Sink    Sink
+	Config  ConsumerConfig
+	Formats *wire.Formats // that can be decoded
+
+	// Shared says that other stores consume from Buffer, too: partitions come and
+	// go, and what was committed beyond what Sink holds is held by another.
+	Shared bool
+
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// NewConsumer returns a consumer. Run starts it.
+func NewConsumer(o ConsumerOptions) (*Consumer, error) {
+	if err := o.Config.Validate(); err != nil {
 		return nil, err
 	}
 	return &Consumer{
-		buf: buf, sink: sink, cfg: cfg, log: log, metrics: newMetrics(reg),
+		buf: o.Buffer, sink: o.Sink, cfg: o.Config, formats: o.Formats, shared: o.Shared, log: o.Logger, metrics: newMetrics(o.Registerer),
 		caughtUp: make(chan struct{}), workers: map[*worker]struct{}{}, reached: map[int]bool{},
 	}, nil
 }

@@ -21,6 +21,7 @@ import (
 	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/ingest/ingesttest"
 	"github.com/vedette-io/vedette/ingest/remotewrite"
+	"github.com/vedette-io/vedette/ingest/wire"
 	"github.com/vedette-io/vedette/internal/signal"
 	"github.com/vedette-io/vedette/internal/vfs"
 )
@@ -60,7 +61,11 @@ func appendPayload(t *testing.T, l *buffer.Log, partition int, b []byte, d *inge
 func start(t *testing.T, l *buffer.Log, sink ingest.Sink, cfg ingest.ConsumerConfig) (c *ingest.Consumer, reg *prometheus.Registry, stop func()) {
 	t.Helper()
 	reg = prometheus.NewRegistry()
-	c, err := ingest.NewConsumer(l, sink, cfg, slog.New(slog.DiscardHandler), reg)
+	formats := &wire.Formats{}
+	remotewrite.Register(formats)
+	c, err := ingest.NewConsumer(ingest.ConsumerOptions{
+		Buffer: l, Sink: sink, Config: cfg, Formats: formats, Logger: slog.New(slog.DiscardHandler), Registerer: reg,
+	})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -90,7 +95,7 @@ func TestConsumer(t *testing.T) {
 	// A delivery's batch is used and its outcome reported.
 	var req remotewrite.Request
 	b := payload(t, "attached", 2)
-	require.NoError(t, req.Decode(buffer.FormatRemoteWriteV1, b, remotewrite.Limits{}))
+	require.NoError(t, req.Decode(buffer.FormatRemoteWriteV1, b, wire.Limits{}))
 	outcomes := make(chan ingest.Outcome, 1)
 	released := make(chan struct{})
 	appendPayload(t, l, 1, b, ingest.NewDelivery(&req.Metrics, outcomes, func() { close(released) }))
@@ -214,7 +219,7 @@ func TestStopDiscards(t *testing.T) {
 	_, _, stop := start(t, l, &sink, ingest.DefaultConsumerConfig())
 	var req remotewrite.Request
 	b := payload(t, "m", 1)
-	require.NoError(t, req.Decode(buffer.FormatRemoteWriteV1, b, remotewrite.Limits{}))
+	require.NoError(t, req.Decode(buffer.FormatRemoteWriteV1, b, wire.Limits{}))
 	outcomes := make(chan ingest.Outcome, 2)
 	released := make(chan struct{}, 2)
 	release := func() { released <- struct{}{} }

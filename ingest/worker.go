@@ -11,7 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/vedette-io/vedette/ingest/buffer"
-	"github.com/vedette-io/vedette/ingest/remotewrite"
+	"github.com/vedette-io/vedette/ingest/wire"
 	"github.com/vedette-io/vedette/internal/signal"
 )
 
@@ -40,8 +40,8 @@ type worker struct {
 	partition int32
 	lag       prometheus.Gauge
 
-	req       remotewrite.Request // decodes what comes from the log
-	processed int64               // offset behind the last message that the sink has got
+	decoders  *wire.Decoders // of what comes from the log
+	processed int64          // offset behind the last message that the sink has got
 	committed int64
 	start     int64 // the partition's end when it was claimed
 	caughtUp  bool
@@ -56,7 +56,7 @@ type worker struct {
 
 func newWorker(c *Consumer, cl buffer.Claim) *worker {
 	return &worker{
-		c: c, claim: cl, source: c.buf.Source(), topic: cl.Topic(), partition: int32(cl.Partition()),
+		c: c, claim: cl, decoders: c.formats.Decoders(), source: c.buf.Source(), topic: cl.Topic(), partition: int32(cl.Partition()),
 		lag: c.metrics.lag.WithLabelValues(cl.Topic(), strconv.Itoa(cl.Partition())),
 	}
 }
@@ -90,7 +90,8 @@ func (w *worker) close(err error) {
 func (w *worker) run(ctx context.Context) error {
 	w.committed = w.claim.Committed()
 	w.processed = w.committed
-	if covered := w.c.sink.Covered(w.source, w.topic, w.partition); covered < w.committed {
+	// Of a shared buffer, others hold what this store does not.
+	if covered := w.c.sink.Covered(w.source, w.topic, w.partition); covered < w.committed && !w.c.shared {
 		// The store has less than it once called durable, as after a restore of
 		// older blocks. What the log still has of it is read again.
 		w.c.log.Warn("store holds less than was committed, reading again", "topic", w.topic,
@@ -203,13 +204,14 @@ func (w *worker) deliver(ctx context.Context, m *buffer.Message) error {
 		batch = d.Batch
 		w.c.metrics.fromMemory.Inc()
 	} else {
-		// Limits were applied at the door.
-		if err := w.req.Decode(m.Format, m.Payload, remotewrite.Limits{}); err != nil {
+		decoder, err := w.decode(m)
+		if err != nil {
 			w.c.setAside(w.topic, int(w.partition), m, err)
 			w.processed = m.Offset + 1
 			return nil
 		}
-		batch = &w.req.Metrics
+		defer decoder.Reset()
+		batch = &decoder.Result().Metrics
 		w.c.metrics.fromLog.Inc()
 	}
 	batch.Tenant = m.Tenant
@@ -224,6 +226,16 @@ func (w *worker) deliver(ctx context.Context, m *buffer.Message) error {
 		d.Finish(result)
 	}
 	return nil
+}
+
+// decode decodes a message from the log. Limits were applied at the door; what
+// others have put there has none but those of the format.
+func (w *worker) decode(m *buffer.Message) (wire.Decoder, error) {
+	d, err := w.decoders.For(m.Format)
+	if err != nil {
+		return nil, err
+	}
+	return d, d.Decode(m.Format, m.Payload, wire.Limits{})
 }
 
 // append offers a batch to the sink until it takes it or ctx ends.

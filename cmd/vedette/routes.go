@@ -11,6 +11,7 @@ import (
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/vedette-io/vedette/ingest/door"
 	"github.com/vedette-io/vedette/internal/telemetry"
 	"github.com/vedette-io/vedette/query/api"
 	"github.com/vedette-io/vedette/query/promql"
@@ -26,7 +27,7 @@ func (s *server) endpoints() ([]endpoint, error) {
 	list := []endpoint{
 		{
 			pattern: "/api/v1/write", show: "POST /api/v1/write", what: "Prometheus remote write 1.0 and 2.0",
-			handler: tracedHandler(s.tracer, "POST /api/v1/write", s.door),
+			handler: tracedHandler(s.tracer, "POST /api/v1/write", door.RemoteWrite{Entry: s.remoteWrite}),
 		},
 		// The query API says itself that it is not ready, as its clients expect.
 		{pattern: "/api/v1/", show: "GET,POST /api/v1/", what: "Prometheus HTTP API: query, query_range, series, labels, …", handler: queries, early: true},

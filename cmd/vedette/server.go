@@ -20,6 +20,8 @@ import (
 	"github.com/vedette-io/vedette/ingest"
 	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/ingest/door"
+	"github.com/vedette-io/vedette/ingest/remotewrite"
+	"github.com/vedette-io/vedette/ingest/wire"
 	"github.com/vedette-io/vedette/internal/telemetry"
 	"github.com/vedette-io/vedette/internal/vfs"
 	"github.com/vedette-io/vedette/query/promql"
@@ -47,13 +49,14 @@ type server struct {
 	tracer   trace.Tracer
 	health   health
 
-	listener net.Listener
-	buffer   buffer.Buffer
-	door     *door.Door
-	store    *metric.DB
-	consumer *ingest.Consumer
-	scraper  *scrape.Scraper
-	engine   *promql.Engine
+	listener    net.Listener
+	buffer      buffer.Buffer
+	door        *door.Door
+	remoteWrite *door.Entry
+	store       *metric.DB
+	consumer    *ingest.Consumer
+	scraper     *scrape.Scraper
+	engine      *promql.Engine
 
 	closers []func() error
 }
@@ -101,14 +104,29 @@ func (s *server) open(ctx context.Context) error {
 	}
 	s.onClose(s.store.Close)
 
-	s.door, err = door.New(s.buffer, s.config.Ingest, s.logger.With("part", "ingest"), s.registry)
+	formats := &wire.Formats{}
+	remotewrite.Register(formats)
+	s.door, err = door.New(door.Options{
+		Buffer: s.buffer, Config: s.config.Ingest, Formats: formats, MaxRecordBytes: int(s.config.Buffer.MaxRecordBytes),
+		Logger: s.logger.With("part", "ingest"), Registerer: s.registry,
+	})
+	if err != nil {
+		return err
+	}
+	if s.remoteWrite, err = s.door.Entry("remote_write", door.EntryConfig{}); err != nil {
+		return err
+	}
+	scraped, err := s.door.Entry("scrape", door.EntryConfig{})
 	if err != nil {
 		return err
 	}
 	if s.config.Consumer.SetAsideDir == "" {
 		s.config.Consumer.SetAsideDir = s.path(setAsideDir)
 	}
-	s.consumer, err = ingest.NewConsumer(s.buffer, tracedSink{s.store, s.tracer}, s.config.Consumer, s.logger.With("part", "consumer"), s.registry)
+	s.consumer, err = ingest.NewConsumer(ingest.ConsumerOptions{
+		Buffer: s.buffer, Sink: tracedSink{s.store, s.tracer}, Config: s.config.Consumer, Formats: formats,
+		Logger: s.logger.With("part", "consumer"), Registerer: s.registry,
+	})
 	if err != nil {
 		return err
 	}
@@ -121,7 +139,7 @@ func (s *server) open(ctx context.Context) error {
 		s.config.QueryAPI.ExternalLabels = jobs.GlobalConfig.ExternalLabels.Map()
 	}
 	s.scraper, err = scrape.New(scrape.Options{
-		Writer: s.door, Config: jobs, Logger: s.logger.With("part", "scrape"), Registerer: s.registry,
+		Writer: scraped, Config: jobs, Logger: s.logger.With("part", "scrape"), Registerer: s.registry,
 	})
 	if err != nil {
 		return err

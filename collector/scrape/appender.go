@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/klauspost/compress/s2"
 	"github.com/prometheus/prometheus/model/exemplar"
 	"github.com/prometheus/prometheus/model/histogram"
 	"github.com/prometheus/prometheus/model/labels"
@@ -18,9 +17,10 @@ import (
 
 	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/ingest/door"
+	"github.com/vedette-io/vedette/ingest/remotewrite"
 )
 
-// Writer takes remote write requests; *door.Door is one.
+// Writer takes remote write requests; *door.Entry is one.
 type Writer interface {
 	Write(ctx context.Context, tenantID string, format buffer.Format, compressed []byte) (door.Written, error)
 }
@@ -77,8 +77,7 @@ type appender struct {
 	ctx context.Context
 	now time.Time
 
-	body     []byte   // request under construction
-	msg      []byte   // series under construction
+	request  remotewrite.Builder
 	chunks   [][]byte // finished requests, compressed
 	undo     []told
 	families []family
@@ -102,22 +101,21 @@ func (a *appender) Append(ref storage.SeriesRef, ls labels.Labels, st, t int64, 
 	if err != nil || s == nil {
 		return ref, err
 	}
-	msg := append(a.msg[:0], s.lset...)
-	switch {
-	case now.kind == kindHistogram:
-		if msg, err = appendHistogram(msg, st, t, h, fh); err != nil {
+	b := &a.request
+	b.Begin(s.lset)
+	if now.kind == kindHistogram {
+		if err := b.Histogram(st, t, h, fh); err != nil {
 			return 0, err
 		}
-	default:
-		msg = appendSample(msg, st, t, v)
+	} else {
+		b.Sample(st, t, v)
 	}
 	for i := range exemplars {
-		msg = appendExemplar(msg, &exemplars[i])
+		b.Exemplar(&exemplars[i])
 	}
-	a.msg = msg
-	a.body = appendMessage(a.body, fieldTimeSeries, msg)
+	b.End()
 	a.addMetadata(opts.MetricFamilyName, opts.Metadata)
-	if len(a.body) >= chunkBytes {
+	if b.Size() >= chunkBytes {
 		a.cut()
 	}
 	return s.ref, nil
@@ -166,19 +164,19 @@ func (a *appender) addMetadata(name string, meta metadata.Metadata) {
 	}
 	f := family{strings.Clone(name), metadata.Metadata{Type: meta.Type, Unit: strings.Clone(meta.Unit), Help: strings.Clone(meta.Help)}}
 	a.families = append(a.families, f)
-	a.body = appendMetadata(a.body, f)
+	a.request.Metadata(f.name, f.meta)
 }
 
 // cut finishes the request under construction.
 func (a *appender) cut() {
-	a.chunks = append(a.chunks, s2.EncodeSnappy(nil, a.body))
-	a.body = a.body[:0]
+	a.chunks = append(a.chunks, a.request.Payload(nil))
+	a.request.Reset()
 }
 
 // Commit implements storage.AppenderTransaction: it returns when the scrape is
 // durable, or takes nothing of it.
 func (a *appender) Commit() error {
-	if len(a.body) > 0 {
+	if a.request.Size() > 0 {
 		a.cut()
 	}
 	for i, chunk := range a.chunks {
@@ -243,7 +241,7 @@ func (a *appender) finish() {
 	clear(a.undo)
 	clear(a.families)
 	a.ctx = nil
-	a.body, a.msg = a.body[:0], a.msg[:0]
+	a.request.Reset()
 	a.chunks, a.undo, a.families = a.chunks[:0], a.undo[:0], a.families[:0]
 	a.p.free.Put(a)
 }

@@ -28,40 +28,20 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 
-	"github.com/vedette-io/vedette/ingest"
 	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/ingest/door"
+	"github.com/vedette-io/vedette/ingest/doortest"
 	"github.com/vedette-io/vedette/ingest/ingesttest"
 	"github.com/vedette-io/vedette/internal/signal"
-	"github.com/vedette-io/vedette/internal/vfs"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
-// pipeline is a door over an embedded log, and a sink behind it.
-func pipeline(t testing.TB) (*door.Door, *ingesttest.Sink) {
+// pipeline is an entry into a whole pipeline, and the sink at its end.
+func pipeline(t testing.TB) (*door.Entry, *ingesttest.Sink) {
 	t.Helper()
-	quiet := slog.New(slog.DiscardHandler)
-	l, err := buffer.Open(buffer.DefaultConfig(), vfs.NewMem(), "log", quiet, prometheus.NewRegistry())
-	require.NoError(t, err)
-	sink := &ingesttest.Sink{}
-	c, err := ingest.NewConsumer(l, sink, ingest.DefaultConsumerConfig(), quiet, prometheus.NewRegistry())
-	require.NoError(t, err)
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan error, 1)
-	go func() { done <- c.Run(ctx) }()
-	<-c.CaughtUp()
-	cfg := door.DefaultConfig()
-	cfg.StoreTimeout = time.Minute
-	d, err := door.New(l, cfg, quiet, prometheus.NewRegistry())
-	require.NoError(t, err)
-	t.Cleanup(func() {
-		d.Close()
-		cancel()
-		require.NoError(t, <-done)
-		require.NoError(t, l.Close())
-	})
-	return d, sink
+	p := doortest.New(t, doortest.Options{})
+	return p.Entry("scrape"), p.Sink
 }
 
 // exporter serves a registry with every kind of metric.

@@ -31,6 +31,8 @@ const (
 	FormatUnknown       Format = 0
 	FormatRemoteWriteV1 Format = 1 // prompb.WriteRequest, snappy block
 	FormatRemoteWriteV2 Format = 2 // io.prometheus.write.v2.Request, snappy block
+	FormatOTLP          Format = 3 // ExportMetricsServiceRequest of OTLP, protobuf, as otlp_proto of others
+	FormatOTLPSnappy    Format = 4 // the same as a snappy block
 )
 
 // Record is what a producer appends: a payload as it came over the wire, and a

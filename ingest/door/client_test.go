@@ -16,7 +16,7 @@ import (
 // The client library of the Prometheus project takes our answers as it should.
 func TestPrometheusClient(t *testing.T) {
 	s := newServer(t, 2, nil)
-	srv := httptest.NewServer(http.StripPrefix("/api/v1/write", s.door))
+	srv := httptest.NewServer(http.StripPrefix("/api/v1/write", RemoteWrite{s.entry}))
 	defer srv.Close()
 	api, err := remote.NewAPI(srv.URL, remote.WithAPIHTTPClient(srv.Client()))
 	require.NoError(t, err)

@@ -13,27 +13,46 @@ import (
 
 	"github.com/vedette-io/vedette/ingest"
 	"github.com/vedette-io/vedette/ingest/buffer"
-	"github.com/vedette-io/vedette/ingest/remotewrite"
+	"github.com/vedette-io/vedette/ingest/wire"
 	"github.com/vedette-io/vedette/internal/signal"
-	"github.com/vedette-io/vedette/internal/tenant"
 )
 
 // Written counts what of a request was taken, duplicates of stored samples
 // included.
 type Written struct{ Samples, Histograms, Exemplars int }
 
-// Door validates metrics and appends them to the buffer. It is safe for
-// concurrent use and starts no goroutines that outlive a call.
+// Options are what a Door is made of.
+type Options struct {
+	Buffer  buffer.Buffer
+	Config  Config
+	Formats *wire.Formats // that are taken
+
+	// MaxRecordBytes is the largest payload that Buffer takes; larger ones are
+	// divided. 0 is no limit.
+	MaxRecordBytes int
+	// Plain keeps payloads readable for others where there is a choice, since
+	// Buffer compresses.
+	Plain bool
+
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer
+}
+
+// Door validates metrics and appends them to the buffer. What comes in does so
+// by an Entry. It is safe for concurrent use and starts no goroutines that
+// outlive a call.
 type Door struct {
 	buf     buffer.Buffer
 	cfg     Config
+	formats *wire.Formats
+	parts   wire.PartOptions // but for the partitions
 	log     *slog.Logger
 	metrics *metrics
 
 	memory  *semaphore.Weighted
 	waiting atomic.Int64 // bytes of batches that the store has not taken yet
 	slots   *semaphore.Weighted
-	rates   tenants
+	rates   rates
 	closed  atomic.Bool
 	writes  sync.WaitGroup
 
@@ -41,15 +60,16 @@ type Door struct {
 	bodies   sync.Pool // *[]byte
 }
 
-// New returns a door to buf.
-func New(buf buffer.Buffer, cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Door, error) {
-	if err := cfg.Validate(); err != nil {
+// New returns a door; Entry opens ways in.
+func New(o Options) (*Door, error) {
+	if err := o.Config.Validate(); err != nil {
 		return nil, err
 	}
 	return &Door{
-		buf: buf, cfg: cfg, log: log, metrics: newMetrics(reg),
-		memory: semaphore.NewWeighted(cfg.MaxInFlightBytes),
-		slots:  semaphore.NewWeighted(int64(cfg.MaxConcurrent)),
+		buf: o.Buffer, cfg: o.Config, formats: o.Formats, log: o.Logger, metrics: newMetrics(o.Registerer),
+		parts:  wire.PartOptions{MaxBytes: o.MaxRecordBytes, Plain: o.Plain},
+		memory: semaphore.NewWeighted(o.Config.MaxInFlightBytes),
+		slots:  semaphore.NewWeighted(int64(o.Config.MaxConcurrent)),
 	}, nil
 }
 
@@ -67,15 +87,16 @@ type request struct {
 	reserved atomic.Int64
 	waiting  int64 // what it adds to the door's waiting
 
-	rw       remotewrite.Request
+	decoders *wire.Decoders
+	decoder  wire.Decoder // of the format at hand
 	outcomes chan ingest.Outcome
-	limits   remotewrite.Limits
+	limits   wire.Limits
 }
 
 func (d *Door) newRequest() *request {
 	q, ok := d.requests.Get().(*request)
 	if !ok {
-		q = &request{door: d}
+		q = &request{door: d, decoders: d.formats.Decoders()}
 		q.limits.Reserve = q.reserve
 	}
 	q.refs.Store(1)
@@ -102,47 +123,23 @@ func (q *request) release() {
 	n := q.reserved.Swap(0)
 	d.waiting.Add(-q.waiting)
 	q.waiting = 0
-	q.rw.Reset()
-	q.outcomes = nil
+	if q.decoder != nil {
+		q.decoder.Reset()
+	}
+	q.decoder, q.outcomes = nil, nil
 	d.requests.Put(q)
 	d.memory.Release(n)
 	d.metrics.inFlight.Sub(float64(n))
 }
 
-// Write takes one remote write request of a tenant: it returns once the payload
-// is durable in the buffer and the store has taken it, or StoreTimeout after the
-// former. The error is a *PartialError if a part was refused and the rest is
-// written; after any other error nothing of the request is acknowledged. Status
-// maps it. compressed is not used after Write returns.
-func (d *Door) Write(ctx context.Context, tenantID string, format buffer.Format, compressed []byte) (Written, error) {
-	d.writes.Add(1)
-	defer d.writes.Done()
-	if d.closed.Load() {
-		return Written{}, buffer.ErrClosed
-	}
-	if err := tenant.Validate(tenantID); err != nil {
-		return Written{}, err
-	}
-	if err := d.slot(ctx); err != nil {
-		return Written{}, err
-	}
-	defer d.slots.Release(1)
-	start := time.Now()
-	q := d.newRequest()
-	defer q.release()
-	w, err := q.write(ctx, tenantID, format, compressed, start)
-	d.metrics.seconds.Observe(time.Since(start).Seconds())
-	return w, err
-}
-
 // slot waits for a turn.
-func (d *Door) slot(ctx context.Context) error {
-	if d.slots.TryAcquire(1) {
+func (d *Door) slot(ctx context.Context, slots *semaphore.Weighted) error {
+	if slots.TryAcquire(1) {
 		return nil
 	}
 	wait, cancel := context.WithTimeout(ctx, d.cfg.QueueTimeout)
 	defer cancel()
-	if err := d.slots.Acquire(wait, 1); err != nil {
+	if err := slots.Acquire(wait, 1); err != nil {
 		if ctx.Err() != nil {
 			return ctx.Err()
 		}
@@ -151,37 +148,35 @@ func (d *Door) slot(ctx context.Context) error {
 	return nil
 }
 
-func (q *request) write(ctx context.Context, tenantID string, format buffer.Format, compressed []byte, now time.Time) (Written, error) {
+func (q *request) write(ctx context.Context, e *Entry, tenantID string, format buffer.Format, payload []byte) (Written, error) {
 	d := q.door
 	l := d.cfg.limitsOf(tenantID)
-	q.limits.MaxDecodedBytes = d.cfg.MaxDecodedBytes
-	q.limits.MaxLabels = max(l.MaxLabels, 0)
-	q.limits.MaxLabelNameBytes = max(l.MaxLabelNameBytes, 0)
-	q.limits.MaxLabelValueBytes = max(l.MaxLabelValueBytes, 0)
-	q.limits.MaxTime = 0
-	if l.MaxFuture > 0 {
-		q.limits.MaxTime = now.Add(l.MaxFuture).UnixMilli()
-	}
-	if err := q.rw.Decode(format, compressed, q.limits); err != nil {
+	q.setLimits(&l)
+	var err error
+	if q.decoder, err = q.decoders.For(format); err != nil {
 		return Written{}, err
 	}
-	d.metrics.countRejects(&q.rw.Rejects)
-	samples := q.rw.Metrics.Samples()
-	if wait := d.rates.allow(tenantID, samples, l); wait > 0 {
-		return Written{}, &RateError{Tenant: tenantID, PerSecond: l.SamplesPerSecond, RetryAfter: wait}
+	if err := q.decoder.Decode(format, payload, q.limits); err != nil {
+		return Written{}, err
 	}
-	d.metrics.decoded.Add(float64(samples))
-	parts, err := q.rw.Parts(compressed, d.buf.Partitions(buffer.TopicMetrics))
+	decoded := q.decoder.Result()
+	m := &decoded.Metrics
+	samples := m.Samples()
+	e.countReceived(samples, &decoded.Rejects)
+	if err := e.allow(tenantID, samples, l); err != nil {
+		return Written{}, err
+	}
+	o := d.parts
+	o.Partitions = d.buf.Partitions(buffer.TopicMetrics)
+	parts, err := q.decoder.Parts(payload, o)
 	if err != nil {
 		return Written{}, err
 	}
 	if len(parts) == 0 {
-		return Written{}, partial(&q.rw.Rejects, nil)
+		return Written{}, partial(&decoded.Rejects, nil)
 	}
-	have := Written{
-		Samples: len(q.rw.Metrics.Times), Histograms: len(q.rw.Metrics.Histograms), Exemplars: len(q.rw.Metrics.Exemplars),
-	}
-	rejects := q.rw.Rejects
+	have := Written{Samples: len(m.Times), Histograms: len(m.Histograms), Exemplars: len(m.Exemplars)}
+	rejects := decoded.Rejects
 	outcomes := make(chan ingest.Outcome, len(parts))
 	q.outcomes = outcomes
 	n := len(parts) // the parts may be gone once they are appended
@@ -190,14 +185,30 @@ func (q *request) write(ctx context.Context, tenantID string, format buffer.Form
 	}
 	result, known := d.await(ctx, outcomes, n)
 	if !known {
+		e.countAccepted(have)
 		return have, partial(&rejects, nil)
 	}
-	return written(have, &result), partial(&rejects, &result)
+	w := written(have, &result)
+	e.countAccepted(w)
+	e.countStoreRejects(&result)
+	return w, partial(&rejects, &result)
+}
+
+// setLimits makes a tenant's limits those of the decode.
+func (q *request) setLimits(l *Limits) {
+	q.limits.MaxDecodedBytes = q.door.cfg.MaxDecodedBytes
+	q.limits.MaxLabels = max(l.MaxLabels, 0)
+	q.limits.MaxLabelNameBytes = max(l.MaxLabelNameBytes, 0)
+	q.limits.MaxLabelValueBytes = max(l.MaxLabelValueBytes, 0)
+	q.limits.MaxTime = 0
+	if l.MaxFuture > 0 {
+		q.limits.MaxTime = time.Now().Add(l.MaxFuture).UnixMilli()
+	}
 }
 
 // append puts all parts into the buffer, each with its delivery, and returns
 // once every one is durable. A client that goes away does not interrupt it.
-func (q *request) append(ctx context.Context, tenantID string, parts []remotewrite.Part) error {
+func (q *request) append(ctx context.Context, tenantID string, parts []wire.Part) error {
 	ctx = context.WithoutCancel(ctx)
 	d := q.door
 	attach := d.waiting.Load() < d.cfg.MaxInFlightBytes/2
@@ -219,10 +230,10 @@ func (q *request) append(ctx context.Context, tenantID string, parts []remotewri
 	return errors.Join(errs...)
 }
 
-func (q *request) appendPart(ctx context.Context, tenantID string, p *remotewrite.Part, attach bool) error {
+func (q *request) appendPart(ctx context.Context, tenantID string, p *wire.Part, attach bool) error {
 	delivery := ingest.NewDelivery(p.Metrics, q.outcomes, q.release)
 	record := buffer.Record{
-		Tenant: tenantID, Format: q.rw.Format(), MinTime: p.MinTime, MaxTime: p.MaxTime, Payload: p.Payload,
+		Tenant: tenantID, Format: p.Format, MinTime: p.MinTime, MaxTime: p.MaxTime, Payload: p.Payload,
 	}
 	if attach {
 		record.Attachment = delivery
@@ -286,7 +297,7 @@ func written(have Written, r *signal.AppendResult) Written {
 
 // partial returns the error for what validation and the store have refused, or
 // nil.
-func partial(rejects *remotewrite.Rejects, r *signal.AppendResult) error {
+func partial(rejects *wire.Rejects, r *signal.AppendResult) error {
 	n, first := 0, ""
 	if rejects.Any() {
 		for _, k := range rejects.ByReason {

@@ -26,6 +26,8 @@ import (
 	"github.com/vedette-io/vedette/ingest"
 	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/ingest/ingesttest"
+	"github.com/vedette-io/vedette/ingest/remotewrite"
+	"github.com/vedette-io/vedette/ingest/wire"
 	"github.com/vedette-io/vedette/internal/signal"
 	"github.com/vedette-io/vedette/internal/tenant"
 	"github.com/vedette-io/vedette/internal/vfs"
@@ -40,12 +42,13 @@ const (
 
 // server is a door over an embedded log with a consumer behind it.
 type server struct {
-	door *Door
-	sink *ingesttest.Sink
-	log  *buffer.Log
-	fsys *vfs.Mem
-	reg  *prometheus.Registry
-	stop func()
+	door  *Door
+	entry *Entry
+	sink  *ingesttest.Sink
+	log   *buffer.Log
+	fsys  *vfs.Mem
+	reg   *prometheus.Registry
+	stop  func()
 }
 
 func newServer(t *testing.T, partitions int, change func(*Config, *ingesttest.Sink)) *server {
@@ -58,8 +61,9 @@ func newServer(t *testing.T, partitions int, change func(*Config, *ingesttest.Si
 		change(&cfg, s.sink)
 	}
 	var err error
-	s.door, err = New(s.log, cfg, slog.New(slog.DiscardHandler), s.reg)
+	s.door, err = New(options(s.log, cfg, s.reg))
 	require.NoError(t, err)
+	s.entry = entry(t, s.door)
 	stop := consume(t, s.log, s.sink)
 	s.stop = sync.OnceFunc(func() {
 		s.door.Close()
@@ -68,6 +72,23 @@ func newServer(t *testing.T, partitions int, change func(*Config, *ingesttest.Si
 	})
 	t.Cleanup(s.stop)
 	return s
+}
+
+func formats() *wire.Formats {
+	f := &wire.Formats{}
+	remotewrite.Register(f)
+	return f
+}
+
+func options(b buffer.Buffer, cfg Config, reg prometheus.Registerer) Options {
+	return Options{Buffer: b, Config: cfg, Formats: formats(), Logger: slog.New(slog.DiscardHandler), Registerer: reg}
+}
+
+func entry(t testing.TB, d *Door) *Entry {
+	t.Helper()
+	e, err := d.Entry("remote_write", EntryConfig{})
+	require.NoError(t, err)
+	return e
 }
 
 func openLog(t testing.TB, fsys vfs.FS, partitions int) *buffer.Log {
@@ -82,7 +103,10 @@ func openLog(t testing.TB, fsys vfs.FS, partitions int) *buffer.Log {
 // consume runs a consumer, which has caught up when consume returns.
 func consume(t testing.TB, l buffer.Buffer, sink ingest.Sink) (stop func()) {
 	t.Helper()
-	c, err := ingest.NewConsumer(l, sink, ingest.DefaultConsumerConfig(), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	c, err := ingest.NewConsumer(ingest.ConsumerOptions{
+		Buffer: l, Sink: sink, Config: ingest.DefaultConsumerConfig(), Formats: formats(),
+		Logger: slog.New(slog.DiscardHandler), Registerer: prometheus.NewRegistry(),
+	})
 	require.NoError(t, err)
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -102,7 +126,7 @@ func (s *server) post(body []byte, headers ...string) *httptest.ResponseRecorder
 		r.Header.Set(headers[i], headers[i+1])
 	}
 	w := httptest.NewRecorder()
-	s.door.ServeHTTP(w, r)
+	RemoteWrite{s.entry}.ServeHTTP(w, r)
 	return w
 }
 
@@ -262,7 +286,7 @@ func TestRefusals(t *testing.T) {
 		})
 	}
 	w := httptest.NewRecorder()
-	s.door.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/write", nil))
+	RemoteWrite{s.entry}.ServeHTTP(w, httptest.NewRequest(http.MethodGet, "/api/v1/write", nil))
 	require.Equal(t, http.StatusMethodNotAllowed, w.Code)
 	require.Equal(t, "POST", w.Header().Get("Allow"))
 	require.Empty(t, s.sink.Lines())
@@ -304,9 +328,9 @@ func TestBufferErrors(t *testing.T) {
 		{context.Canceled, 499, ""},
 		{errors.New("i/o error"), 500, ""},
 	} {
-		d, err := New(&fakeBuffer{err: fmt.Errorf("append: %w", tc.err)}, DefaultConfig(), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		d, err := New(options(&fakeBuffer{err: fmt.Errorf("append: %w", tc.err)}, DefaultConfig(), prometheus.NewRegistry()))
 		require.NoError(t, err)
-		s := &server{door: d}
+		s := &server{door: d, entry: entry(t, d)}
 		w := s.post(v1(t, sample{"a", 1, 1}))
 		require.Equal(t, tc.code, w.Code, "%v", tc.err)
 		require.Equal(t, tc.retry, w.Header().Get("Retry-After"))
@@ -320,9 +344,9 @@ func TestStoreBehind(t *testing.T) {
 	fake := &fakeBuffer{appended: make(chan buffer.Record, 1)}
 	cfg := DefaultConfig()
 	cfg.StoreTimeout = time.Millisecond
-	d, err := New(fake, cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	d, err := New(options(fake, cfg, prometheus.NewRegistry()))
 	require.NoError(t, err)
-	s := &server{door: d}
+	s := &server{door: d, entry: entry(t, d)}
 	body := v2(t, sample{"a", 1, 1})
 	w := s.post(body, "Content-Type", typeV2)
 	require.Equal(t, http.StatusNoContent, w.Code)
@@ -361,7 +385,7 @@ func TestMemoryBudget(t *testing.T) {
 		c.MaxBodyBytes, c.MaxDecodedBytes, c.MaxInFlightBytes = 1<<20, 2<<20, 6<<20
 		c.QueueTimeout = time.Millisecond
 	})
-	srv := httptest.NewServer(s.door)
+	srv := httptest.NewServer(RemoteWrite{s.entry})
 	defer srv.Close()
 	// Empty histograms are two bytes on the wire and hundreds in memory.
 	ts := []byte{0x0a, 0x0d, 0x0a, 0x08, '_', '_', 'n', 'a', 'm', 'e', '_', '_', 0x12, 0x01, 'm'}
@@ -444,7 +468,7 @@ func FuzzHTTP(f *testing.F) {
 	f.Fuzz(func(t *testing.T, body []byte, contentType, encoding, id string) {
 		cfg := DefaultConfig()
 		cfg.MaxDecodedBytes = 1 << 20
-		d, err := New(&fakeBuffer{}, cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+		d, err := New(options(&fakeBuffer{}, cfg, prometheus.NewRegistry()))
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -452,7 +476,7 @@ func FuzzHTTP(f *testing.F) {
 		r := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(body))
 		r.Header = http.Header{"Content-Type": {contentType}, "Content-Encoding": {encoding}, tenant.Header: {id}}
 		w := httptest.NewRecorder()
-		d.ServeHTTP(w, r)
+		RemoteWrite{entry(t, d)}.ServeHTTP(w, r)
 		if w.Code == http.StatusInternalServerError {
 			t.Fatalf("got %d: %s", w.Code, w.Body)
 		}
@@ -476,14 +500,14 @@ func BenchmarkServe(b *testing.B) {
 	require.NoError(b, err)
 	body := s2.EncodeSnappy(nil, raw)
 	l := openLog(b, vfs.NewMem(), 1)
-	d, err := New(l, DefaultConfig(), slog.New(slog.DiscardHandler), prometheus.NewRegistry())
+	d, err := New(options(l, DefaultConfig(), prometheus.NewRegistry()))
 	require.NoError(b, err)
 	stop := consume(b, l, nullSink{})
 	b.ReportAllocs()
 	for b.Loop() {
 		r := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(body))
 		w := httptest.NewRecorder()
-		d.ServeHTTP(w, r)
+		RemoteWrite{entry(b, d)}.ServeHTTP(w, r)
 		if w.Code != http.StatusNoContent {
 			b.Fatal(w.Code, w.Body)
 		}

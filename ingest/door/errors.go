@@ -8,7 +8,7 @@ import (
 	"time"
 
 	"github.com/vedette-io/vedette/ingest/buffer"
-	"github.com/vedette-io/vedette/ingest/remotewrite"
+	"github.com/vedette-io/vedette/ingest/wire"
 	"github.com/vedette-io/vedette/internal/tenant"
 )
 
@@ -32,16 +32,16 @@ func (e *OverloadError) Error() string {
 	return fmt.Sprintf("write: %s; try again in %s", e.What, e.RetryAfter)
 }
 
-// RateError says that a tenant sends more samples than it may.
+// RateError says that somebody sends more samples than allowed.
 type RateError struct {
-	Tenant     string
+	Who, Verb  string // as in `tenant "a"`, "sends"
 	PerSecond  float64
 	RetryAfter time.Duration
 }
 
 func (e *RateError) Error() string {
-	return fmt.Sprintf("write: tenant %q sends more than %g samples per second; try again in %s",
-		e.Tenant, e.PerSecond, e.RetryAfter.Round(time.Millisecond))
+	return fmt.Sprintf("write: %s %s more than %g samples per second; try again in %s",
+		e.Who, e.Verb, e.PerSecond, e.RetryAfter.Round(time.Millisecond))
 }
 
 // MediaError says that a request is in a form that is not understood.
@@ -54,13 +54,13 @@ func (e *MediaError) Error() string {
 // statusClientClosed is the customary code for a client that has gone.
 const statusClientClosed = 499
 
-// Status maps an error of Write to an HTTP status and, where trying again
+// Status maps an error of an Entry to an HTTP status and, where trying again
 // makes sense, the time after which.
 func Status(err error) (code int, retryAfter time.Duration) {
 	var (
 		partial  *PartialError
-		syntax   *remotewrite.SyntaxError
-		size     *remotewrite.SizeError
+		syntax   *wire.SyntaxError
+		size     *wire.SizeError
 		unnamed  *tenant.InvalidError
 		media    *MediaError
 		body     *http.MaxBytesError

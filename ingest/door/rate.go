@@ -33,33 +33,33 @@ func (r *rate) allow(n, perSecond, burst float64) time.Duration {
 	return 0
 }
 
-// tenants remembers the rate of every tenant that has a limit.
-type tenants struct {
-	mu    sync.Mutex
-	rates map[string]*rate
+// rates remembers the rate of everybody who has a limit.
+type rates struct {
+	mu     sync.Mutex
+	byName map[string]*rate
 }
 
-// allow takes samples out of a tenant's bucket, or returns how long to wait.
-func (t *tenants) allow(tenant string, samples int, l Limits) time.Duration {
-	if l.SamplesPerSecond <= 0 || samples == 0 {
+// allow takes samples out of somebody's bucket, or returns how long to wait. 0
+// per second is no limit; a burst of 0 is ten seconds' worth.
+func (t *rates) allow(name string, samples int, perSecond, burst float64) time.Duration {
+	if perSecond <= 0 || samples == 0 {
 		return 0
 	}
-	burst := l.SamplesBurst
 	if burst <= 0 {
-		burst = 10 * l.SamplesPerSecond
+		burst = 10 * perSecond
 	}
 	t.mu.Lock()
-	r := t.rates[tenant]
+	r := t.byName[name]
 	if r == nil {
 		// Names come from clients, so the table is kept small; a tenant that is
 		// forgotten starts with a full bucket.
 		const most = 10_000
-		if t.rates == nil || len(t.rates) >= most {
-			t.rates = make(map[string]*rate)
+		if t.byName == nil || len(t.byName) >= most {
+			t.byName = make(map[string]*rate)
 		}
 		r = &rate{}
-		t.rates[tenant] = r
+		t.byName[name] = r
 	}
 	t.mu.Unlock()
-	return r.allow(float64(samples), l.SamplesPerSecond, burst)
+	return r.allow(float64(samples), perSecond, burst)
 }

@@ -9,6 +9,7 @@ import (
 	writev2 "github.com/prometheus/prometheus/prompb/io/prometheus/write/v2"
 
 	"github.com/vedette-io/vedette/ingest/buffer"
+	"github.com/vedette-io/vedette/ingest/wire"
 )
 
 // benchLabels are ten labels of about 200 bytes, as of a node exporter behind
@@ -65,7 +66,7 @@ func benchV2(n int) []byte {
 
 func BenchmarkDecode(b *testing.B) {
 	const series = 5000
-	limits := Limits{
+	limits := wire.Limits{
 		MaxDecodedBytes: 32 << 20, MaxLabels: 64, MaxLabelNameBytes: 1024, MaxLabelValueBytes: 4096,
 		MaxTime: 1800000000000, Reserve: func(int) error { return nil },
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vedette-io/vedette/ingest/buffer"
+	"github.com/vedette-io/vedette/ingest/wire"
 	"github.com/vedette-io/vedette/internal/signal"
 )
 
@@ -27,12 +28,12 @@ func TestRandomRequests(t *testing.T) {
 		series := randomSeries(rnd, rnd.IntN(30))
 		v1, v2 := marshalV1(t, series), marshalV2(t, series)
 
-		decode(t, &r, buffer.FormatRemoteWriteV1, v1, Limits{})
+		decode(t, &r, buffer.FormatRemoteWriteV1, v1, wire.Limits{})
 		require.False(t, r.Rejects.Any(), "seed %d: %v", seed, r.Rejects.First)
 		require.Equal(t, dumpSeries(series, false), dump(&r.Metrics), "seed %d, 1.0", seed)
 		checkReplay(t, &r, s2.EncodeSnappy(nil, v1), 1+int(seed%4))
 
-		decode(t, &r, buffer.FormatRemoteWriteV2, v2, Limits{})
+		decode(t, &r, buffer.FormatRemoteWriteV2, v2, wire.Limits{})
 		require.False(t, r.Rejects.Any(), "seed %d: %v", seed, r.Rejects.First)
 		require.Equal(t, dumpSeries(series, true), withoutMetadata(dump(&r.Metrics)), "seed %d, 2.0", seed)
 		checkReplay(t, &r, s2.EncodeSnappy(nil, v2), 1+int(seed%4))
@@ -63,7 +64,7 @@ func TestReplayAfterPartialReject(t *testing.T) {
 				}
 			}
 		}
-		limits := Limits{MaxTime: now, MaxLabelValueBytes: 250, MaxLabels: 6}
+		limits := wire.Limits{MaxTime: now, MaxLabelValueBytes: 250, MaxLabels: 6}
 		for format, body := range map[buffer.Format][]byte{
 			buffer.FormatRemoteWriteV1: marshalV1(t, series), buffer.FormatRemoteWriteV2: marshalV2(t, series),
 		} {
@@ -80,45 +81,45 @@ func TestReplayAfterPartialReject(t *testing.T) {
 func TestRejects(t *testing.T) {
 	ok := testSeries{Labels: lbls("__name__", "ok", "a", "b"), Samples: []testSample{{Value: 1, Time: now}}}
 	one := []testSample{{Value: 1, Time: now}}
-	limits := Limits{MaxLabels: 4, MaxLabelNameBytes: 10, MaxLabelValueBytes: 20, MaxTime: now + 600_000}
+	limits := wire.Limits{MaxLabels: 4, MaxLabelNameBytes: 10, MaxLabelValueBytes: 20, MaxTime: now + 600_000}
 	badHistogram := &histogram.Histogram{Count: 5, PositiveSpans: []histogram.Span{{Length: 1}}, PositiveBuckets: []int64{1}}
 	for _, tc := range []struct {
 		name   string
 		series testSeries
-		reason Reason
+		reason wire.Reason
 		text   string
-		rest   Rejects
+		rest   wire.Rejects
 	}{
-		{"no name", testSeries{Labels: lbls("a", "b"), Samples: one}, ReasonMissingMetricName,
-			`series {a="b"}: label "__name__" is missing or empty`, Rejects{Samples: 1}},
-		{"empty metric name", testSeries{Labels: lbls("__name__", "", "a", "b"), Samples: one}, ReasonMissingMetricName,
-			`series {a="b"}: label "__name__" is missing or empty`, Rejects{Samples: 1}},
-		{"no labels", testSeries{Samples: one}, ReasonMissingMetricName,
-			`series {}: label "__name__" is missing or empty`, Rejects{Samples: 1}},
-		{"duplicate", testSeries{Labels: lbls("__name__", "m", "a", "1", "a", "2"), Samples: one}, ReasonDuplicateLabel,
-			`series {__name__="m", a="1", a="2"}: label "a" occurs twice`, Rejects{Samples: 1}},
-		{"empty label name", testSeries{Labels: lbls("__name__", "m", "", "2"), Samples: one}, ReasonEmptyLabelName,
-			`series {__name__="m", ="2"}: a label has an empty name`, Rejects{Samples: 1}},
-		{"long name", testSeries{Labels: lbls("__name__", "m", "abcdefghijk", "2"), Samples: one}, ReasonLabelNameTooLong,
-			`name of label "abcdefghijk": 11 bytes, want <= 10`, Rejects{Samples: 1}},
-		{"long value", testSeries{Labels: lbls("__name__", "m", "a", "123456789012345678901"), Samples: one}, ReasonLabelValueTooLong,
-			`value of label "a": 21 bytes, want <= 20`, Rejects{Samples: 1}},
-		{"many labels", testSeries{Labels: lbls("__name__", "m", "a", "1", "b", "1", "c", "1", "d", "1"), Samples: one}, ReasonTooManyLabels,
-			`5 labels, want <= 4`, Rejects{Samples: 1}},
-		{"utf8 name", testSeries{Labels: lbls("__name__", "m", "a\xff", "1"), Samples: one}, ReasonInvalidUTF8,
-			`series {__name__="m", "a\xff"="1"}: label name "a\xff" is not valid UTF-8`, Rejects{Samples: 1}},
-		{"utf8 value", testSeries{Labels: lbls("__name__", "m", "a", "\xff"), Samples: one}, ReasonInvalidUTF8,
-			`value of label "a" is not valid UTF-8`, Rejects{Samples: 1}},
-		{"future sample", testSeries{Labels: lbls("__name__", "m"), Samples: []testSample{{Time: now + 600_001}, {Time: now}}}, ReasonTooFarInFuture,
-			fmt.Sprintf(`series {__name__="m"}: timestamp %d is too far in the future, want <= %d`, now+600_001, now+600_000), Rejects{Samples: 1}},
-		{"future histogram", testSeries{Labels: lbls("__name__", "m"), Histograms: []testHistogram{{Time: math.MaxInt64, Int: &histogram.Histogram{}}}}, ReasonTooFarInFuture,
-			"too far in the future", Rejects{Histograms: 1}},
-		{"future exemplar", testSeries{Labels: lbls("__name__", "m"), Samples: one, Exemplars: []testExemplar{{Time: math.MaxInt64}}}, ReasonTooFarInFuture,
-			"too far in the future", Rejects{Exemplars: 1}},
-		{"bad histogram", testSeries{Labels: lbls("__name__", "m"), Histograms: []testHistogram{{Time: now, Int: badHistogram}}}, ReasonInvalidHistogram,
-			`histogram: 1 observations found in buckets, but the Count field is 5`, Rejects{Histograms: 1}},
-		{"long exemplar", testSeries{Labels: lbls("__name__", "m"), Samples: one, Exemplars: []testExemplar{{Labels: lbls("a", strings.Repeat("x", 128)), Time: now}}}, ReasonInvalidExemplar,
-			`exemplar: labels have 129 characters, want <= 128`, Rejects{Exemplars: 1}},
+		{"no name", testSeries{Labels: lbls("a", "b"), Samples: one}, wire.ReasonMissingMetricName,
+			`series {a="b"}: label "__name__" is missing or empty`, wire.Rejects{Samples: 1}},
+		{"empty metric name", testSeries{Labels: lbls("__name__", "", "a", "b"), Samples: one}, wire.ReasonMissingMetricName,
+			`series {a="b"}: label "__name__" is missing or empty`, wire.Rejects{Samples: 1}},
+		{"no labels", testSeries{Samples: one}, wire.ReasonMissingMetricName,
+			`series {}: label "__name__" is missing or empty`, wire.Rejects{Samples: 1}},
+		{"duplicate", testSeries{Labels: lbls("__name__", "m", "a", "1", "a", "2"), Samples: one}, wire.ReasonDuplicateLabel,
+			`series {__name__="m", a="1", a="2"}: label "a" occurs twice`, wire.Rejects{Samples: 1}},
+		{"empty label name", testSeries{Labels: lbls("__name__", "m", "", "2"), Samples: one}, wire.ReasonEmptyLabelName,
+			`series {__name__="m", ="2"}: a label has an empty name`, wire.Rejects{Samples: 1}},
+		{"long name", testSeries{Labels: lbls("__name__", "m", "abcdefghijk", "2"), Samples: one}, wire.ReasonLabelNameTooLong,
+			`name of label "abcdefghijk": 11 bytes, want <= 10`, wire.Rejects{Samples: 1}},
+		{"long value", testSeries{Labels: lbls("__name__", "m", "a", "123456789012345678901"), Samples: one}, wire.ReasonLabelValueTooLong,
+			`value of label "a": 21 bytes, want <= 20`, wire.Rejects{Samples: 1}},
+		{"many labels", testSeries{Labels: lbls("__name__", "m", "a", "1", "b", "1", "c", "1", "d", "1"), Samples: one}, wire.ReasonTooManyLabels,
+			`5 labels, want <= 4`, wire.Rejects{Samples: 1}},
+		{"utf8 name", testSeries{Labels: lbls("__name__", "m", "a\xff", "1"), Samples: one}, wire.ReasonInvalidUTF8,
+			`series {__name__="m", "a\xff"="1"}: label name "a\xff" is not valid UTF-8`, wire.Rejects{Samples: 1}},
+		{"utf8 value", testSeries{Labels: lbls("__name__", "m", "a", "\xff"), Samples: one}, wire.ReasonInvalidUTF8,
+			`value of label "a" is not valid UTF-8`, wire.Rejects{Samples: 1}},
+		{"future sample", testSeries{Labels: lbls("__name__", "m"), Samples: []testSample{{Time: now + 600_001}, {Time: now}}}, wire.ReasonTooFarInFuture,
+			fmt.Sprintf(`series {__name__="m"}: timestamp %d is too far in the future, want <= %d`, now+600_001, now+600_000), wire.Rejects{Samples: 1}},
+		{"future histogram", testSeries{Labels: lbls("__name__", "m"), Histograms: []testHistogram{{Time: math.MaxInt64, Int: &histogram.Histogram{}}}}, wire.ReasonTooFarInFuture,
+			"too far in the future", wire.Rejects{Histograms: 1}},
+		{"future exemplar", testSeries{Labels: lbls("__name__", "m"), Samples: one, Exemplars: []testExemplar{{Time: math.MaxInt64}}}, wire.ReasonTooFarInFuture,
+			"too far in the future", wire.Rejects{Exemplars: 1}},
+		{"bad histogram", testSeries{Labels: lbls("__name__", "m"), Histograms: []testHistogram{{Time: now, Int: badHistogram}}}, wire.ReasonInvalidHistogram,
+			`histogram: 1 observations found in buckets, but the Count field is 5`, wire.Rejects{Histograms: 1}},
+		{"long exemplar", testSeries{Labels: lbls("__name__", "m"), Samples: one, Exemplars: []testExemplar{{Labels: lbls("a", strings.Repeat("x", 128)), Time: now}}}, wire.ReasonInvalidExemplar,
+			`exemplar: labels have 129 characters, want <= 128`, wire.Rejects{Exemplars: 1}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			series := []testSeries{ok, tc.series, ok}
@@ -131,7 +132,7 @@ func TestRejects(t *testing.T) {
 				require.Equal(t, tc.reason, r.Rejects.First.Reason)
 				require.ErrorContains(t, r.Rejects.First, tc.text)
 				require.Equal(t, 1, r.Rejects.ByReason[tc.reason])
-				got := Rejects{Samples: r.Rejects.Samples, Histograms: r.Rejects.Histograms, Exemplars: r.Rejects.Exemplars}
+				got := wire.Rejects{Samples: r.Rejects.Samples, Histograms: r.Rejects.Histograms, Exemplars: r.Rejects.Exemplars}
 				require.Equal(t, tc.rest, got)
 				require.GreaterOrEqual(t, len(r.Metrics.Times), 2)
 				checkReplay(t, &r, s2.EncodeSnappy(nil, body), 2)
@@ -158,7 +159,7 @@ func TestV2References(t *testing.T) {
 			body, err := req.Marshal()
 			require.NoError(t, err)
 			var r Request
-			decode(t, &r, buffer.FormatRemoteWriteV2, body, Limits{})
+			decode(t, &r, buffer.FormatRemoteWriteV2, body, wire.Limits{})
 			require.ErrorContains(t, r.Rejects.First, tc.text)
 			require.Len(t, r.Metrics.Times, 1)
 			checkReplay(t, &r, s2.EncodeSnappy(nil, body), 1)
@@ -172,9 +173,9 @@ func TestMetadata(t *testing.T) {
 			prompb.MetricMetadata{Type: prompb.MetricMetadata_COUNTER, MetricFamilyName: "m", Help: "h", Unit: "u"},
 			prompb.MetricMetadata{Type: prompb.MetricMetadata_UNKNOWN, MetricFamilyName: "", Help: "h"})
 		var r Request
-		decode(t, &r, buffer.FormatRemoteWriteV1, body, Limits{})
+		decode(t, &r, buffer.FormatRemoteWriteV1, body, wire.Limits{})
 		require.Equal(t, []signal.Metadata{{Family: "m", Type: "counter", Help: "h", Unit: "u"}}, r.Metrics.Metadata)
-		require.Equal(t, ReasonInvalidMetadata, r.Rejects.First.Reason)
+		require.Equal(t, wire.ReasonInvalidMetadata, r.Rejects.First.Reason)
 		checkReplay(t, &r, s2.EncodeSnappy(nil, body), 3)
 	})
 	t.Run("2.0 families", func(t *testing.T) {
@@ -184,7 +185,7 @@ func TestMetadata(t *testing.T) {
 			series = append(series, testSeries{Labels: lbls("__name__", name), Samples: []testSample{{Time: now}}, Type: typ, Help: "help " + name[:1]})
 		}
 		var r Request
-		decode(t, &r, buffer.FormatRemoteWriteV2, marshalV2(t, series), Limits{})
+		decode(t, &r, buffer.FormatRemoteWriteV2, marshalV2(t, series), wire.Limits{})
 		require.Equal(t, []signal.Metadata{
 			{Family: "h", Type: "histogram", Help: "help h"},
 			{Family: "c_total", Type: "counter", Help: "help c"},
@@ -197,7 +198,7 @@ func TestMetadata(t *testing.T) {
 func TestHistogramResolution(t *testing.T) {
 	h := &histogram.Histogram{Schema: 10, Count: 3, PositiveSpans: []histogram.Span{{Length: 2}}, PositiveBuckets: []int64{1, 1}}
 	var r Request
-	decode(t, &r, buffer.FormatRemoteWriteV2, marshalV2(t, []testSeries{{Labels: lbls("__name__", "m"), Histograms: []testHistogram{{Time: now, Int: h}}}}), Limits{})
+	decode(t, &r, buffer.FormatRemoteWriteV2, marshalV2(t, []testSeries{{Labels: lbls("__name__", "m"), Histograms: []testHistogram{{Time: now, Int: h}}}}), wire.Limits{})
 	require.False(t, r.Rejects.Any(), "%v", r.Rejects.First)
 	require.Equal(t, int32(8), r.Metrics.Histograms[0].Int.Schema)
 }
@@ -219,7 +220,7 @@ func TestLabelsInPlace(t *testing.T) {
 	} {
 		body := marshalV1(t, []testSeries{{Labels: tc.labels, Samples: one}})
 		var r Request
-		decode(t, &r, buffer.FormatRemoteWriteV1, body, Limits{})
+		decode(t, &r, buffer.FormatRemoteWriteV1, body, wire.Limits{})
 		require.Len(t, r.Metrics.Labels, 1)
 		at := r.Metrics.Labels[0]
 		require.Equal(t, tc.inPlace, int(at.Off) < len(body), "%v", tc.labels)
@@ -241,7 +242,7 @@ func TestFieldOrder(t *testing.T) {
 	ts = append(ts, field(0x0a, label("a", "b"))...)
 	ts = append(ts, 0x7b, 0x08, 0x01, 0x7c) // an unknown group
 	var r Request
-	decode(t, &r, buffer.FormatRemoteWriteV1, field(0x0a, ts), Limits{})
+	decode(t, &r, buffer.FormatRemoteWriteV1, field(0x0a, ts), wire.Limits{})
 	require.Equal(t, canonical(lbls("__name__", "m", "a", "b")), r.Metrics.Bytes(r.Metrics.Labels[0]))
 	require.Equal(t, []int64{5, 5}, r.Metrics.Times)
 	require.Equal(t, []float64{1, 1}, r.Metrics.Values)
@@ -266,8 +267,8 @@ func TestMalformed(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var r Request
-			err := r.Decode(tc.format, s2.EncodeSnappy(nil, tc.body), Limits{})
-			var syntax *SyntaxError
+			err := r.Decode(tc.format, s2.EncodeSnappy(nil, tc.body), wire.Limits{})
+			var syntax *wire.SyntaxError
 			require.ErrorAs(t, err, &syntax)
 			require.ErrorContains(t, err, tc.text)
 		})
@@ -276,17 +277,17 @@ func TestMalformed(t *testing.T) {
 
 func TestSnappy(t *testing.T) {
 	var r Request
-	var syntax *SyntaxError
-	require.ErrorAs(t, r.Decode(buffer.FormatRemoteWriteV1, nil, Limits{}), &syntax)
-	require.ErrorAs(t, r.Decode(buffer.FormatRemoteWriteV1, []byte{0xff, 0xff, 0xff}, Limits{}), &syntax)
+	var syntax *wire.SyntaxError
+	require.ErrorAs(t, r.Decode(buffer.FormatRemoteWriteV1, nil, wire.Limits{}), &syntax)
+	require.ErrorAs(t, r.Decode(buffer.FormatRemoteWriteV1, []byte{0xff, 0xff, 0xff}, wire.Limits{}), &syntax)
 
 	// A short block that claims a large body is refused before anything is taken.
 	asked := 0
-	limits := Limits{MaxDecodedBytes: 1 << 20, Reserve: func(n int) error { asked += n; return nil }}
+	limits := wire.Limits{MaxDecodedBytes: 1 << 20, Reserve: func(n int) error { asked += n; return nil }}
 	require.ErrorAs(t, r.Decode(buffer.FormatRemoteWriteV1, []byte{0x80, 0x80, 0x10, 0, 0}, limits), &syntax)
 	require.Zero(t, asked)
 
-	var size *SizeError
+	var size *wire.SizeError
 	zeros := s2.EncodeSnappy(nil, make([]byte, 2<<20))
 	require.ErrorAs(t, r.Decode(buffer.FormatRemoteWriteV1, zeros, limits), &size)
 	require.EqualError(t, size, "decode request: uncompressed body: got 2097152 bytes, want <= 1048576")
@@ -337,17 +338,17 @@ func TestHostileExpansion(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			left := granted
 			var r Request
-			err := r.Decode(c.format, s2.EncodeSnappy(nil, c.body), Limits{Reserve: func(n int) error {
+			err := r.Decode(c.format, s2.EncodeSnappy(nil, c.body), wire.Limits{Reserve: func(n int) error {
 				if left -= n; left < 0 {
 					return refused
 				}
 				return nil
 			}})
 			require.ErrorIs(t, err, refused)
-			require.LessOrEqual(t, r.Reserved(), granted)
+			require.LessOrEqual(t, r.budget.Reserved(), granted)
 			require.LessOrEqual(t, r.capBytes(), granted)
 			r.Reset()
-			decode(t, &r, buffer.FormatRemoteWriteV1, marshalV1(t, nil), Limits{})
+			decode(t, &r, buffer.FormatRemoteWriteV1, marshalV1(t, nil), wire.Limits{})
 		})
 	}
 }
@@ -369,12 +370,12 @@ func TestNoAllocations(t *testing.T) {
 	} {
 		compressed := s2.EncodeSnappy(nil, body)
 		var r Request
-		limits := Limits{MaxLabels: 64, MaxTime: 1800000000000}
+		limits := wire.Limits{MaxLabels: 64, MaxTime: 1800000000000}
 		got := testing.AllocsPerRun(20, func() {
 			if err := r.Decode(format, compressed, limits); err != nil {
 				t.Fatal(err)
 			}
-			if _, err := r.Parts(compressed, 1); err != nil {
+			if _, err := r.Parts(compressed, wire.PartOptions{Partitions: 1}); err != nil {
 				t.Fatal(err)
 			}
 		})

@@ -7,17 +7,17 @@
 // of it and the list of what was refused, and is meant to be pooled.
 //
 //	compressed ──snappy, size checked first──► body ──Decode──► Metrics + Rejects
-//	                                             └──Payload──► compressed (only what was accepted)
+//	                                             └──Parts────► compressed (only what was accepted)
 //
 // Two kinds of bad input are told apart. Bytes that are not the message they
 // claim to be, or that are larger than allowed, refuse the whole request
-// (SyntaxError, SizeError). A well-formed request with a bad series, sample or
-// exemplar (InvalidError) keeps its good part: what is bad is left out of the
+// (wire.SyntaxError, wire.SizeError). A well-formed request with a bad series, sample or
+// exemplar (wire.InvalidError) keeps its good part: what is bad is left out of the
 // batch and counted in Rejects.
 //
 // What a door has accepted must come out of the buffer again exactly, even when
 // limits have changed or time has passed. So limits apply at the door only: when
-// anything was refused, Payload writes a body that holds just the accepted
+// anything was refused, Parts writes a body that holds just the accepted
 // messages, copied, not re-encoded, and a replay decodes it without limits.
 //
 // Labels keep their bytes: the label part of a well-behaved 1.0 series is its

@@ -7,6 +7,7 @@ import (
 	"unicode/utf8"
 
 	"github.com/vedette-io/vedette/ingest/buffer"
+	"github.com/vedette-io/vedette/ingest/wire"
 	"github.com/vedette-io/vedette/internal/signal"
 )
 
@@ -21,7 +22,7 @@ func (r *Request) sample(tag, i, end int) error {
 	if len(b) > 10 && b[0] == 0x09 && b[9] == 0x10 {
 		var u uint64
 		v = math.Float64frombits(binary.LittleEndian.Uint64(b[1:]))
-		u, n = uvarintLong(b, 10)
+		u, n = wire.UvarintLong(b, 10)
 		t = int64(u)
 	}
 	if n != len(b) {
@@ -37,10 +38,10 @@ func (r *Request) sample(tag, i, end int) error {
 	m := &r.Metrics
 	if len(m.Times) == cap(m.Times) || len(m.Values) == cap(m.Values) {
 		var err error
-		if m.Times, err = grow(r, m.Times, 8); err != nil {
+		if m.Times, err = wire.Grow(&r.budget, m.Times, 8); err != nil {
 			return err
 		}
-		if m.Values, err = grow(r, m.Values, 8); err != nil {
+		if m.Values, err = wire.Grow(&r.budget, m.Values, 8); err != nil {
 			return err
 		}
 	}
@@ -56,25 +57,25 @@ func (r *Request) sample(tag, i, end int) error {
 func (r *Request) sampleFields(i, end int) (v float64, t, st int64, err error) {
 	b := r.body[:end]
 	for i < end {
-		num, wire, next := field(b, i)
-		if next < 0 || num == 1 && wire != wireFixed64 || num == 2 && wire != wireVarint {
+		num, wt, next := wire.Field(b, i)
+		if next < 0 || num == 1 && wt != wire.Fixed64 || num == 2 && wt != wire.Varint {
 			return 0, 0, 0, r.syntax(i, "sample: no valid field tag")
 		}
-		if num == 3 && wire != wireVarint && r.format == buffer.FormatRemoteWriteV2 {
+		if num == 3 && wt != wire.Varint && r.format == buffer.FormatRemoteWriteV2 {
 			return 0, 0, 0, r.syntax(i, "sample: no valid field tag")
 		}
 		val := next
-		if next = skip(b, next, wire); next < 0 {
+		if next = wire.Skip(b, next, wt); next < 0 {
 			return 0, 0, 0, r.syntax(i, "sample: field %d is cut short", num)
 		}
 		switch {
 		case num == 1:
 			v = math.Float64frombits(binary.LittleEndian.Uint64(b[val:]))
 		case num == 2:
-			u, _ := uvarint(b, val)
+			u, _ := wire.Uvarint(b, val)
 			t = int64(u)
-		case num == 3 && wire == wireVarint:
-			u, _ := uvarint(b, val)
+		case num == 3 && wt == wire.Varint:
+			u, _ := wire.Uvarint(b, val)
 			st = int64(u)
 		}
 		i = next
@@ -86,7 +87,7 @@ func (r *Request) sampleFields(i, end int) (v float64, t, st int64, err error) {
 func (r *Request) setStart(st int64) error {
 	m := &r.Metrics
 	if cap(m.Starts) < len(m.Times) {
-		if err := r.charge(8 * (cap(m.Times) - cap(m.Starts))); err != nil {
+		if err := r.budget.Charge(8 * (cap(m.Times) - cap(m.Starts))); err != nil {
 			return err
 		}
 		bigger := make([]int64, len(m.Starts), cap(m.Times))
@@ -112,11 +113,11 @@ func (r *Request) refuseFuture(tag, end int, t int64, count *int) error {
 	if r.Rejects.First == nil {
 		detail = fmt.Sprintf("timestamp %d is too far in the future, want <= %d", t, r.maxTime)
 	}
-	return r.refuseField(tag, end, ReasonTooFarInFuture, detail, count)
+	return r.refuseField(tag, end, wire.ReasonTooFarInFuture, detail, count)
 }
 
 // refuseField leaves the field at [tag, end) of the series at hand out.
-func (r *Request) refuseField(tag, end int, reason Reason, detail string, count *int) error {
+func (r *Request) refuseField(tag, end int, reason wire.Reason, detail string, count *int) error {
 	if !r.row.refused {
 		r.row.refused = true
 		r.before = r.Rejects
@@ -128,7 +129,7 @@ func (r *Request) refuseField(tag, end int, reason Reason, detail string, count 
 		r.noteFirst(reason, detail)
 	}
 	var err error
-	if r.drops, err = grow(r, r.drops, 8); err != nil {
+	if r.drops, err = wire.Grow(&r.budget, r.drops, 8); err != nil {
 		return err
 	}
 	r.drops = append(r.drops, byteRange(tag, end))
@@ -155,26 +156,26 @@ func (r *Request) exemplar(tag, i, end int) error {
 	pairs := len(r.pairs)
 	r.exRefs = r.exRefs[:0]
 	for i < end {
-		num, wire, next := field(b, i)
-		if next < 0 || num == 2 && wire != wireFixed64 || num == 3 && wire != wireVarint {
+		num, wt, next := wire.Field(b, i)
+		if next < 0 || num == 2 && wt != wire.Fixed64 || num == 3 && wt != wire.Varint {
 			return r.syntax(i, "exemplar: no valid field tag")
 		}
 		if num == 1 {
 			var err error
-			if i, err = r.exemplarLabels(wire, next, end); err != nil {
+			if i, err = r.exemplarLabels(wt, next, end); err != nil {
 				return err
 			}
 			continue
 		}
 		val := next
-		if next = skip(b, next, wire); next < 0 {
+		if next = wire.Skip(b, next, wt); next < 0 {
 			return r.syntax(i, "exemplar: field %d is cut short", num)
 		}
 		switch num {
 		case 2:
 			e.Value = math.Float64frombits(binary.LittleEndian.Uint64(b[val:]))
 		case 3:
-			u, _ := uvarint(b, val)
+			u, _ := wire.Uvarint(b, val)
 			e.Time = int64(u)
 		}
 		i = next
@@ -186,20 +187,20 @@ func (r *Request) exemplar(tag, i, end int) error {
 
 // exemplarLabels decodes one labels field of an exemplar at i: a Label message,
 // which goes to r.pairs, or references, which go to r.exRefs.
-func (r *Request) exemplarLabels(wire, i, end int) (next int, err error) {
+func (r *Request) exemplarLabels(wt, i, end int) (next int, err error) {
 	if r.format == buffer.FormatRemoteWriteV2 {
-		r.exRefs, next, err = r.uint32s(r.exRefs, wire, i, end)
+		r.exRefs, next, err = r.uint32s(r.exRefs, wt, i, end)
 		return next, err
 	}
-	s, e := span(r.body[:end], i)
-	if wire != wireBytes || s < 0 {
+	s, e := wire.Span(r.body[:end], i)
+	if wt != wire.Bytes || s < 0 {
 		return 0, r.syntax(i, "exemplar: labels are cut short or not a message")
 	}
 	p, err := r.label(s, e)
 	if err != nil {
 		return 0, err
 	}
-	if r.pairs, err = grow(r, r.pairs, 16); err != nil {
+	if r.pairs, err = wire.Grow(&r.budget, r.pairs, 16); err != nil {
 		return 0, err
 	}
 	r.pairs = append(r.pairs, p)
@@ -220,7 +221,7 @@ func (r *Request) endExemplar(e signal.Exemplar, tag, end, pairs int) error {
 	}
 	if detail != "" {
 		r.pairs = all[:pairs]
-		return r.refuseField(tag, end, ReasonInvalidExemplar, "exemplar: "+detail, &r.Rejects.Exemplars)
+		return r.refuseField(tag, end, wire.ReasonInvalidExemplar, "exemplar: "+detail, &r.Rejects.Exemplars)
 	}
 	if e.Time > r.maxTime {
 		r.pairs = all[:pairs]
@@ -233,7 +234,7 @@ func (r *Request) endExemplar(e signal.Exemplar, tag, end, pairs int) error {
 		return err
 	}
 	m := &r.Metrics
-	if m.Exemplars, err = grow(r, m.Exemplars, 32); err != nil {
+	if m.Exemplars, err = wire.Grow(&r.budget, m.Exemplars, 32); err != nil {
 		return err
 	}
 	m.Exemplars = append(m.Exemplars, e)

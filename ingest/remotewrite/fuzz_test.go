@@ -11,6 +11,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vedette-io/vedette/ingest/buffer"
+	"github.com/vedette-io/vedette/ingest/wire"
 )
 
 // fuzzBody decodes arbitrary bytes: a value or an error, never a panic, and what
@@ -19,7 +20,7 @@ import (
 func fuzzBody(t *testing.T, format buffer.Format, body []byte, known error) {
 	compressed := s2.EncodeSnappy(nil, body)
 	var r Request
-	err := r.Decode(format, compressed, Limits{MaxTime: now, MaxLabels: 20, MaxLabelNameBytes: 50, MaxLabelValueBytes: 300})
+	err := r.Decode(format, compressed, wire.Limits{MaxTime: now, MaxLabels: 20, MaxLabelNameBytes: 50, MaxLabelValueBytes: 300})
 	if err != nil && (strings.Contains(err.Error(), "a bucket of field") || strings.Contains(err.Error(), "a reference is cut")) {
 		return // the reference lets the last value of a packed field run over the field's end
 	}
@@ -30,7 +31,7 @@ func fuzzBody(t *testing.T, format buffer.Format, body []byte, known error) {
 		return
 	}
 	checkReplay(t, &r, compressed, 1)
-	require.NoError(t, r.Decode(format, compressed, Limits{}))
+	require.NoError(t, r.Decode(format, compressed, wire.Limits{}))
 	checkReplay(t, &r, compressed, 2)
 }
 
@@ -63,6 +64,6 @@ func FuzzCompressed(f *testing.F) {
 			format = buffer.FormatRemoteWriteV1
 		}
 		var r Request
-		_ = r.Decode(format, compressed, Limits{MaxDecodedBytes: 1 << 20})
+		_ = r.Decode(format, compressed, wire.Limits{MaxDecodedBytes: 1 << 20})
 	})
 }

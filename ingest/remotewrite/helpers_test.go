@@ -16,6 +16,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vedette-io/vedette/ingest/buffer"
+	"github.com/vedette-io/vedette/ingest/wire"
 	"github.com/vedette-io/vedette/internal/labels"
 	"github.com/vedette-io/vedette/internal/signal"
 )
@@ -262,7 +263,7 @@ func randomHistogram(rnd *rand.Rand) *histogram.Histogram {
 	}
 }
 
-func decode(t testing.TB, r *Request, format buffer.Format, body []byte, limits Limits) {
+func decode(t testing.TB, r *Request, format buffer.Format, body []byte, limits wire.Limits) {
 	t.Helper()
 	require.NoError(t, r.Decode(format, s2.EncodeSnappy(nil, body), limits))
 }
@@ -273,18 +274,18 @@ func checkReplay(t testing.TB, r *Request, compressed []byte, n int) {
 	t.Helper()
 	want := append([]string{}, withoutMetadata(dump(&r.Metrics))...)
 	wantMeta := len(r.Metrics.Metadata) > 0
-	parts, err := r.Parts(compressed, n)
+	parts, err := r.Parts(compressed, wire.PartOptions{Partitions: n})
 	require.NoError(t, err)
 	all := []string{}
 	gotMeta := false
 	for _, p := range parts {
 		var again Request
-		require.NoError(t, again.Decode(r.format, p.Payload, Limits{}))
+		require.NoError(t, again.Decode(r.format, p.Payload, wire.Limits{}))
 		require.False(t, again.Rejects.Any(), "replay refused: %v", again.Rejects.First)
 		require.Equal(t, withoutMetadata(dump(p.Metrics)), withoutMetadata(dump(&again.Metrics)))
 		all = append(all, withoutMetadata(dump(p.Metrics))...)
 		gotMeta = gotMeta || len(again.Metrics.Metadata) > 0
-		oldest, newest := TimeRange(&again.Metrics)
+		oldest, newest := wire.TimeRange(&again.Metrics)
 		require.Equal(t, []int64{oldest, newest}, []int64{p.MinTime, p.MaxTime})
 		for _, h := range p.Metrics.Hash {
 			require.Equal(t, p.Partition, PartitionOf(h, n))

@@ -7,6 +7,7 @@ import (
 	"github.com/prometheus/prometheus/model/histogram"
 
 	"github.com/vedette-io/vedette/ingest/buffer"
+	"github.com/vedette-io/vedette/ingest/wire"
 	"github.com/vedette-io/vedette/internal/signal"
 )
 
@@ -50,11 +51,11 @@ func (r *Request) histogram(tag, i, end int) error {
 	var v histogramValues
 	b := r.body[:end]
 	for i < end {
-		num, wire, next := field(b, i)
+		num, wt, next := wire.Field(b, i)
 		if next < 0 {
 			return r.syntax(i, "histogram: no valid field tag")
 		}
-		next, err := r.histogramField(&v, num, wire, i, next, end)
+		next, err := r.histogramField(&v, num, wt, i, next, end)
 		if err != nil {
 			return err
 		}
@@ -63,17 +64,17 @@ func (r *Request) histogram(tag, i, end int) error {
 	if v.time > r.maxTime {
 		return r.refuseFuture(tag, end, v.time, &r.Rejects.Histograms)
 	}
-	if err := r.charge(256 + 8*(len(r.hist.negSpans)+len(r.hist.posSpans)+len(r.hist.negDeltas)+len(r.hist.posDeltas)+
+	if err := r.budget.Charge(256 + 8*(len(r.hist.negSpans)+len(r.hist.posSpans)+len(r.hist.negDeltas)+len(r.hist.posDeltas)+
 		len(r.hist.negCounts)+len(r.hist.posCounts)+len(r.hist.custom))); err != nil {
 		return err
 	}
 	s := signal.HistogramSample{Series: uint32(len(r.Metrics.Hash)), Time: v.time, Start: v.start}
 	if err := r.hist.build(&s, &v); err != nil {
-		return r.refuseField(tag, end, ReasonInvalidHistogram, "histogram: "+err.Error(), &r.Rejects.Histograms)
+		return r.refuseField(tag, end, wire.ReasonInvalidHistogram, "histogram: "+err.Error(), &r.Rejects.Histograms)
 	}
 	m := &r.Metrics
 	var err error
-	if m.Histograms, err = grow(r, m.Histograms, 48); err != nil {
+	if m.Histograms, err = wire.Grow(&r.budget, m.Histograms, 48); err != nil {
 		return err
 	}
 	m.Histograms = append(m.Histograms, s)
@@ -81,35 +82,35 @@ func (r *Request) histogram(tag, i, end int) error {
 }
 
 // histogramWire returns the wire type of a known field; repeated numbers may
-// come packed as well, and then wireBytes is right too.
-func histogramWire(num int32) (wire int, repeated, known bool) {
+// come packed as well, and then wire.Bytes is right too.
+func histogramWire(num int32) (wt int, repeated, known bool) {
 	switch num {
 	case 1, 4, 6, 14, 15, 17:
-		return wireVarint, false, true
+		return wire.Varint, false, true
 	case 2, 3, 5, 7:
-		return wireFixed64, false, true
+		return wire.Fixed64, false, true
 	case 8, 11:
-		return wireBytes, false, true
+		return wire.Bytes, false, true
 	case 9, 12:
-		return wireVarint, true, true
+		return wire.Varint, true, true
 	case 10, 13, 16:
-		return wireFixed64, true, true
+		return wire.Fixed64, true, true
 	}
 	return 0, false, false
 }
 
 // histogramField decodes the field whose tag begins at tag and content at val,
 // and returns the index behind it.
-func (r *Request) histogramField(v *histogramValues, num int32, wire, tag, val, end int) (int, error) {
+func (r *Request) histogramField(v *histogramValues, num int32, wt, tag, val, end int) (int, error) {
 	b := r.body[:end]
 	want, repeated, known := histogramWire(num)
-	if num == 17 && wire != want && r.format == buffer.FormatRemoteWriteV1 {
+	if num == 17 && wt != want && r.format == buffer.FormatRemoteWriteV1 {
 		known = false
 	}
-	if known && wire != want && (!repeated || wire != wireBytes) {
-		return 0, r.syntax(tag, "histogram: field %d has wire type %d, want %d", num, wire, want)
+	if known && wt != want && (!repeated || wt != wire.Bytes) {
+		return 0, r.syntax(tag, "histogram: field %d has wire type %d, want %d", num, wt, want)
 	}
-	next := skip(b, val, wire)
+	next := wire.Skip(b, val, wt)
 	if next < 0 {
 		return 0, r.syntax(tag, "histogram: field %d is cut short", num)
 	}
@@ -117,18 +118,18 @@ func (r *Request) histogramField(v *histogramValues, num int32, wire, tag, val, 
 		return next, nil
 	}
 	s, e := val, next
-	if wire == wireBytes {
-		s, e = span(b, val)
+	if wt == wire.Bytes {
+		s, e = wire.Span(b, val)
 	}
 	switch {
 	case repeated:
 		return next, r.histogramNumbers(num, want, s, e)
-	case want == wireBytes:
+	case want == wire.Bytes:
 		return next, r.bucketSpan(num, s, e)
-	case want == wireFixed64:
+	case want == wire.Fixed64:
 		v.setFixed(num, math.Float64frombits(binary.LittleEndian.Uint64(b[val:])))
 	default:
-		u, _ := uvarint(b, val)
+		u, _ := wire.Uvarint(b, val)
 		v.setVarint(num, u)
 	}
 	return next, nil
@@ -139,7 +140,7 @@ func (v *histogramValues) setVarint(num int32, u uint64) {
 	case 1:
 		v.countInt, v.isFloat = u, false
 	case 4:
-		v.schema = unzigzag32(uint32(u))
+		v.schema = wire.Unzigzag32(uint32(u))
 	case 6:
 		v.zeroInt, v.zeroIsFloat = u, false
 	case 14:
@@ -165,23 +166,23 @@ func (v *histogramValues) setFixed(num int32, f float64) {
 }
 
 // histogramNumbers appends the values at [i, end) of a repeated field.
-func (r *Request) histogramNumbers(num int32, wire, i, end int) error {
-	if wire == wireVarint {
+func (r *Request) histogramNumbers(num int32, wt, i, end int) error {
+	if wt == wire.Varint {
 		dst := &r.hist.negDeltas
 		if num == 12 {
 			dst = &r.hist.posDeltas
 		}
 		b := r.body[:end]
 		for i < end {
-			u, next := uvarint(b, i)
+			u, next := wire.Uvarint(b, i)
 			if next < 0 {
 				return r.syntax(i, "histogram: a bucket of field %d is cut short", num)
 			}
 			var err error
-			if *dst, err = grow(r, *dst, 8); err != nil {
+			if *dst, err = wire.Grow(&r.budget, *dst, 8); err != nil {
 				return err
 			}
-			*dst = append(*dst, unzigzag64(u))
+			*dst = append(*dst, wire.Unzigzag64(u))
 			i = next
 		}
 		return nil
@@ -198,7 +199,7 @@ func (r *Request) histogramNumbers(num int32, wire, i, end int) error {
 			return r.syntax(i, "histogram: a bucket of field %d is cut short", num)
 		}
 		var err error
-		if *dst, err = grow(r, *dst, 8); err != nil {
+		if *dst, err = wire.Grow(&r.budget, *dst, 8); err != nil {
 			return err
 		}
 		*dst = append(*dst, math.Float64frombits(binary.LittleEndian.Uint64(r.body[i:])))
@@ -211,18 +212,18 @@ func (r *Request) bucketSpan(num int32, i, end int) error {
 	b := r.body[:end]
 	var s histogram.Span
 	for i < end {
-		n, wire, next := field(b, i)
-		if next < 0 || n <= 2 && wire != wireVarint {
+		n, wt, next := wire.Field(b, i)
+		if next < 0 || n <= 2 && wt != wire.Varint {
 			return r.syntax(i, "histogram: bucket span: no valid field tag")
 		}
 		val := next
-		if next = skip(b, next, wire); next < 0 {
+		if next = wire.Skip(b, next, wt); next < 0 {
 			return r.syntax(i, "histogram: bucket span: field %d is cut short", n)
 		}
 		if n <= 2 {
-			u, _ := uvarint(b, val)
+			u, _ := wire.Uvarint(b, val)
 			if n == 1 {
-				s.Offset = unzigzag32(uint32(u))
+				s.Offset = wire.Unzigzag32(uint32(u))
 			} else {
 				s.Length = uint32(u)
 			}
@@ -234,7 +235,7 @@ func (r *Request) bucketSpan(num int32, i, end int) error {
 		dst = &r.hist.posSpans
 	}
 	var err error
-	if *dst, err = grow(r, *dst, 8); err != nil {
+	if *dst, err = wire.Grow(&r.budget, *dst, 8); err != nil {
 		return err
 	}
 	*dst = append(*dst, s)

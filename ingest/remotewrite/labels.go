@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"unicode/utf8"
 
+	"github.com/vedette-io/vedette/ingest/wire"
 	"github.com/vedette-io/vedette/internal/labels"
 	"github.com/vedette-io/vedette/internal/signal"
 )
@@ -77,21 +78,21 @@ func (r *Request) label(i, end int) (pair, error) {
 	b := r.body[:end]
 	p := pair{name: byteRange(i, i), value: byteRange(i, i)}
 	for i < end {
-		num, wire, next := field(b, i)
+		num, wt, next := wire.Field(b, i)
 		if next < 0 {
 			return p, r.syntax(i, "label: no valid field tag")
 		}
 		if num != 1 && num != 2 {
-			if next = skip(b, next, wire); next < 0 {
+			if next = wire.Skip(b, next, wt); next < 0 {
 				return p, r.syntax(i, "label: field %d is cut short", num)
 			}
 			i = next
 			continue
 		}
-		if wire != wireBytes {
-			return p, r.syntax(i, "label: field %d has wire type %d, want %d", num, wire, wireBytes)
+		if wt != wire.Bytes {
+			return p, r.syntax(i, "label: field %d has wire type %d, want %d", num, wt, wire.Bytes)
 		}
-		s, e := span(b, next)
+		s, e := wire.Span(b, next)
 		if s < 0 {
 			return p, r.syntax(i, "label: field %d is longer than the %d bytes left", num, end-next)
 		}
@@ -111,26 +112,26 @@ func (r *Request) collect(i, end int) error {
 	b := r.body[:end]
 	r.pairs = r.pairs[:0]
 	for i < end {
-		num, wire, next := field(b, i)
+		num, wt, next := wire.Field(b, i)
 		if next < 0 {
 			return r.syntax(i, "timeseries: no valid field tag")
 		}
 		if num != 1 {
-			if next = skip(b, next, wire); next < 0 {
+			if next = wire.Skip(b, next, wt); next < 0 {
 				return r.syntax(i, "timeseries: field %d is cut short", num)
 			}
 			i = next
 			continue
 		}
-		s, e := span(b, next)
-		if wire != wireBytes || s < 0 {
+		s, e := wire.Span(b, next)
+		if wt != wire.Bytes || s < 0 {
 			return r.syntax(i, "timeseries: labels are cut short or not a message")
 		}
 		p, err := r.label(s, e)
 		if err != nil {
 			return err
 		}
-		if r.pairs, err = grow(r, r.pairs, 16); err != nil {
+		if r.pairs, err = wire.Grow(&r.budget, r.pairs, 16); err != nil {
 			return err
 		}
 		r.pairs = append(r.pairs, p)
@@ -142,11 +143,11 @@ func (r *Request) collect(i, end int) error {
 func (r *Request) at(b signal.ByteRange) []byte { return r.body[b.Off : b.Off+b.Len] }
 
 // checkPairs validates r.pairs, sorts them and takes empty values out.
-func (r *Request) checkPairs() (Reason, string) {
+func (r *Request) checkPairs() (wire.Reason, string) {
 	named := false
 	for _, p := range r.pairs {
 		name, value := r.at(p.name), r.at(p.value)
-		if reason, detail := r.checkLabel(name, value); reason != ReasonNone {
+		if reason, detail := r.checkLabel(name, value); reason != wire.ReasonNone {
 			return reason, detail
 		}
 		if string(name) == metricName && len(value) > 0 {
@@ -154,15 +155,15 @@ func (r *Request) checkPairs() (Reason, string) {
 		}
 	}
 	if name := r.sortPairs(); name != nil {
-		return ReasonDuplicateLabel, "label " + quote(name) + " occurs twice"
+		return wire.ReasonDuplicateLabel, "label " + quote(name) + " occurs twice"
 	}
 	if n, most := len(r.pairs), r.limits.MaxLabels; most > 0 && n > most {
-		return ReasonTooManyLabels, fmt.Sprintf("%d labels, want <= %d", n, most)
+		return wire.ReasonTooManyLabels, fmt.Sprintf("%d labels, want <= %d", n, most)
 	}
 	if !named {
-		return ReasonMissingMetricName, "label \"__name__\" is missing or empty"
+		return wire.ReasonMissingMetricName, "label \"__name__\" is missing or empty"
 	}
-	return ReasonNone, ""
+	return wire.ReasonNone, ""
 }
 
 // sortPairs sorts r.pairs by name and takes empty values out. It returns a name
@@ -181,23 +182,23 @@ func (r *Request) sortPairs() (twice []byte) {
 	return nil
 }
 
-func (r *Request) checkLabel(name, value []byte) (Reason, string) {
+func (r *Request) checkLabel(name, value []byte) (wire.Reason, string) {
 	if len(name) == 0 {
-		return ReasonEmptyLabelName, "a label has an empty name"
+		return wire.ReasonEmptyLabelName, "a label has an empty name"
 	}
 	if most := r.limits.MaxLabelNameBytes; most > 0 && len(name) > most {
-		return ReasonLabelNameTooLong, fmt.Sprintf("name of label %s: %d bytes, want <= %d", quote(name), len(name), most)
+		return wire.ReasonLabelNameTooLong, fmt.Sprintf("name of label %s: %d bytes, want <= %d", quote(name), len(name), most)
 	}
 	if most := r.limits.MaxLabelValueBytes; most > 0 && len(value) > most {
-		return ReasonLabelValueTooLong, fmt.Sprintf("value of label %s: %d bytes, want <= %d", quote(name), len(value), most)
+		return wire.ReasonLabelValueTooLong, fmt.Sprintf("value of label %s: %d bytes, want <= %d", quote(name), len(value), most)
 	}
 	if !utf8.Valid(name) {
-		return ReasonInvalidUTF8, "label name " + quote(name) + " is not valid UTF-8"
+		return wire.ReasonInvalidUTF8, "label name " + quote(name) + " is not valid UTF-8"
 	}
 	if !utf8.Valid(value) {
-		return ReasonInvalidUTF8, "value of label " + quote(name) + " is not valid UTF-8"
+		return wire.ReasonInvalidUTF8, "value of label " + quote(name) + " is not valid UTF-8"
 	}
-	return ReasonNone, ""
+	return wire.ReasonNone, ""
 }
 
 // appendPairs writes r.pairs in canonical form behind the batch's bytes.
@@ -225,10 +226,10 @@ func (r *Request) growBuf(n int) error {
 		return nil
 	}
 	if len(buf)+n > maxBuf {
-		return &SizeError{What: "expanded labels", Got: len(buf) + n, Limit: maxBuf}
+		return &wire.SizeError{What: "expanded labels", Got: len(buf) + n, Limit: maxBuf}
 	}
 	room := max(len(buf)+n, cap(buf)+cap(buf)/2, 4096)
-	if err := r.charge(room); err != nil {
+	if err := r.budget.Charge(room); err != nil {
 		return err
 	}
 	bigger := make([]byte, len(buf), room)

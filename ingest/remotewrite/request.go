@@ -6,38 +6,22 @@ import (
 	"github.com/klauspost/compress/s2"
 
 	"github.com/vedette-io/vedette/ingest/buffer"
+	"github.com/vedette-io/vedette/ingest/wire"
 	"github.com/vedette-io/vedette/internal/labels"
 	"github.com/vedette-io/vedette/internal/signal"
 )
-
-// Limits bound what a decode accepts. A zero field is no limit, and a replay
-// uses none of them.
-type Limits struct {
-	MaxDecodedBytes    int   // size of the uncompressed body
-	MaxLabels          int   // labels of a series, the name included
-	MaxLabelNameBytes  int   // length of a label's name
-	MaxLabelValueBytes int   // length of a label's value
-	MaxTime            int64 // newest accepted timestamp, unix milliseconds
-
-	// Reserve is asked before the decode takes more memory; an error ends the
-	// decode and is returned as it is. What was granted counts until the Request
-	// is reset, see Request.Reserved.
-	Reserve func(sizeBytes int) error
-}
 
 // Request is one remote write request: its uncompressed body, the batch decoded
 // from it, and what was left out of the batch. It is meant to be reused and is
 // used by one goroutine at a time.
 type Request struct {
-	Metrics signal.Metrics // Buf aliases the request; valid until Reset
-	Rejects Rejects
+	wire.Decoded // Metrics.Buf aliases the request; valid until Reset
 
-	format   buffer.Format
-	limits   Limits
-	maxTime  int64
-	fastOK   bool // label length limits cannot strike on the fast path
-	reserved int
-	slack    int
+	format  buffer.Format
+	limits  wire.Limits
+	budget  wire.Budget
+	maxTime int64
+	fastOK  bool // label length limits cannot strike on the fast path
 
 	body    []byte             // uncompressed
 	spans   []signal.ByteRange // message of series i, in body
@@ -55,8 +39,8 @@ type Request struct {
 	hist    histogramScratch
 	strings map[string]string // metadata strings of earlier requests
 	row     row
-	before  Rejects
-	parts   []Part
+	before  wire.Rejects
+	parter  wire.Parter
 	scratch []byte // body under construction in Parts
 }
 
@@ -78,16 +62,10 @@ const (
 
 	// maxBuf keeps ByteRange offsets in range with a margin.
 	maxBuf = math.MaxUint32 / 2
-
-	// reserveStep is how much memory is asked for at least.
-	reserveStep = 64 << 10
 )
 
-// Decode uncompresses and decodes a request of the given format. The error is a
-// *SyntaxError, a *SizeError or what Limits.Reserve returned, and then nothing of
-// the request may be used. A nil error says that the request was well-formed;
-// Rejects tells what of it was left out.
-func (r *Request) Decode(format buffer.Format, compressed []byte, limits Limits) error {
+// Decode implements wire.Decoder for both versions.
+func (r *Request) Decode(format buffer.Format, compressed []byte, limits wire.Limits) error {
 	r.begin(format, limits)
 	if err := r.uncompress(compressed); err != nil {
 		return err
@@ -95,9 +73,10 @@ func (r *Request) Decode(format buffer.Format, compressed []byte, limits Limits)
 	return r.decodeBody()
 }
 
-func (r *Request) begin(format buffer.Format, limits Limits) {
+func (r *Request) begin(format buffer.Format, limits wire.Limits) {
 	r.Reset()
 	r.format, r.limits = format, limits
+	r.budget.Begin(limits.Reserve)
 	r.maxTime = math.MaxInt64
 	if limits.MaxTime != 0 {
 		r.maxTime = limits.MaxTime
@@ -111,31 +90,31 @@ func (r *Request) begin(format buffer.Format, limits Limits) {
 func (r *Request) uncompress(compressed []byte) error {
 	n, err := s2.DecodedLen(compressed)
 	if err != nil {
-		return &SyntaxError{Message: "snappy block", Detail: "no valid length"}
+		return &wire.SyntaxError{Message: "snappy block", Detail: "no valid length"}
 	}
 	limit := r.limits.MaxDecodedBytes
 	if limit == 0 || limit > maxBuf {
 		limit = maxBuf
 	}
 	if n > limit {
-		return &SizeError{What: "uncompressed body", Got: n, Limit: limit}
+		return &wire.SizeError{What: "uncompressed body", Got: n, Limit: limit}
 	}
 	if n > maxSnappyRatio*len(compressed) {
-		return &SyntaxError{Message: "snappy block", Detail: "claims more bytes than its length can hold"}
+		return &wire.SyntaxError{Message: "snappy block", Detail: "claims more bytes than its length can hold"}
 	}
-	if err := r.charge(r.capBytes()); err != nil {
+	if err := r.budget.Charge(r.capBytes()); err != nil {
 		return err
 	}
 	if cap(r.body) < n {
 		room := n + n/16
-		if err := r.charge(room - cap(r.body)); err != nil {
+		if err := r.budget.Charge(room - cap(r.body)); err != nil {
 			return err
 		}
 		r.body = make([]byte, 0, room)
 	}
 	body, err := s2.Decode(r.body[:cap(r.body)], compressed)
 	if err != nil {
-		return &SyntaxError{Message: "snappy block", Detail: err.Error()}
+		return &wire.SyntaxError{Message: "snappy block", Detail: err.Error()}
 	}
 	r.body = body
 	return nil
@@ -149,7 +128,7 @@ func (r *Request) decodeBody() error {
 	case buffer.FormatRemoteWriteV2:
 		err = r.decodeV2()
 	default:
-		err = &SyntaxError{Message: "request", Detail: "unknown format"}
+		err = &wire.SyntaxError{Message: "request", Detail: "unknown format"}
 	}
 	if err != nil {
 		return err
@@ -198,18 +177,20 @@ func (r *Request) Reset() {
 	r.spans, r.drops, r.metas = r.spans[:0], r.drops[:0], r.metas[:0]
 	r.symbols, r.refs, r.exRefs, r.pairs = r.symbols[:0], r.refs[:0], r.exRefs[:0], r.pairs[:0]
 	r.prev.refs, r.prev.offs, r.offs = r.prev.refs[:0], r.prev.offs[:0], r.offs[:0]
-	r.Rejects = Rejects{}
-	r.limits = Limits{}
+	r.Rejects = wire.Rejects{}
+	r.limits = wire.Limits{}
 	r.meta, r.last = metaRefs{}, metaRefs{}
-	r.reserved, r.slack = 0, 0
-	for i := range r.parts {
-		r.parts[i].reset()
-	}
+	r.budget.Begin(nil)
+	r.parter.Reset()
 }
 
-// Reserved returns how many bytes Limits.Reserve has granted since the decode
-// began.
-func (r *Request) Reserved() int { return r.reserved }
+// Register lets f decode remote write requests.
+func Register(f *wire.Formats) {
+	f.Register(func() wire.Decoder { return new(Request) }, buffer.FormatRemoteWriteV1, buffer.FormatRemoteWriteV2)
+}
+
+// Result implements wire.Decoder.
+func (r *Request) Result() *wire.Decoded { return &r.Decoded }
 
 // capBytes is the memory that r holds already.
 func (r *Request) capBytes() int {
@@ -220,39 +201,7 @@ func (r *Request) capBytes() int {
 	if r.format == buffer.FormatRemoteWriteV2 || cap(m.Buf) > cap(r.body) {
 		n += cap(m.Buf)
 	}
-	for i := range r.parts {
-		n += r.parts[i].capBytes()
-	}
-	return n
-}
-
-// charge accounts for n bytes that are about to be taken.
-func (r *Request) charge(n int) error {
-	r.slack -= n
-	if r.slack >= 0 || r.limits.Reserve == nil {
-		return nil
-	}
-	ask := max(-r.slack, reserveStep)
-	if err := r.limits.Reserve(ask); err != nil {
-		return err
-	}
-	r.reserved += ask
-	r.slack += ask
-	return nil
-}
-
-// grow makes room for one more element of the given size and charges for it.
-func grow[T any](r *Request, s []T, sizeBytes int) ([]T, error) {
-	if len(s) < cap(s) {
-		return s, nil
-	}
-	room := max(2*cap(s), 64)
-	if err := r.charge((room - cap(s)) * sizeBytes); err != nil {
-		return s, err
-	}
-	bigger := make([]T, len(s), room)
-	copy(bigger, s)
-	return bigger, nil
+	return n + r.parter.CapBytes()
 }
 
 // beginRow notes where a series begins.
@@ -279,16 +228,16 @@ func (r *Request) endRow(h labels.Hash, lset, span signal.ByteRange) error {
 
 func (r *Request) growRows() (err error) {
 	m := &r.Metrics
-	if m.Hash, err = grow(r, m.Hash, 16); err != nil {
+	if m.Hash, err = wire.Grow(&r.budget, m.Hash, 16); err != nil {
 		return err
 	}
-	if m.Labels, err = grow(r, m.Labels, 8); err != nil {
+	if m.Labels, err = wire.Grow(&r.budget, m.Labels, 8); err != nil {
 		return err
 	}
-	if m.SampleEnd, err = grow(r, m.SampleEnd, 4); err != nil {
+	if m.SampleEnd, err = wire.Grow(&r.budget, m.SampleEnd, 4); err != nil {
 		return err
 	}
-	r.spans, err = grow(r, r.spans, 8)
+	r.spans, err = wire.Grow(&r.budget, r.spans, 8)
 	return err
 }
 
@@ -315,7 +264,7 @@ func (r *Request) startOver() {
 }
 
 // refuseRow takes the series at hand back and counts it.
-func (r *Request) refuseRow(reason Reason, detail string) {
+func (r *Request) refuseRow(reason wire.Reason, detail string) {
 	m := &r.Metrics
 	samples := len(m.Times) - r.row.times
 	histograms := len(m.Histograms) - r.row.histograms
@@ -329,9 +278,9 @@ func (r *Request) refuseRow(reason Reason, detail string) {
 }
 
 // noteFirst keeps the first refusal for the answer.
-func (r *Request) noteFirst(reason Reason, detail string) {
+func (r *Request) noteFirst(reason wire.Reason, detail string) {
 	if r.Rejects.First == nil {
-		r.Rejects.First = &InvalidError{Reason: reason, Series: r.seriesText(), Detail: detail}
+		r.Rejects.First = &wire.InvalidError{Reason: reason, Series: r.seriesText(), Detail: detail}
 	}
 }
 
@@ -355,6 +304,3 @@ func (r *Request) intern(b []byte) string {
 	r.strings[s] = s
 	return s
 }
-
-// Format returns the format of the request that was decoded last.
-func (r *Request) Format() buffer.Format { return r.format }

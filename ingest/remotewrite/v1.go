@@ -4,6 +4,7 @@ import (
 	"errors"
 	"unicode/utf8"
 
+	"github.com/vedette-io/vedette/ingest/wire"
 	"github.com/vedette-io/vedette/internal/labels"
 	"github.com/vedette-io/vedette/internal/signal"
 )
@@ -13,19 +14,19 @@ func (r *Request) decodeV1() error {
 	b := r.body
 	r.Metrics.Buf = b
 	for i := 0; i < len(b); {
-		num, wire, next := field(b, i)
+		num, wt, next := wire.Field(b, i)
 		if next < 0 {
 			return r.syntax(i, "no valid field tag")
 		}
 		if num != 1 && num != 3 {
-			if next = skip(b, next, wire); next < 0 {
+			if next = wire.Skip(b, next, wt); next < 0 {
 				return r.syntax(i, "field %d is cut short", num)
 			}
 			i = next
 			continue
 		}
-		s, e := span(b, next)
-		if wire != wireBytes || s < 0 {
+		s, e := wire.Span(b, next)
+		if wt != wire.Bytes || s < 0 {
 			return r.syntax(i, "field %d is cut short or not a message", num)
 		}
 		var err error
@@ -77,7 +78,7 @@ func (r *Request) slowSeriesV1(off, end int) error {
 	if err := r.fieldsV1(off, end, false); err != nil {
 		return err
 	}
-	if reason != ReasonNone {
+	if reason != wire.ReasonNone {
 		r.refuseRow(reason, detail)
 		return nil
 	}
@@ -106,7 +107,7 @@ func (r *Request) inPlace(off int) (signal.ByteRange, bool) {
 		if int(p.name.Off) != nameOff || int(p.value.Off) != nameOff+name+1+uvarintLen(value) {
 			return signal.ByteRange{}, false
 		}
-		if got, _ := uvarint(r.body, pos+1); r.body[pos] != 0x0a || got != uint64(l) {
+		if got, _ := wire.Uvarint(r.body, pos+1); r.body[pos] != 0x0a || got != uint64(l) {
 			return signal.ByteRange{}, false
 		}
 		pos += labels.Size(name, value)
@@ -130,19 +131,19 @@ func (r *Request) rowIsEmpty() bool {
 func (r *Request) fieldsV1(i, end int, fast bool) error {
 	b := r.body[:end]
 	for i < end {
-		num, wire, next := field(b, i)
+		num, wt, next := wire.Field(b, i)
 		if next < 0 {
 			return r.syntax(i, "timeseries: no valid field tag")
 		}
 		if num > 4 {
-			if next = skip(b, next, wire); next < 0 {
+			if next = wire.Skip(b, next, wt); next < 0 {
 				return r.syntax(i, "timeseries: field %d is cut short", num)
 			}
 			i = next
 			continue
 		}
-		s, e := span(b, next)
-		if wire != wireBytes || s < 0 {
+		s, e := wire.Span(b, next)
+		if wt != wire.Bytes || s < 0 {
 			return r.syntax(i, "timeseries: field %d is cut short or not a message", num)
 		}
 		var err error
@@ -172,19 +173,19 @@ func (r *Request) metadataV1(off, end int) error {
 	var typ uint64
 	var family, help, unit []byte
 	for i := off; i < end; {
-		num, wire, next := field(b, i)
+		num, wt, next := wire.Field(b, i)
 		isText := num == 2 || num == 4 || num == 5
-		if next < 0 || num == 1 && wire != wireVarint || isText && wire != wireBytes {
+		if next < 0 || num == 1 && wt != wire.Varint || isText && wt != wire.Bytes {
 			return r.syntax(i, "metadata: no valid field tag")
 		}
 		val := next
-		if next = skip(b, next, wire); next < 0 {
+		if next = wire.Skip(b, next, wt); next < 0 {
 			return r.syntax(i, "metadata: field %d is cut short", num)
 		}
 		if num == 1 {
-			typ, _ = uvarint(b, val)
+			typ, _ = wire.Uvarint(b, val)
 		} else if isText {
-			s, e := span(b, val)
+			s, e := wire.Span(b, val)
 			switch num {
 			case 2:
 				family = b[s:e]
@@ -197,14 +198,14 @@ func (r *Request) metadataV1(off, end int) error {
 		i = next
 	}
 	if len(family) == 0 || !utf8.Valid(family) || !utf8.Valid(help) || !utf8.Valid(unit) {
-		r.Rejects.ByReason[ReasonInvalidMetadata]++
+		r.Rejects.ByReason[wire.ReasonInvalidMetadata]++
 		if r.Rejects.First == nil {
-			r.Rejects.First = &InvalidError{Reason: ReasonInvalidMetadata, Detail: "metadata: family " + quote(family) + " is empty, or a text is not valid UTF-8"}
+			r.Rejects.First = &wire.InvalidError{Reason: wire.ReasonInvalidMetadata, Detail: "metadata: family " + quote(family) + " is empty, or a text is not valid UTF-8"}
 		}
 		return nil
 	}
 	var err error
-	if r.metas, err = grow(r, r.metas, 8); err != nil {
+	if r.metas, err = wire.Grow(&r.budget, r.metas, 8); err != nil {
 		return err
 	}
 	r.metas = append(r.metas, byteRange(off, end))
@@ -215,11 +216,11 @@ func (r *Request) metadataV1(off, end int) error {
 // the same numbers.
 func (r *Request) addMetadata(typ int32, family, help, unit []byte) error {
 	m := &r.Metrics
-	if err := r.charge(2 * (len(family) + len(help) + len(unit))); err != nil {
+	if err := r.budget.Charge(2 * (len(family) + len(help) + len(unit))); err != nil {
 		return err
 	}
 	var err error
-	if m.Metadata, err = grow(r, m.Metadata, 64); err != nil {
+	if m.Metadata, err = wire.Grow(&r.budget, m.Metadata, 64); err != nil {
 		return err
 	}
 	m.Metadata = append(m.Metadata, signal.Metadata{

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"unicode/utf8"
 
+	"github.com/vedette-io/vedette/ingest/wire"
 	"github.com/vedette-io/vedette/internal/labels"
 	"github.com/vedette-io/vedette/internal/signal"
 )
@@ -35,19 +36,19 @@ func (r *Request) decodeV2() error {
 func (r *Request) eachV2(want int32, f func(off, end int) error) error {
 	b := r.body
 	for i := 0; i < len(b); {
-		num, wire, next := field(b, i)
+		num, wt, next := wire.Field(b, i)
 		if next < 0 {
 			return r.syntax(i, "no valid field tag")
 		}
 		if num != 4 && num != 5 {
-			if next = skip(b, next, wire); next < 0 {
+			if next = wire.Skip(b, next, wt); next < 0 {
 				return r.syntax(i, "field %d is cut short", num)
 			}
 			i = next
 			continue
 		}
-		s, e := span(b, next)
-		if wire != wireBytes || s < 0 {
+		s, e := wire.Span(b, next)
+		if wt != wire.Bytes || s < 0 {
 			return r.syntax(i, "field %d is cut short or has a wrong wire type", num)
 		}
 		if num == want {
@@ -62,7 +63,7 @@ func (r *Request) eachV2(want int32, f func(off, end int) error) error {
 
 func (r *Request) addSymbol(off, end int) error {
 	var err error
-	if r.symbols, err = grow(r, r.symbols, 12); err != nil {
+	if r.symbols, err = wire.Grow(&r.budget, r.symbols, 12); err != nil {
 		return err
 	}
 	n := end - off
@@ -88,11 +89,11 @@ func (r *Request) seriesV2(off, end int) error {
 		return err
 	}
 	if !ok {
-		reason, detail := ReasonBadReference, r.resolve(r.refs)
+		reason, detail := wire.ReasonBadReference, r.resolve(r.refs)
 		if detail == "" {
 			reason, detail = r.checkPairs()
 		}
-		if reason != ReasonNone {
+		if reason != wire.ReasonNone {
 			r.refuseRow(reason, detail)
 			return nil
 		}
@@ -103,12 +104,12 @@ func (r *Request) seriesV2(off, end int) error {
 	}
 	if n := uint32(len(r.symbols)); r.meta.help >= n && r.meta.help > 0 || r.meta.unit >= n && r.meta.unit > 0 {
 		r.describe()
-		r.refuseRow(ReasonBadReference, fmt.Sprintf("metadata refers to symbol %d, but there are %d", max(r.meta.help, r.meta.unit), n))
+		r.refuseRow(wire.ReasonBadReference, fmt.Sprintf("metadata refers to symbol %d, but there are %d", max(r.meta.help, r.meta.unit), n))
 		return nil
 	}
 	if !r.row.samplesSeen {
 		r.describe()
-		r.refuseRow(ReasonNoSamples, "a series needs at least one sample or histogram")
+		r.refuseRow(wire.ReasonNoSamples, "a series needs at least one sample or histogram")
 		return nil
 	}
 	m := &r.Metrics
@@ -132,26 +133,26 @@ func (r *Request) seriesV2(off, end int) error {
 func (r *Request) fieldsV2(i, end int) error {
 	b := r.body[:end]
 	for i < end {
-		num, wire, next := field(b, i)
+		num, wt, next := wire.Field(b, i)
 		if next < 0 {
 			return r.syntax(i, "timeseries: no valid field tag")
 		}
 		if num == 1 {
 			var err error
-			if r.refs, i, err = r.uint32s(r.refs, wire, next, end); err != nil {
+			if r.refs, i, err = r.uint32s(r.refs, wt, next, end); err != nil {
 				return err
 			}
 			continue
 		}
 		if num > 5 {
-			if next = skip(b, next, wire); next < 0 {
+			if next = wire.Skip(b, next, wt); next < 0 {
 				return r.syntax(i, "timeseries: field %d is cut short", num)
 			}
 			i = next
 			continue
 		}
-		s, e := span(b, next)
-		if wire != wireBytes || s < 0 {
+		s, e := wire.Span(b, next)
+		if wt != wire.Bytes || s < 0 {
 			return r.syntax(i, "timeseries: field %d is cut short or not a message", num)
 		}
 		var err error
@@ -175,21 +176,21 @@ func (r *Request) fieldsV2(i, end int) error {
 
 // uint32s appends the packed or single values of a repeated uint32 field whose
 // content begins at i.
-func (r *Request) uint32s(dst []uint32, wire, i, end int) (_ []uint32, next int, err error) {
+func (r *Request) uint32s(dst []uint32, wt, i, end int) (_ []uint32, next int, err error) {
 	b := r.body[:end]
 	e := end
-	switch wire {
-	case wireBytes:
+	switch wt {
+	case wire.Bytes:
 		var s int
-		if s, e = span(b, i); s < 0 {
+		if s, e = wire.Span(b, i); s < 0 {
 			return dst, 0, r.syntax(i, "references are cut short")
 		}
 		i = s
 		b = b[:e]
-	case wireVarint:
-		_, e = uvarint(b, i)
+	case wire.Varint:
+		_, e = wire.Uvarint(b, i)
 	default:
-		return dst, 0, r.syntax(i, "references have wire type %d", wire)
+		return dst, 0, r.syntax(i, "references have wire type %d", wt)
 	}
 	for i < e {
 		// Nearly every reference has one byte or two.
@@ -201,12 +202,12 @@ func (r *Request) uint32s(dst []uint32, wire, i, end int) (_ []uint32, next int,
 		case i+1 < len(b) && b[i+1] < 0x80:
 			v, next = uint64(b[i]&0x7f)|uint64(b[i+1])<<7, i+2
 		default:
-			if v, next = uvarintLong(b, i); next < 0 {
+			if v, next = wire.UvarintLong(b, i); next < 0 {
 				return dst, 0, r.syntax(i, "a reference is cut short")
 			}
 		}
 		if len(dst) == cap(dst) {
-			if dst, err = grow(r, dst, 4); err != nil {
+			if dst, err = wire.Grow(&r.budget, dst, 4); err != nil {
 				return dst, 0, err
 			}
 		}
@@ -385,17 +386,17 @@ func (r *Request) nameOfPairs() []byte {
 func (r *Request) metadataV2(i, end int) error {
 	b := r.body[:end]
 	for i < end {
-		num, wire, next := field(b, i)
+		num, wt, next := wire.Field(b, i)
 		known := num == 1 || num == 3 || num == 4
-		if next < 0 || known && wire != wireVarint {
+		if next < 0 || known && wt != wire.Varint {
 			return r.syntax(i, "metadata: no valid field tag")
 		}
 		val := next
-		if next = skip(b, next, wire); next < 0 {
+		if next = wire.Skip(b, next, wt); next < 0 {
 			return r.syntax(i, "metadata: field %d is cut short", num)
 		}
 		if known {
-			v, _ := uvarint(b, val)
+			v, _ := wire.Uvarint(b, val)
 			switch num {
 			case 1:
 				r.meta.typ = int32(v)

@@ -33,6 +33,11 @@ type Metrics struct {
 	// no float sample of the batch has one.
 	Starts []int64 // unix milliseconds
 
+	// Deltas lists the series rows, rising, whose samples say what has happened
+	// since their start timestamps rather than since the series' own. Somebody has
+	// to add them up before a store takes the batch.
+	Deltas []uint32
+
 	Histograms []HistogramSample
 	Exemplars  []Exemplar
 	Metadata   []Metadata
@@ -82,6 +87,7 @@ func (m *Metrics) Reset() {
 		Exemplars:  m.Exemplars[:0],
 		Metadata:   m.Metadata[:0],
 		Starts:     m.Starts[:0],
+		Deltas:     m.Deltas[:0],
 	}
 }
 

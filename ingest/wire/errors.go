@@ -1,14 +1,11 @@
-package remotewrite
+package wire
 
-import (
-	"errors"
-	"fmt"
-)
+import "fmt"
 
 // SyntaxError reports bytes that are not the message they claim to be. It
 // refuses the whole request.
 type SyntaxError struct {
-	Message string // name of the protobuf message, or "snappy block"
+	Message string // what was to be decoded: the name of a protobuf message, "snappy block", …
 	Offset  int    // in the uncompressed body
 	Detail  string
 }
@@ -48,6 +45,10 @@ const (
 	ReasonInvalidHistogram
 	ReasonInvalidExemplar
 	ReasonInvalidMetadata
+	ReasonNoValue
+	ReasonUnsupportedType
+	ReasonUnsupportedTemporality
+	ReasonInvalidLine
 	NumReasons
 )
 
@@ -57,6 +58,7 @@ func (r Reason) String() string {
 		"none", "bad_reference", "too_many_labels", "empty_label_name", "label_name_too_long",
 		"label_value_too_long", "invalid_utf8", "duplicate_label", "missing_metric_name",
 		"no_samples", "too_far_in_future", "invalid_histogram", "invalid_exemplar", "invalid_metadata",
+		"no_value", "unsupported_type", "unsupported_temporality", "invalid_line",
 	}
 	if r >= NumReasons {
 		return "unknown"
@@ -93,5 +95,19 @@ type Rejects struct {
 // Any reports whether anything was refused.
 func (r *Rejects) Any() bool { return r.First != nil }
 
-// errNotContiguous makes the fast path of a 1.0 series start over.
-var errNotContiguous = errors.New("labels are not contiguous")
+// Note counts n refused things and keeps the first refusal for the answer.
+func (r *Rejects) Note(n int, e InvalidError) {
+	r.ByReason[e.Reason] += n
+	if r.First == nil {
+		r.First = &e
+	}
+}
+
+// Total returns how many things were refused.
+func (r *Rejects) Total() int {
+	n := 0
+	for _, k := range r.ByReason {
+		n += k
+	}
+	return n
+}

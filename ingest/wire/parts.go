@@ -1,0 +1,240 @@
+package wire
+
+import (
+	"fmt"
+
+	"github.com/vedette-io/vedette/ingest/buffer"
+	"github.com/vedette-io/vedette/internal/signal"
+)
+
+// Part is a share of a request that goes to one partition: a batch, and the
+// payload that decodes to the same samples without limits.
+type Part struct {
+	Partition int
+	Format    buffer.Format
+	Metrics   *signal.Metrics
+	Payload   []byte
+	MinTime   int64 // unix milliseconds of the oldest sample; 0 if there is none
+	MaxTime   int64
+}
+
+// share is a part under construction and the memory it keeps for the next one.
+type share struct {
+	partition int
+	rows      []uint32 // of the batch, rising
+	own       signal.Metrics
+	payload   []byte
+}
+
+// Parter divides batches. The zero value is ready.
+type Parter struct {
+	shares []share
+	parts  []Part
+	home   []int32  // share of every row
+	row    []uint32 // its index there
+}
+
+// An Encoder appends to dst the payload of some rows of the batch at hand; first
+// says that the share is the first of its request, which carries what belongs to
+// no row.
+type Encoder func(dst []byte, rows []uint32, first bool) []byte
+
+// Whole returns all of m as the only part.
+func (p *Parter) Whole(m *signal.Metrics, format buffer.Format, payload []byte) []Part {
+	if len(m.Hash) == 0 && len(m.Metadata) == 0 {
+		return nil
+	}
+	p.parts = append(p.parts[:0], Part{Format: format, Metrics: m, Payload: payload})
+	p.parts[0].MinTime, p.parts[0].MaxTime = TimeRange(m)
+	return p.parts
+}
+
+// Divide routes every row of m to a partition and encodes the shares; one whose
+// payload is larger than o.MaxBytes is halved until it fits. Metadata goes with
+// the first part; if the payload keeps it inside its rows (inRows), there is no
+// part without rows.
+func (p *Parter) Divide(m *signal.Metrics, format buffer.Format, o PartOptions, inRows bool, route func(row int) int, encode Encoder) ([]Part, error) {
+	p.begin(o.Partitions)
+	for i := range m.Hash {
+		k := 0
+		if o.Partitions > 1 {
+			k = route(i)
+		}
+		p.shares[k].rows = append(p.shares[k].rows, uint32(i))
+	}
+	first := true
+	for i := 0; i < len(p.shares); i++ {
+		s := &p.shares[i]
+		if len(s.rows) == 0 && (!first || inRows || len(m.Metadata) == 0) {
+			continue
+		}
+		s.payload = encode(s.payload[:0], s.rows, first)
+		if o.MaxBytes > 0 && len(s.payload) > o.MaxBytes {
+			if len(s.rows) < 2 {
+				return nil, &SizeError{What: "payload of one series for the buffer", Got: len(s.payload), Limit: o.MaxBytes}
+			}
+			p.halve(i)
+			i--
+			continue
+		}
+		first = false
+	}
+	p.scatter(m)
+	return p.finish(format), nil
+}
+
+// begin empties n shares.
+func (p *Parter) begin(n int) {
+	for len(p.shares) < n {
+		if cap(p.shares) > len(p.shares) {
+			p.shares = p.shares[:len(p.shares)+1]
+			continue
+		}
+		p.shares = append(p.shares, share{})
+	}
+	p.shares = p.shares[:n]
+	for i := range p.shares {
+		p.shares[i].reset(i)
+	}
+}
+
+func (s *share) reset(partition int) {
+	s.partition = partition
+	s.rows, s.payload = s.rows[:0], s.payload[:0]
+	s.own.Buf = nil // it is the batch's
+	s.own.Reset()
+}
+
+// halve moves the second half of share i to a new one at the end, for the same
+// partition.
+func (p *Parter) halve(i int) {
+	n := len(p.shares)
+	if cap(p.shares) > n {
+		p.shares = p.shares[:n+1]
+	} else {
+		p.shares = append(p.shares, share{})
+	}
+	s, t := &p.shares[i], &p.shares[n]
+	t.reset(s.partition)
+	mid := len(s.rows) / 2
+	t.rows = append(t.rows, s.rows[mid:]...)
+	s.rows = s.rows[:mid]
+}
+
+// scatter copies every row's columns to its share.
+func (p *Parter) scatter(m *signal.Metrics) {
+	p.home, p.row = resize(p.home, len(m.Hash)), resize(p.row, len(m.Hash))
+	metadata := m.Metadata
+	for k := range p.shares {
+		s := &p.shares[k]
+		if len(s.payload) == 0 {
+			continue
+		}
+		d := &s.own
+		d.Buf = m.Buf
+		d.Metadata = append(d.Metadata, metadata...)
+		metadata = nil
+		for j, i := range s.rows {
+			p.home[i], p.row[i] = int32(k), uint32(j)
+			begin := uint32(0)
+			if i > 0 {
+				begin = m.SampleEnd[i-1]
+			}
+			end := m.SampleEnd[i]
+			d.Hash = append(d.Hash, m.Hash[i])
+			d.Labels = append(d.Labels, m.Labels[i])
+			d.Times = append(d.Times, m.Times[begin:end]...)
+			d.Values = append(d.Values, m.Values[begin:end]...)
+			if len(m.Starts) > 0 {
+				d.Starts = append(d.Starts, m.Starts[begin:end]...)
+			}
+			d.SampleEnd = append(d.SampleEnd, uint32(len(d.Times)))
+		}
+	}
+	for _, h := range m.Histograms {
+		d := &p.shares[p.home[h.Series]].own
+		h.Series = p.row[h.Series]
+		d.Histograms = append(d.Histograms, h)
+	}
+	for _, e := range m.Exemplars {
+		d := &p.shares[p.home[e.Series]].own
+		e.Series = p.row[e.Series]
+		d.Exemplars = append(d.Exemplars, e)
+	}
+	for _, i := range m.Deltas {
+		d := &p.shares[p.home[i]].own
+		d.Deltas = append(d.Deltas, p.row[i])
+	}
+}
+
+func resize[T any](s []T, n int) []T {
+	if cap(s) < n {
+		return make([]T, n)
+	}
+	return s[:n]
+}
+
+// finish lists the shares that have something.
+func (p *Parter) finish(format buffer.Format) []Part {
+	p.parts = p.parts[:0]
+	for i := range p.shares {
+		s := &p.shares[i]
+		if len(s.payload) == 0 {
+			continue
+		}
+		part := Part{Partition: s.partition, Format: format, Metrics: &s.own, Payload: s.payload}
+		part.MinTime, part.MaxTime = TimeRange(&s.own)
+		p.parts = append(p.parts, part)
+	}
+	return p.parts
+}
+
+// Reset forgets the batch that was divided last.
+func (p *Parter) Reset() {
+	clear(p.parts)
+	p.parts = p.parts[:0]
+	for i := range p.shares {
+		p.shares[i].reset(i)
+	}
+	p.shares = p.shares[:0]
+}
+
+// CapBytes is the memory that p keeps.
+func (p *Parter) CapBytes() int {
+	n := 4*cap(p.home) + 4*cap(p.row)
+	for _, s := range p.shares[:cap(p.shares)] {
+		n += 28*cap(s.own.Hash) + 24*cap(s.own.Times) + 48*cap(s.own.Histograms) + 32*cap(s.own.Exemplars) +
+			64*cap(s.own.Metadata) + 4*cap(s.rows) + cap(s.payload)
+	}
+	return n
+}
+
+// TimeRange returns the oldest and newest timestamp of the samples in m, or
+// zeros if it has none.
+func TimeRange(m *signal.Metrics) (oldest, newest int64) {
+	if len(m.Times) > 0 {
+		oldest, newest = m.Times[0], m.Times[0]
+	} else if len(m.Histograms) > 0 {
+		oldest, newest = m.Histograms[0].Time, m.Histograms[0].Time
+	}
+	for _, t := range m.Times {
+		oldest, newest = min(oldest, t), max(newest, t)
+	}
+	for i := range m.Histograms {
+		oldest, newest = min(oldest, m.Histograms[i].Time), max(newest, m.Histograms[i].Time)
+	}
+	return oldest, newest
+}
+
+// MessageName names a format's protobuf message in errors.
+func MessageName(f buffer.Format) string {
+	switch f {
+	case buffer.FormatRemoteWriteV1:
+		return "prometheus.WriteRequest"
+	case buffer.FormatRemoteWriteV2:
+		return "io.prometheus.write.v2.Request"
+	case buffer.FormatOTLP, buffer.FormatOTLPSnappy:
+		return "opentelemetry.proto.collector.metrics.v1.ExportMetricsServiceRequest"
+	}
+	return fmt.Sprintf("payload of format %d", f)
+}
