@@ -1,0 +1,175 @@
+// Package etcdtest runs a real etcd server for tests.
+//
+// The server is a process of its own on loopback with its data in the test's
+// directory; it can be killed and started again at the same address. A test
+// that asks for one is skipped where there is no etcd; make test-tools fetches
+// it where there is apt-get.
+package etcdtest
+
+import (
+	"bytes"
+	"context"
+	"net"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"testing"
+	"time"
+
+	clientv3 "go.etcd.io/etcd/client/v3"
+	"go.uber.org/zap"
+)
+
+// noPeers lets etcd listen on any port for peers, for there are none.
+const noPeers = "http://127.0.0.1:0"
+
+// Server is an etcd of one member.
+type Server struct {
+	Client *clientv3.Client // without TLS and without a login
+
+	t       testing.TB
+	program string
+	address string
+	dir     string
+	out     *bytes.Buffer
+	cmd     *exec.Cmd
+	exited  chan struct{}
+}
+
+// Start starts a server that ends with the test.
+func Start(t testing.TB) *Server {
+	t.Helper()
+	s := &Server{t: t, program: Find(t, "etcd"), dir: t.TempDir()}
+	t.Cleanup(s.Kill)
+	for attempt := 1; ; attempt++ {
+		// Somebody else may take the port before etcd does.
+		s.address = freeAddress(t)
+		if s.tryRun() {
+			break
+		}
+		if attempt == 5 {
+			t.Fatalf("start etcd: %s", s.out)
+		}
+	}
+	s.Client = s.connect()
+	return s
+}
+
+// Find returns the path of one of etcd's programs, or skips the test.
+func Find(t testing.TB, program string) string {
+	t.Helper()
+	_, file, _, _ := runtime.Caller(0)
+	unpacked := filepath.Join(filepath.Dir(file), "../../../.cache/tools/usr/bin", program)
+	for _, name := range []string{program, unpacked} {
+		if path, err := exec.LookPath(name); err == nil {
+			return path
+		}
+	}
+	t.Skipf("%s is not here; make test-tools fetches it where there is apt-get", program)
+	return ""
+}
+
+// Address returns host:port of the server.
+func (s *Server) Address() string { return s.address }
+
+// Kill ends the server as a crash does, and waits until it is gone.
+func (s *Server) Kill() {
+	if s.cmd == nil {
+		return
+	}
+	_ = s.cmd.Process.Kill() // it may have ended
+	<-s.exited
+	s.cmd = nil
+}
+
+// Restart starts the server again after Kill.
+func (s *Server) Restart() {
+	s.t.Helper()
+	if !s.tryRun() {
+		s.t.Fatalf("restart etcd: %s", s.out)
+	}
+}
+
+// Wipe deletes the data of a server that was killed, so that a restart begins
+// at revision 1.
+func (s *Server) Wipe() {
+	s.t.Helper()
+	if err := os.RemoveAll(filepath.Join(s.dir, "data")); err != nil {
+		s.t.Fatal(err)
+	}
+}
+
+// tryRun starts the process and waits until it answers or ends.
+func (s *Server) tryRun() bool {
+	s.t.Helper()
+	s.out = &bytes.Buffer{}
+	url := "http://" + s.address
+	s.cmd = exec.Command(s.program, "--data-dir="+filepath.Join(s.dir, "data"),
+		"--listen-client-urls="+url, "--advertise-client-urls="+url,
+		"--listen-peer-urls="+noPeers, "--initial-advertise-peer-urls="+noPeers, "--initial-cluster=default="+noPeers)
+	s.cmd.Stdout, s.cmd.Stderr = s.out, s.out
+	if err := s.cmd.Start(); err != nil {
+		s.t.Fatal(err)
+	}
+	exited := make(chan struct{})
+	s.exited = exited
+	go func(cmd *exec.Cmd) {
+		_ = cmd.Wait() // it is killed
+		close(exited)
+	}(s.cmd)
+	client := s.connect()
+	defer client.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	for ctx.Err() == nil {
+		attempt, stop := context.WithTimeout(ctx, 500*time.Millisecond)
+		_, err := client.Get(attempt, "ready")
+		stop()
+		if err == nil {
+			return true
+		}
+		select {
+		case <-exited:
+			return false
+		case <-attempt.Done():
+		}
+	}
+	s.Kill()
+	return false
+}
+
+func (s *Server) connect() *clientv3.Client {
+	s.t.Helper()
+	c, err := clientv3.New(clientv3.Config{Endpoints: []string{s.address}, Logger: zap.NewNop()})
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	s.t.Cleanup(func() { _ = c.Close() })
+	return c
+}
+
+// Put writes a key under a lease of its own and returns the lease.
+func (s *Server) Put(key, value string, ttl time.Duration) clientv3.LeaseID {
+	s.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), time.Minute)
+	defer cancel()
+	lease, err := s.Client.Grant(ctx, int64(ttl/time.Second))
+	if err != nil {
+		s.t.Fatal(err)
+	}
+	if _, err := s.Client.Put(ctx, key, value, clientv3.WithLease(lease.ID)); err != nil {
+		s.t.Fatal(err)
+	}
+	return lease.ID
+}
+
+func freeAddress(t testing.TB) string {
+	t.Helper()
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
+}
