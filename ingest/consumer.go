@@ -5,8 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"os"
-	"path/filepath"
 	"sync"
 	"time"
 
@@ -56,12 +54,13 @@ type Consumer struct {
 	log     *slog.Logger
 	metrics *metrics
 
-	caughtUp chan struct{} // closed once every partition has been read up to where it stood at its first claim
+	caughtUp chan struct{} // closed once every partition of this consumer has been read up to where it stood at its first claim
+	once     sync.Once     // closes caughtUp
 
 	mu      sync.Mutex
 	workers map[*worker]struct{}
 	reached map[int]bool // partitions that count for caughtUp
-	aside   int          // payloads written to SetAsideDir
+	aside   []SetAside   // oldest first
 }
 
 // ConsumerOptions are what a Consumer is made of.
@@ -92,11 +91,32 @@ func NewConsumer(o ConsumerOptions) (*Consumer, error) {
 
 // Run consumes until ctx ends, which is not an error, or a partition fails.
 func (c *Consumer) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	if j, ok := c.buf.(joiner); ok && c.shared {
+		wg.Go(func() { c.catchUpIdle(ctx, j) })
+	}
 	err := c.buf.Consume(ctx, c.cfg.Group, buffer.TopicMetrics, c.claim)
 	if ctx.Err() != nil {
 		return nil
 	}
 	return err
+}
+
+// catchUpIdle lets a consumer that was given no partition be caught up.
+func (c *Consumer) catchUpIdle(ctx context.Context, j joiner) {
+	select {
+	case <-ctx.Done():
+		return
+	case <-j.Joined():
+	}
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.workers) == 0 && len(c.reached) == 0 {
+		c.catchUp()
+	}
 }
 
 // CaughtUp is closed once the sink has got everything that was in the buffer
@@ -148,54 +168,37 @@ func (c *Consumer) claim(ctx context.Context, cl buffer.Claim) error {
 	delete(c.workers, w)
 	c.mu.Unlock()
 	w.close(err)
+	if c.shared {
+		w.handOver(ctx)
+	}
 	if ctx.Err() != nil {
 		return nil
 	}
 	return err
 }
 
+// A joiner is a buffer whose consumers share partitions: Joined is closed once
+// this member has been told for the first time which are its own, which may be
+// none.
+type joiner interface{ Joined() <-chan struct{} }
+
 // noteReached counts a partition as read up to where it stood at its claim.
 func (c *Consumer) noteReached(partition int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	before := len(c.reached)
 	c.reached[partition] = true
-	want := c.buf.Partitions(buffer.TopicMetrics)
-	if before < want && len(c.reached) >= want {
-		select {
-		case <-c.caughtUp:
-		default:
-			close(c.caughtUp)
+	if !c.shared {
+		if len(c.reached) >= c.buf.Partitions(buffer.TopicMetrics) {
+			c.catchUp()
+		}
+		return
+	}
+	for w := range c.workers {
+		if !c.reached[int(w.partition)] {
+			return
 		}
 	}
+	c.catchUp()
 }
 
-// setAside keeps a payload that cannot be decoded for a person to look at.
-func (c *Consumer) setAside(topic string, partition int, m *buffer.Message, cause error) {
-	c.metrics.setAside.Inc()
-	path := ""
-	if c.cfg.SetAsideDir != "" {
-		var err error
-		if path, err = c.writeAside(topic, partition, m); err != nil {
-			c.log.Error("write payload aside", "err", err)
-		}
-	}
-	c.log.Error("set message aside", "topic", topic, "partition", partition, "offset", m.Offset,
-		"tenant", m.Tenant, "format", m.Format, "size_bytes", len(m.Payload), "file", path, "err", cause)
-}
-
-func (c *Consumer) writeAside(topic string, partition int, m *buffer.Message) (string, error) {
-	const most = 100
-	c.mu.Lock()
-	c.aside++
-	n := c.aside
-	c.mu.Unlock()
-	if n > most {
-		return "", nil
-	}
-	if err := os.MkdirAll(c.cfg.SetAsideDir, 0o755); err != nil {
-		return "", err
-	}
-	path := filepath.Join(c.cfg.SetAsideDir, fmt.Sprintf("%s-%d-%d.format%d", topic, partition, m.Offset, m.Format))
-	return path, os.WriteFile(path, m.Payload, 0o644)
-}
+func (c *Consumer) catchUp() { c.once.Do(func() { close(c.caughtUp) }) }

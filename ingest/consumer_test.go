@@ -119,7 +119,7 @@ func TestConsumer(t *testing.T) {
 	c, _, stop = start(t, l, &again, ingest.DefaultConsumerConfig())
 	<-c.CaughtUp()
 	require.Equal(t, sink.Lines(), again.Lines())
-	again.Flush()
+	require.NoError(t, again.Flush(t.Context()))
 	require.NoError(t, c.Commit(t.Context()))
 	stop()
 	require.NoError(t, l.Close())
@@ -144,7 +144,7 @@ func TestOlderCopyOfStore(t *testing.T) {
 	sink := &ingesttest.Sink{}
 	c, _, stop := start(t, l, sink, ingest.DefaultConsumerConfig())
 	<-c.CaughtUp()
-	sink.Flush()
+	require.NoError(t, sink.Flush(t.Context()))
 	require.NoError(t, c.Commit(t.Context())) // all segments are behind it: they go
 	stop()
 
@@ -167,7 +167,7 @@ func TestCommitInterval(t *testing.T) {
 	_, reg, stop := start(t, l, &sink, cfg)
 	appendPayload(t, l, 0, payload(t, "m", 1), nil)
 	require.Eventually(t, func() bool {
-		sink.Flush()
+		require.NoError(t, sink.Flush(t.Context()))
 		return counter(t, reg, "vedette_ingest_commits_total") > 0
 	}, 10*time.Second, time.Millisecond)
 	stop()

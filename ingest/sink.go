@@ -24,4 +24,7 @@ type Sink interface {
 	// the group's committed offset says where to go on. A sink that covers less
 	// than was committed has been replaced by an older copy.
 	Covered(source, topic string, partition int32) (next int64)
+
+	// Flush makes everything durable that AppendMetrics was given before.
+	Flush(ctx context.Context) error
 }

@@ -173,6 +173,26 @@ func (w *worker) commit(ctx context.Context) error {
 	return nil
 }
 
+// handOver ends a claim of a shared buffer so that whoever gets the partition
+// next begins where this store ends: what the store was given is made durable
+// and committed, as long as the group waits for that.
+func (w *worker) handOver(ctx context.Context) {
+	const patience = 10 * time.Second
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
+	defer cancel()
+	if w.processed <= w.committed {
+		return
+	}
+	err := w.c.sink.Flush(ctx)
+	if err == nil {
+		err = w.commit(ctx)
+	}
+	if err != nil {
+		w.c.log.Warn("hand partition over: the next owner reads some messages again", "topic", w.topic,
+			"partition", w.partition, "processed", w.processed, "committed", w.committed, "err", err)
+	}
+}
+
 // next waits for messages until a commit is due or a question comes, and then
 // returns none.
 func (w *worker) next(ctx context.Context) ([]buffer.Message, error) {

@@ -524,3 +524,4 @@ func (nullSink) AppendMetrics(_ context.Context, b *signal.Metrics, _, _ string,
 }
 func (nullSink) Durable(string, string, int32) int64 { return 0 }
 func (nullSink) Covered(string, string, int32) int64 { return 0 }
+func (nullSink) Flush(context.Context) error         { return nil }

@@ -69,8 +69,8 @@ func (s *Sink) SetDurable(partition int32, next int64) {
 	s.durable[partition] = next
 }
 
-// Flush makes everything durable that has come so far.
-func (s *Sink) Flush() {
+// Flush implements ingest.Sink: it makes everything durable that has come so far.
+func (s *Sink) Flush(context.Context) error {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.durable == nil {
@@ -79,6 +79,7 @@ func (s *Sink) Flush() {
 	for p, offsets := range s.offsets {
 		s.durable[p] = max(s.durable[p], offsets[len(offsets)-1]+1)
 	}
+	return nil
 }
 
 // Lines returns what has come, as Lines prints it, sorted.
