@@ -50,7 +50,7 @@ type Consumer struct {
 	sink    Sink
 	cfg     ConsumerConfig
 	formats *wire.Formats
-	shared  bool
+	joined  <-chan struct{} // nil if no other store consumes
 	log     *slog.Logger
 	metrics *metrics
 
@@ -70,9 +70,11 @@ type ConsumerOptions struct {
 	Config  ConsumerConfig
 	Formats *wire.Formats // that can be decoded
 
-	// Shared says that other stores consume from Buffer, too: partitions come and
-	// go, and what was committed beyond what Sink holds is held by another.
-	Shared bool
+	// Joined is nil if all partitions are this consumer's for ever. Otherwise other
+	// stores consume from Buffer, too, and partitions come and go: Joined is closed
+	// once Buffer has been told for the first time which are its own, which may be
+	// none, and what was committed beyond what Sink holds is held by another.
+	Joined <-chan struct{}
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -84,7 +86,7 @@ func NewConsumer(o ConsumerOptions) (*Consumer, error) {
 		return nil, err
 	}
 	return &Consumer{
-		buf: o.Buffer, sink: o.Sink, cfg: o.Config, formats: o.Formats, shared: o.Shared, log: o.Logger, metrics: newMetrics(o.Registerer),
+		buf: o.Buffer, sink: o.Sink, cfg: o.Config, formats: o.Formats, joined: o.Joined, log: o.Logger, metrics: newMetrics(o.Registerer),
 		caughtUp: make(chan struct{}), workers: map[*worker]struct{}{}, reached: map[int]bool{},
 	}, nil
 }
@@ -95,8 +97,8 @@ func (c *Consumer) Run(ctx context.Context) error {
 	defer wg.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	if j, ok := c.buf.(joiner); ok && c.shared {
-		wg.Go(func() { c.catchUpIdle(ctx, j) })
+	if c.shared() {
+		wg.Go(func() { c.catchUpIdle(ctx) })
 	}
 	err := c.buf.Consume(ctx, c.cfg.Group, buffer.TopicMetrics, c.claim)
 	if ctx.Err() != nil {
@@ -105,12 +107,15 @@ func (c *Consumer) Run(ctx context.Context) error {
 	return err
 }
 
+// shared reports whether other stores consume, too.
+func (c *Consumer) shared() bool { return c.joined != nil }
+
 // catchUpIdle lets a consumer that was given no partition be caught up.
-func (c *Consumer) catchUpIdle(ctx context.Context, j joiner) {
+func (c *Consumer) catchUpIdle(ctx context.Context) {
 	select {
 	case <-ctx.Done():
 		return
-	case <-j.Joined():
+	case <-c.joined:
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -168,7 +173,7 @@ func (c *Consumer) claim(ctx context.Context, cl buffer.Claim) error {
 	delete(c.workers, w)
 	c.mu.Unlock()
 	w.close(err)
-	if c.shared {
+	if c.shared() {
 		w.handOver(ctx)
 	}
 	if ctx.Err() != nil {
@@ -177,17 +182,12 @@ func (c *Consumer) claim(ctx context.Context, cl buffer.Claim) error {
 	return err
 }
 
-// A joiner is a buffer whose consumers share partitions: Joined is closed once
-// this member has been told for the first time which are its own, which may be
-// none.
-type joiner interface{ Joined() <-chan struct{} }
-
 // noteReached counts a partition as read up to where it stood at its claim.
 func (c *Consumer) noteReached(partition int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.reached[partition] = true
-	if !c.shared {
+	if !c.shared() {
 		if len(c.reached) >= c.buf.Partitions(buffer.TopicMetrics) {
 			c.catchUp()
 		}

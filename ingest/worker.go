@@ -91,7 +91,7 @@ func (w *worker) run(ctx context.Context) error {
 	w.committed = w.claim.Committed()
 	w.processed = w.committed
 	// Of a shared buffer, others hold what this store does not.
-	if covered := w.c.sink.Covered(w.source, w.topic, w.partition); covered < w.committed && !w.c.shared {
+	if covered := w.c.sink.Covered(w.source, w.topic, w.partition); covered < w.committed && !w.c.shared() {
 		// The store has less than it once called durable, as after a restore of
 		// older blocks. What the log still has of it is read again.
 		w.c.log.Warn("store holds less than was committed, reading again", "topic", w.topic,
