@@ -1,11 +1,13 @@
 package door
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"time"
@@ -23,8 +25,11 @@ const (
 	Gzip    = "gzip"
 	Zstd    = "zstd"
 	Deflate = "deflate"
-	Snappy  = "snappy" // block format
+	Snappy  = "snappy" // block format; the framed one is told by its first bytes
 )
+
+// snappyMagic begins the framed format of snappy. No block begins so.
+const snappyMagic = "\xff\x06\x00\x00sNaPpY"
 
 // Body is the body of a request. Its memory is charged to the door until
 // Release.
@@ -44,6 +49,20 @@ func (b *Body) Release() {
 	*b = Body{}
 }
 
+// Charge accounts for n more bytes that somebody is about to take because of the
+// body, until Release. It does not wait, since the body holds memory already.
+func (b *Body) Charge(n int) error {
+	if limit := b.door.cfg.MaxInFlightBytes; b.charged+int64(n) > limit {
+		return &wire.SizeError{What: "memory to read the body", Got: int(b.charged) + n, Limit: int(limit)}
+	}
+	if !b.door.memory.TryAcquire(int64(n)) {
+		return &OverloadError{What: "too many bytes in flight", RetryAfter: time.Second}
+	}
+	b.door.metrics.inFlight.Add(float64(n))
+	b.charged += int64(n)
+	return nil
+}
+
 // ReadBody reads a request's body within the limits of the entry and of the
 // door's memory. If encodings are named, the Content-Encoding must be one of
 // them, "identity" or absent, and is undone; if none is, the header is left to
@@ -58,24 +77,75 @@ func (e *Entry) ReadBody(w http.ResponseWriter, r *http.Request, encodings ...st
 	}
 	// Not every ResponseWriter has deadlines; the server's own then hold.
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(e.door.cfg.BodyTimeout))
-	in := &countingReader{in: http.MaxBytesReader(w, r.Body, int64(e.cfg.MaxBodyBytes))}
+	in := http.MaxBytesReader(w, r.Body, int64(e.cfg.MaxBodyBytes))
+	if len(encodings) == 0 {
+		encoding = ""
+	}
+	return e.read(r.Context(), in, r.ContentLength, encoding)
+}
+
+// ReadMessage reads one message of the given length out of a request's body, as
+// ReadBody reads the whole of it.
+func (e *Entry) ReadMessage(w http.ResponseWriter, r *http.Request, length int, encoding string) (*Body, error) {
+	if length > e.cfg.MaxBodyBytes {
+		return nil, &wire.SizeError{What: "message", Got: length, Limit: e.cfg.MaxBodyBytes}
+	}
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(e.door.cfg.BodyTimeout))
+	return e.read(r.Context(), &messageReader{r.Body, length}, int64(length), encoding)
+}
+
+// messageReader reads left bytes, no less.
+type messageReader struct {
+	in   io.Reader
+	left int
+}
+
+func (m *messageReader) Read(p []byte) (int, error) {
+	if m.left == 0 {
+		return 0, io.EOF
+	}
+	n, err := m.in.Read(p[:min(len(p), m.left)])
+	m.left -= n
+	if err == io.EOF && m.left > 0 {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
+}
+
+// read reads in to its end and undoes the encoding. length is -1 if it is not
+// known.
+func (e *Entry) read(ctx context.Context, body io.Reader, length int64, encoding string) (*Body, error) {
+	in := &countingReader{in: body}
 	defer func() { e.metrics.bodyBytes.Add(float64(in.n)) }()
-	if len(encodings) == 0 || encoding == "" || encoding == "identity" {
-		return e.door.readAll(r.Context(), in, r.ContentLength, e.cfg.MaxBodyBytes)
+	switch encoding {
+	case "", "identity":
+		return e.door.readAll(ctx, in, length, e.cfg.MaxBodyBytes)
+	case Snappy:
+		return e.readSnappy(ctx, in, length)
 	}
-	if encoding == Snappy {
-		return e.readSnappy(r.Context(), in, r.ContentLength)
-	}
+	return e.readPlain(ctx, encoding, in)
+}
+
+// readPlain decompresses a stream.
+func (e *Entry) readPlain(ctx context.Context, encoding string, in *countingReader) (*Body, error) {
 	plain, err := decompressor(encoding, in, e.door.cfg.MaxDecodedBytes)
 	if err != nil {
-		return nil, bodyError(r.Context(), err)
+		err = bodyError(ctx, err)
+	} else {
+		defer plain.Close()
+		var b *Body
+		if b, err = e.door.readAll(ctx, plain, -1, e.door.cfg.MaxDecodedBytes); err == nil {
+			return b, nil
+		}
 	}
-	defer plain.Close()
-	b, err := e.door.readAll(r.Context(), plain, -1, e.door.cfg.MaxDecodedBytes)
-	if err != nil && !isReadFailure(err) {
+	if errors.Is(err, zstd.ErrDecoderSizeExceeded) || errors.Is(err, zstd.ErrWindowSizeExceeded) {
+		limit := e.door.cfg.MaxDecodedBytes
+		return nil, &wire.SizeError{What: "uncompressed body", Got: limit + 1, Limit: limit}
+	}
+	if !isReadFailure(err) {
 		return nil, &wire.SyntaxError{Message: encoding + " body", Offset: int(in.n), Detail: err.Error()}
 	}
-	return b, err
+	return nil, err
 }
 
 // isReadFailure reports whether reading, rather than decompressing, has failed.
@@ -86,7 +156,7 @@ func isReadFailure(err error) bool {
 		overload *OverloadError
 	)
 	return errors.As(err, &tooLarge) || errors.As(err, &size) || errors.As(err, &overload) ||
-		errors.Is(err, context.Canceled) && !errors.Is(err, io.ErrUnexpectedEOF)
+		errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) && !errors.Is(err, io.ErrUnexpectedEOF)
 }
 
 // decompressor undoes an encoding.
@@ -96,6 +166,8 @@ func decompressor(encoding string, in io.Reader, maxBytes int) (io.ReadCloser, e
 		return gzip.NewReader(in)
 	case Deflate:
 		return zlib.NewReader(in)
+	case Snappy:
+		return io.NopCloser(s2.NewReader(in, s2.ReaderMaxBlockSize(64<<10))), nil
 	}
 	d, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(uint64(maxBytes)+1), zstd.WithDecoderLowmem(true))
 	if err != nil {
@@ -104,7 +176,8 @@ func decompressor(encoding string, in io.Reader, maxBytes int) (io.ReadCloser, e
 	return d.IOReadCloser(), nil
 }
 
-// readSnappy reads a snappy block, whose size is known before it is undone.
+// readSnappy reads a snappy block, whose size is known before it is undone, or
+// frames.
 func (e *Entry) readSnappy(ctx context.Context, in io.Reader, length int64) (*Body, error) {
 	d := e.door
 	packed, err := d.readAll(ctx, in, length, e.cfg.MaxBodyBytes)
@@ -112,6 +185,9 @@ func (e *Entry) readSnappy(ctx context.Context, in io.Reader, length int64) (*Bo
 		return nil, err
 	}
 	defer packed.Release()
+	if bytes.HasPrefix(packed.Bytes, []byte(snappyMagic)) {
+		return e.readPlain(ctx, Snappy, &countingReader{in: bytes.NewReader(packed.Bytes)})
+	}
 	n, err := s2.DecodedLen(packed.Bytes)
 	if err != nil {
 		return nil, &wire.SyntaxError{Message: "snappy block", Detail: "no valid length"}
@@ -188,6 +264,9 @@ func bodyError(ctx context.Context, err error) error {
 	var tooLarge *http.MaxBytesError
 	if errors.As(err, &tooLarge) {
 		return err
+	}
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return fmt.Errorf("read body: %w: %w", context.DeadlineExceeded, err)
 	}
 	if ctx.Err() != nil || errors.Is(err, io.ErrUnexpectedEOF) {
 		return fmt.Errorf("read body: %w: %w", context.Canceled, err)

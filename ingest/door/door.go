@@ -298,15 +298,13 @@ func written(have Written, r *signal.AppendResult) Written {
 // partial returns the error for what validation and the store have refused, or
 // nil.
 func partial(rejects *wire.Rejects, r *signal.AppendResult) error {
-	n, first := 0, ""
+	n, samples, first := 0, 0, ""
 	if rejects.Any() {
-		for _, k := range rejects.ByReason {
-			n += k
-		}
+		n, samples = rejects.Total(), rejects.Samples+rejects.Histograms
 		first = rejects.First.Error()
 	}
 	if r != nil {
-		n += r.Rejected()
+		n, samples = n+r.Rejected(), samples+r.Rejected()
 		if first == "" {
 			first = r.FirstError
 		}
@@ -314,5 +312,5 @@ func partial(rejects *wire.Rejects, r *signal.AppendResult) error {
 	if n == 0 {
 		return nil
 	}
-	return &PartialError{Refused: n, First: first}
+	return &PartialError{Refused: n, Samples: samples, First: first}
 }

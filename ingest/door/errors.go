@@ -15,6 +15,7 @@ import (
 // PartialError says that a part of a request was refused and the rest written.
 type PartialError struct {
 	Refused int // samples, exemplars and metadata entries
+	Samples int // of Refused, floats and histograms
 	First   string
 }
 
