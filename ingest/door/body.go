@@ -169,7 +169,10 @@ func decompressor(encoding string, in io.Reader, maxBytes int) (io.ReadCloser, e
 	case Snappy:
 		return io.NopCloser(s2.NewReader(in, s2.ReaderMaxBlockSize(64<<10))), nil
 	}
-	d, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(uint64(maxBytes)+1), zstd.WithDecoderLowmem(true))
+	// The window that usual encoders ask for is larger than many a body.
+	const usualWindow = 8 << 20
+	window := max(uint64(maxBytes)+1, usualWindow)
+	d, err := zstd.NewReader(in, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxMemory(window), zstd.WithDecoderLowmem(true))
 	if err != nil {
 		return nil, err
 	}
