@@ -7,23 +7,20 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
-	"strings"
 	"testing"
+	"time"
 
 	"github.com/klauspost/compress/s2"
 	"github.com/klauspost/compress/zstd"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
-
-	"github.com/vedette-io/vedette/ingest/ingesttest"
 )
 
-func pack(t testing.TB, encoding string, plain []byte) []byte {
+func compressed(t testing.TB, encoding string, body []byte) []byte {
 	t.Helper()
 	var b bytes.Buffer
 	var w io.WriteCloser
 	switch encoding {
-	case "":
-		return plain
 	case Gzip:
 		w = gzip.NewWriter(&b)
 	case Deflate:
@@ -33,91 +30,84 @@ func pack(t testing.TB, encoding string, plain []byte) []byte {
 		require.NoError(t, err)
 		w = z
 	case Snappy:
-		return s2.EncodeSnappy(nil, plain)
-	case "snappy frames":
-		w = s2.NewWriter(&b, s2.WriterSnappyCompat())
+		return s2.EncodeSnappy(nil, body)
+	default:
+		return body
 	}
-	_, err := w.Write(plain)
+	_, err := w.Write(body)
 	require.NoError(t, err)
 	require.NoError(t, w.Close())
 	return b.Bytes()
 }
 
-func TestReadBody(t *testing.T) {
-	s := newServer(t, 1, func(c *Config, _ *ingesttest.Sink) {
-		c.MaxBodyBytes, c.MaxDecodedBytes, c.MaxInFlightBytes = 50_000, 100_000, 1<<20
-	})
-	plain := bytes.Repeat([]byte("some text "), 4_000)
-	bomb := make([]byte, 200_000)
-	read := func(body []byte, encoding string) ([]byte, int) {
-		r := httptest.NewRequest(http.MethodPost, "/", bytes.NewReader(body))
-		r.Header.Set("Content-Encoding", strings.TrimSuffix(encoding, " frames"))
-		b, err := s.entry.ReadBody(httptest.NewRecorder(), r, Gzip, Zstd, Deflate, Snappy)
-		whole := bytes.Clone(bodyBytes(b))
+// bodyDoor is a door that takes bodies of 1 MB and 2 MB uncompressed.
+func bodyDoor(t testing.TB, limits EntryConfig) (*Door, *Entry) {
+	t.Helper()
+	cfg := DefaultConfig()
+	cfg.MaxBodyBytes, cfg.MaxDecodedBytes, cfg.MaxInFlightBytes = 1<<20, 2<<20, 6<<20
+	cfg.QueueTimeout = time.Millisecond
+	d, err := New(options(&fakeBuffer{}, cfg, prometheus.NewRegistry()))
+	require.NoError(t, err)
+	e, err := d.Entry("test", limits)
+	require.NoError(t, err)
+	return d, e
+}
 
-		r.Body = io.NopCloser(io.MultiReader(bytes.NewReader(body), strings.NewReader("the next message")))
-		m, messageErr := s.entry.ReadMessage(httptest.NewRecorder(), r, len(body), strings.TrimSuffix(encoding, " frames"))
-		require.Equal(t, whole, bytes.Clone(bodyBytes(m)))
-		code, _ := Status(err)
-		messageCode, _ := Status(messageErr)
-		require.Equal(t, code, messageCode)
-		for _, b := range []*Body{b, m} {
-			if b != nil {
-				b.Release()
-			}
-		}
-		return whole, code
-	}
-	for _, encoding := range []string{"", Gzip, Zstd, Deflate, Snappy, "snappy frames"} {
+func read(e *Entry, encoding string, body []byte, length int64) (*Body, error) {
+	r := httptest.NewRequest(http.MethodPost, "/", io.NopCloser(bytes.NewReader(body)))
+	r.ContentLength = length
+	r.Header.Set("Content-Encoding", encoding)
+	return e.ReadBody(httptest.NewRecorder(), r, Gzip, Zstd, Deflate, Snappy)
+}
+
+func TestReadBody(t *testing.T) {
+	d, e := bodyDoor(t, EntryConfig{})
+	text := bytes.Repeat([]byte("some text that compresses, "), 20_000)
+	bomb := make([]byte, 3<<20)
+	for _, encoding := range []string{"", "identity", Gzip, Zstd, Deflate, Snappy} {
 		t.Run(encoding, func(t *testing.T) {
-			packed := pack(t, encoding, plain)
-			got, code := read(packed, encoding)
-			require.Equal(t, http.StatusNoContent, code)
-			require.Equal(t, plain, got)
-			_, code = read(pack(t, encoding, bomb), encoding)
-			require.Equal(t, http.StatusRequestEntityTooLarge, code)
-			if encoding != "" {
-				for _, damaged := range [][]byte{nil, []byte("x"), packed[:len(packed)-5]} {
-					_, code = read(damaged, encoding)
-					require.Equal(t, http.StatusBadRequest, code, "%.20q", damaged)
-				}
+			packed := compressed(t, encoding, text)
+			for _, length := range []int64{int64(len(packed)), -1} {
+				b, err := read(e, encoding, packed, length)
+				require.NoError(t, err)
+				require.Equal(t, text, b.Bytes)
+				b.Release()
+				b.Release() // twice is once
 			}
+			b, err := read(e, encoding, compressed(t, encoding, nil), -1)
+			require.NoError(t, err)
+			require.Empty(t, b.Bytes)
+			b.Release()
+
+			_, err = read(e, encoding, compressed(t, encoding, bomb), -1)
+			code, _ := Status(err)
+			require.Equal(t, http.StatusRequestEntityTooLarge, code, "%v", err)
+			if encoding != "" && encoding != "identity" {
+				_, err = read(e, encoding, packed[:len(packed)/2], -1)
+				code, _ = Status(err)
+				require.Equal(t, http.StatusBadRequest, code, "%v", err)
+				_, err = read(e, encoding, []byte("this is not compressed"), -1)
+				code, _ = Status(err)
+				require.Equal(t, http.StatusBadRequest, code, "%v", err)
+			}
+			require.True(t, d.memory.TryAcquire(d.cfg.MaxInFlightBytes), "memory was not given back")
+			d.memory.Release(d.cfg.MaxInFlightBytes)
 		})
 	}
-	n, err := inFlight(s)
-	require.NoError(t, err)
-	require.Zero(t, n)
-
-	r := httptest.NewRequest(http.MethodPost, "/", strings.NewReader("short"))
-	_, err = s.entry.ReadMessage(httptest.NewRecorder(), r, 10, "")
-	require.ErrorIs(t, err, io.ErrUnexpectedEOF)
-	r = httptest.NewRequest(http.MethodPost, "/", strings.NewReader("body"))
-	b, err := s.entry.ReadBody(httptest.NewRecorder(), r)
-	require.NoError(t, err)
-	require.NoError(t, b.Charge(600_000))
-	other, err := s.entry.ReadBody(httptest.NewRecorder(), httptest.NewRequest(http.MethodPost, "/", strings.NewReader("body")))
-	require.NoError(t, err)
-	var overload *OverloadError
-	require.ErrorAs(t, other.Charge(600_000), &overload)
-	require.ErrorContains(t, b.Charge(1<<20), "want <= 1048576")
-	b.Release()
-	other.Release()
+	_, err := read(e, "br", text, -1)
+	require.EqualError(t, err, `write: Content-Encoding: got "br", want gzip, zstd, deflate, snappy or identity`)
+	code, _ := Status(err)
+	require.Equal(t, http.StatusUnsupportedMediaType, code)
 }
 
-func bodyBytes(b *Body) []byte {
-	if b == nil {
-		return nil
+// Memory that is taken by others makes a body wait shortly and be refused.
+func TestReadBodyOverload(t *testing.T) {
+	d, e := bodyDoor(t, EntryConfig{})
+	require.True(t, d.memory.TryAcquire(d.cfg.MaxInFlightBytes))
+	for _, encoding := range []string{"", Gzip, Snappy} {
+		_, err := read(e, encoding, compressed(t, encoding, []byte("text")), -1)
+		code, retryAfter := Status(err)
+		require.Equal(t, http.StatusServiceUnavailable, code, "%v", err)
+		require.Positive(t, retryAfter)
 	}
-	return b.Bytes
-}
-
-// inFlight is the memory that the door says is charged.
-func inFlight(s *server) (float64, error) {
-	families, err := s.reg.Gather()
-	for _, f := range families {
-		if f.GetName() == "vedette_ingest_in_flight_bytes" {
-			return f.Metric[0].Gauge.GetValue(), err
-		}
-	}
-	return -1, err
 }
