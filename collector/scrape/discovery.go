@@ -1,14 +1,19 @@
 package scrape
 
-// The discoveries of Prometheus that are linked in, one by one: the package that
-// installs them all brings the client libraries of two dozen clouds along. Each
-// registers itself with Prometheus's configuration when it is imported; static
-// ones need no import.
-//
-// Together they make the binary some 40 MB larger. Most of that is kubernetes,
-// for client-go comes with it; consul, moby, nomad and Vedette's own etcd bring a
-// client library each, and the rest little that is not linked anyway.
 import (
+	"log/slog"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/prometheus/discovery"
+	"k8s.io/klog/v2"
+
+	// The discoveries that are linked in, one by one: the package that installs all
+	// of Prometheus's brings the client libraries of two dozen clouds along. Each
+	// registers itself with Prometheus's configuration; static ones need no import.
+	//
+	// Together they make the binary some 40 MB larger. Most of that is kubernetes,
+	// for client-go comes with it; consul, moby, nomad and etcd bring a client
+	// library each, and the rest little that is not linked anyway.
 	_ "github.com/prometheus/prometheus/discovery/consul"
 	_ "github.com/prometheus/prometheus/discovery/dns"
 	_ "github.com/prometheus/prometheus/discovery/file"
@@ -20,3 +25,14 @@ import (
 
 	_ "github.com/vedette-io/vedette/collector/etcd"
 )
+
+// setUpDiscoveries registers the metrics of all discoveries. The client of
+// Kubernetes keeps its metrics and its logger in globals, so those of the last
+// scraper win.
+func setUpDiscoveries(log *slog.Logger, reg prometheus.Registerer) (*discovery.SDMetrics, error) {
+	klog.SetSlogLogger(log.With("discovery", "kubernetes"))
+	if err := discovery.RegisterK8sClientMetricsWithPrometheus(reg); err != nil {
+		return nil, err
+	}
+	return discovery.CreateAndRegisterSDMetrics(reg)
+}

@@ -35,6 +35,8 @@ import (
 	"github.com/vedette-io/vedette/internal/signal"
 )
 
+var discard = slog.New(slog.DiscardHandler)
+
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
 
 // pipeline is an entry into a whole pipeline, and the sink at its end.

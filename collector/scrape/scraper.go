@@ -12,7 +12,6 @@ import (
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/config"
 	"github.com/prometheus/prometheus/discovery"
-	_ "github.com/prometheus/prometheus/discovery/file" // registers file_sd_configs; static ones need nothing
 	promscrape "github.com/prometheus/prometheus/scrape"
 	"github.com/prometheus/prometheus/util/logging"
 
@@ -60,7 +59,7 @@ func New(o Options) (*Scraper, error) {
 	if err != nil {
 		return nil, fmt.Errorf("set up scraper: %w", err)
 	}
-	sd, err := discovery.CreateAndRegisterSDMetrics(o.Registerer)
+	sd, err := setUpDiscoveries(o.Logger, o.Registerer)
 	if err != nil {
 		return nil, fmt.Errorf("set up discovery: %w", err)
 	}
