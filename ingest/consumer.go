@@ -50,7 +50,7 @@ type Consumer struct {
 	sink    Sink
 	cfg     ConsumerConfig
 	formats *wire.Formats
-	joined  <-chan struct{} // nil if no other store consumes
+	joined  func(context.Context) (int, error) // nil if no other store consumes
 	log     *slog.Logger
 	metrics *metrics
 
@@ -59,7 +59,8 @@ type Consumer struct {
 
 	mu      sync.Mutex
 	workers map[*worker]struct{}
-	reached map[int]bool // partitions that count for caughtUp
+	want    int          // partitions that count for caughtUp; -1 until they are known
+	reached map[int]bool // of which done
 	aside   []SetAside   // oldest first
 }
 
@@ -71,10 +72,10 @@ type ConsumerOptions struct {
 	Formats *wire.Formats // that can be decoded
 
 	// Joined is nil if all partitions are this consumer's for ever. Otherwise other
-	// stores consume from Buffer, too, and partitions come and go: Joined is closed
-	// once Buffer has been told for the first time which are its own, which may be
-	// none, and what was committed beyond what Sink holds is held by another.
-	Joined <-chan struct{}
+	// stores consume from Buffer, too, and partitions come and go: Joined waits
+	// until Buffer has been told for the first time which are its own and returns
+	// how many; what was committed beyond what Sink holds is held by another.
+	Joined func(context.Context) (partitions int, err error)
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -85,9 +86,13 @@ func NewConsumer(o ConsumerOptions) (*Consumer, error) {
 	if err := o.Config.Validate(); err != nil {
 		return nil, err
 	}
+	want := -1
+	if o.Joined == nil {
+		want = o.Buffer.Partitions(buffer.TopicMetrics)
+	}
 	return &Consumer{
 		buf: o.Buffer, sink: o.Sink, cfg: o.Config, formats: o.Formats, joined: o.Joined, log: o.Logger, metrics: newMetrics(o.Registerer),
-		caughtUp: make(chan struct{}), workers: map[*worker]struct{}{}, reached: map[int]bool{},
+		caughtUp: make(chan struct{}), workers: map[*worker]struct{}{}, reached: map[int]bool{}, want: want,
 	}, nil
 }
 
@@ -98,7 +103,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	if c.shared() {
-		wg.Go(func() { c.catchUpIdle(ctx) })
+		wg.Go(func() { c.awaitJoin(ctx) })
 	}
 	err := c.buf.Consume(ctx, c.cfg.Group, buffer.TopicMetrics, c.claim)
 	if ctx.Err() != nil {
@@ -110,18 +115,16 @@ func (c *Consumer) Run(ctx context.Context) error {
 // shared reports whether other stores consume, too.
 func (c *Consumer) shared() bool { return c.joined != nil }
 
-// catchUpIdle lets a consumer that was given no partition be caught up.
-func (c *Consumer) catchUpIdle(ctx context.Context) {
-	select {
-	case <-ctx.Done():
+// awaitJoin learns how many partitions this consumer begins with.
+func (c *Consumer) awaitJoin(ctx context.Context) {
+	n, err := c.joined(ctx)
+	if err != nil {
 		return
-	case <-c.joined:
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if len(c.workers) == 0 && len(c.reached) == 0 {
-		c.catchUp()
-	}
+	c.want = n
+	c.checkReachedLocked()
 }
 
 // CaughtUp is closed once the sink has got everything that was in the buffer
@@ -174,6 +177,7 @@ func (c *Consumer) claim(ctx context.Context, cl buffer.Claim) error {
 	c.mu.Unlock()
 	w.close(err)
 	if c.shared() {
+		c.noteReached(cl.Partition())
 		w.handOver(ctx)
 	}
 	if ctx.Err() != nil {
@@ -182,23 +186,17 @@ func (c *Consumer) claim(ctx context.Context, cl buffer.Claim) error {
 	return err
 }
 
-// noteReached counts a partition as read up to where it stood at its claim.
+// noteReached counts a partition as read up to where it stood at its claim, or as
+// nobody's any more.
 func (c *Consumer) noteReached(partition int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.reached[partition] = true
-	if !c.shared() {
-		if len(c.reached) >= c.buf.Partitions(buffer.TopicMetrics) {
-			c.catchUp()
-		}
-		return
-	}
-	for w := range c.workers {
-		if !c.reached[int(w.partition)] {
-			return
-		}
-	}
-	c.catchUp()
+	c.checkReachedLocked()
 }
 
-func (c *Consumer) catchUp() { c.once.Do(func() { close(c.caughtUp) }) }
+func (c *Consumer) checkReachedLocked() {
+	if c.want >= 0 && len(c.reached) >= c.want {
+		c.once.Do(func() { close(c.caughtUp) })
+	}
+}

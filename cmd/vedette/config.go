@@ -14,7 +14,6 @@ import (
 	"go.yaml.in/yaml/v3"
 
 	"github.com/vedette-io/vedette/ingest"
-	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/ingest/door"
 	"github.com/vedette-io/vedette/internal/config"
 	"github.com/vedette-io/vedette/internal/telemetry"
@@ -38,7 +37,7 @@ type Config struct {
 	Tracing telemetry.TraceConfig `yaml:"tracing"`
 
 	// Buffer is the durable log between the doors and the store.
-	Buffer buffer.Config `yaml:"buffer"`
+	Buffer BufferConfig `yaml:"buffer"`
 
 	// Ingest is the door that metrics come in by.
 	Ingest door.Config `yaml:"ingest"`
@@ -99,7 +98,7 @@ func defaultConfig() Config {
 		HTTP:     HTTPConfig{Listen: "127.0.0.1:9190"},
 		Log:      telemetry.DefaultLogConfig(),
 		Tracing:  telemetry.DefaultTraceConfig(),
-		Buffer:   buffer.DefaultConfig(),
+		Buffer:   defaultBufferConfig(),
 		Ingest:   door.DefaultConfig(),
 		Consumer: ingest.DefaultConsumerConfig(),
 		Store:    metric.DefaultConfig(),
@@ -133,6 +132,7 @@ func loadConfig(file string) (loaded, error) {
 		return l, err
 	}
 	var faults config.Problems
+	bufferSection, bufferErr := l.Buffer.validate()
 	for _, s := range []struct {
 		key string
 		err error
@@ -140,7 +140,7 @@ func loadConfig(file string) (loaded, error) {
 		{"http", l.HTTP.Validate()},
 		{"log", l.Log.Validate()},
 		{"tracing", l.Tracing.Validate()},
-		{"buffer", l.Buffer.Validate()},
+		{bufferSection, bufferErr},
 		{"ingest", l.Ingest.Validate()},
 		{"consumer", l.Consumer.Validate()},
 		{"store", l.Store.Validate()},

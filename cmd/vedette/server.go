@@ -88,12 +88,12 @@ func (s *server) open(ctx context.Context) error {
 		s.logger.Warn("other machines can reach this listener and nothing asks who they are: set http.bearer_token or listen on loopback", "listen", s.listener.Addr().String())
 	}
 
-	log, err := buffer.Open(s.config.Buffer, vfs.OS, s.path(bufferDir), s.logger.With("part", "buffer"), s.registry)
+	opened, err := s.openBuffer(ctx)
 	if err != nil {
 		return err
 	}
-	s.onClose(log.Close)
-	s.buffer = tracedBuffer{log, s.tracer}
+	s.onClose(opened.Close)
+	s.buffer = tracedBuffer{opened.Buffer, s.tracer}
 
 	s.store, err = metric.Open(metric.Options{
 		Dir: s.path(storeDir), FS: vfs.OS, Config: s.config.Store,
@@ -107,7 +107,8 @@ func (s *server) open(ctx context.Context) error {
 	formats := &wire.Formats{}
 	remotewrite.Register(formats)
 	s.door, err = door.New(door.Options{
-		Buffer: s.buffer, Config: s.config.Ingest, Formats: formats, MaxRecordBytes: int(s.config.Buffer.MaxRecordBytes),
+		Buffer: s.buffer, Config: s.config.Ingest, Formats: formats,
+		MaxRecordBytes: opened.maxRecordBytes, Plain: opened.compresses,
 		Logger: s.logger.With("part", "ingest"), Registerer: s.registry,
 	})
 	if err != nil {
@@ -124,7 +125,7 @@ func (s *server) open(ctx context.Context) error {
 		s.config.Consumer.SetAsideDir = s.path(setAsideDir)
 	}
 	s.consumer, err = ingest.NewConsumer(ingest.ConsumerOptions{
-		Buffer: s.buffer, Sink: tracedSink{s.store, s.tracer}, Config: s.config.Consumer, Formats: formats,
+		Buffer: s.buffer, Sink: tracedSink{s.store, s.tracer}, Config: s.config.Consumer, Formats: formats, Joined: opened.joined,
 		Logger: s.logger.With("part", "consumer"), Registerer: s.registry,
 	})
 	if err != nil {

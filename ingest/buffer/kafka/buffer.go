@@ -38,6 +38,9 @@ type Buffer struct {
 	maxBatch  int64         // bytes of a record batch that every topic takes
 	inFlight  atomic.Int64  // payload bytes that wait for Kafka
 	closing   chan struct{} // closed by Close
+	joined    chan struct{} // closed once a consumer has got its first partitions
+	joinOnce  sync.Once     // closes joined
+	first     int           // how many those were; set before joined is closed
 	batches   sync.Pool     // of *batchBuffer
 
 	mu      sync.Mutex     // guards closed and the increments of appends
@@ -99,6 +102,7 @@ func open(ctx context.Context, cfg Config, topics []string, o options) (*Buffer,
 		metrics: newMetrics(),
 		topics:  map[string]*topic{},
 		closing: make(chan struct{}),
+		joined:  make(chan struct{}),
 	}
 	b.codec, _ = parseCompression(cfg.Producer.Compression)
 	b.batches.New = func() any { return new(batchBuffer) }
@@ -195,6 +199,25 @@ func (b *Buffer) begin() bool {
 	}
 	b.appends.Add(1)
 	return true
+}
+
+// Joined waits until a consumer of b has been told for the first time which
+// partitions are its own, and returns how many they are: none, if the group has
+// more members than the topic has partitions.
+func (b *Buffer) Joined(ctx context.Context) (int, error) {
+	select {
+	case <-b.joined:
+		return b.first, nil
+	case <-ctx.Done():
+		return 0, ctx.Err()
+	}
+}
+
+func (b *Buffer) noteJoined(partitions int) {
+	b.joinOnce.Do(func() {
+		b.first = partitions
+		close(b.joined)
+	})
 }
 
 // Close implements buffer.Buffer.

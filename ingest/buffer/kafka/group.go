@@ -67,6 +67,7 @@ func (m *member) run(ctx context.Context) error {
 		if err == nil {
 			pause = groupPause
 			again := m.take(assigned)
+			m.b.noteJoined(len(assigned))
 			if !again {
 				m.stay()
 			}

@@ -1,0 +1,71 @@
+package main
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/vedette-io/vedette/ingest/buffer"
+	"github.com/vedette-io/vedette/ingest/buffer/kafka"
+	"github.com/vedette-io/vedette/internal/vfs"
+)
+
+// Kinds of buffers.
+const (
+	bufferEmbedded = "embedded"
+	bufferKafka    = "kafka"
+)
+
+// BufferConfig says where data is durable between the doors and the store.
+type BufferConfig struct {
+	// Kind is `embedded`, a log of files in the data directory, or `kafka`.
+	Kind string `yaml:"kind"`
+
+	// The embedded log.
+	buffer.Config `yaml:",inline"`
+
+	// Kafka configures the buffer of kind `kafka`; the keys above are the embedded
+	// log's.
+	Kafka kafka.Config `yaml:"kafka"`
+}
+
+func defaultBufferConfig() BufferConfig {
+	return BufferConfig{Kind: bufferEmbedded, Config: buffer.DefaultConfig(), Kafka: kafka.DefaultConfig()}
+}
+
+// validate names every bad key of the kind that is used, with the section that
+// it is in.
+func (c *BufferConfig) validate() (section string, err error) {
+	switch c.Kind {
+	case bufferEmbedded:
+		return "buffer", c.Config.Validate()
+	case bufferKafka:
+		return "buffer.kafka", c.Kafka.Validate()
+	}
+	return "buffer", fmt.Errorf("kind: got %q, want %q or %q", c.Kind, bufferEmbedded, bufferKafka)
+}
+
+// openedBuffer is a buffer and what the door has to know about it.
+type openedBuffer struct {
+	buffer.Buffer
+	maxRecordBytes int
+	compresses     bool
+	joined         func(context.Context) (int, error) // see ingest.ConsumerOptions
+}
+
+// openBuffer opens the buffer that the configuration asks for.
+func (s *server) openBuffer(ctx context.Context) (openedBuffer, error) {
+	c := &s.config.Buffer
+	logger := s.logger.With("part", "buffer")
+	if c.Kind == bufferKafka {
+		b, err := kafka.Open(ctx, c.Kafka, []string{buffer.TopicMetrics}, logger, s.registry)
+		if err != nil {
+			return openedBuffer{}, err
+		}
+		return openedBuffer{b, int(b.MaxRecordBytes()), true, b.Joined}, nil
+	}
+	b, err := buffer.Open(c.Config, vfs.OS, s.path(bufferDir), logger, s.registry)
+	if err != nil {
+		return openedBuffer{}, err
+	}
+	return openedBuffer{b, int(c.MaxRecordBytes), false, nil}, nil
+}
