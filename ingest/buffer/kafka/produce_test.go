@@ -1,0 +1,152 @@
+package kafka
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/vedette-io/vedette/ingest/buffer"
+)
+
+// lonePartition has no Kafka.
+func lonePartition(maxBatch int64) *partition {
+	b := &Buffer{cfg: DefaultConfig(), maxBatch: maxBatch, metrics: newMetrics()}
+	t := &topic{name: testTopic, kafka: testTopic, metrics: b.metrics.topic(testTopic)}
+	return t.partition(b, 0)
+}
+
+func queued(p *partition, sizes ...int64) (calls []*appendCall) {
+	for _, n := range sizes {
+		c := &appendCall{bytes: n, done: make(chan struct{}), deadline: time.Now().Add(time.Hour)}
+		p.queue = append(p.queue, c)
+		calls = append(calls, c)
+	}
+	return calls
+}
+
+func TestTakeCalls(t *testing.T) {
+	tests := []struct {
+		sizes []int64
+		want  []int // calls per batch
+	}{
+		{nil, nil},
+		{[]int64{1}, []int{1}},
+		{[]int64{300, 300, 300}, []int{3}},
+		{[]int64{500, 500, 500}, []int{1, 1, 1}},
+		{[]int64{900, 100, 35, 900}, []int{1, 2, 1}},
+		{[]int64{400, 535, 1}, []int{2, 1}},
+	}
+	for _, tt := range tests {
+		t.Run(fmt.Sprint(tt.sizes), func(t *testing.T) {
+			p := lonePartition(1000)
+			calls := queued(p, tt.sizes...)
+			p.flushing = true
+			var got []int
+			var order []*appendCall
+			for {
+				taken := p.takeCalls()
+				if taken == nil {
+					break
+				}
+				for _, c := range taken {
+					if p.withdraw(c) {
+						t.Error("a call was withdrawn while it is being produced")
+					}
+				}
+				got, order = append(got, len(taken)), append(order, taken...)
+			}
+			if !slices.Equal(got, tt.want) || !slices.Equal(order, calls) {
+				t.Errorf("got batches of %v calls, want %v, in order", got, tt.want)
+			}
+			if p.flushing {
+				t.Error("the partition is flushing an empty queue")
+			}
+		})
+	}
+}
+
+func TestWithdraw(t *testing.T) {
+	p := lonePartition(1000)
+	calls := queued(p, 1, 2, 3)
+	if !p.withdraw(calls[1]) {
+		t.Fatal("a waiting call was not withdrawn")
+	}
+	if got := p.takeCalls(); !slices.Equal(got, []*appendCall{calls[0], calls[2]}) {
+		t.Fatalf("got %v", got)
+	}
+}
+
+func TestFailExpired(t *testing.T) {
+	p := lonePartition(1000)
+	calls := queued(p, 1, 2)
+	calls[0].deadline = time.Now().Add(-time.Second)
+	if kept := p.failExpired(calls, context.DeadlineExceeded); !slices.Equal(kept, calls[1:]) {
+		t.Fatalf("got %v", kept)
+	}
+	<-calls[0].done
+	var full *buffer.FullError
+	if !errors.As(calls[0].err, &full) || full.RetryAfter <= 0 || !strings.Contains(full.Error(), "unreachable") {
+		t.Fatalf("got %v, want a FullError", calls[0].err)
+	}
+}
+
+type discarder struct{ discarded int }
+
+func (d *discarder) Discard() { d.discarded++ }
+
+// TestAcknowledge follows attachments from the acknowledgement to the tail.
+func TestAcknowledge(t *testing.T) {
+	p := lonePartition(1000)
+	p.tail.maxBytes = 10
+	d := make([]*discarder, 6)
+	call := func(i ...int) *appendCall {
+		c := &appendCall{done: make(chan struct{})}
+		for _, i := range i {
+			d[i] = &discarder{}
+			c.records = append(c.records, buffer.Record{Payload: []byte("abcd"), Attachment: d[i]})
+		}
+		return c
+	}
+	wantDiscarded := func(want ...int) {
+		t.Helper()
+		var got []int
+		for i := range d {
+			if d[i] != nil && d[i].discarded > 0 {
+				got = append(got, i)
+			}
+			if d[i] != nil && d[i].discarded > 1 {
+				t.Errorf("attachment %d was discarded twice", i)
+			}
+		}
+		if !slices.Equal(got, want) {
+			t.Errorf("got %v discarded, want %v", got, want)
+		}
+	}
+	first := call(0)
+	p.acknowledge([]*appendCall{first}, 5)
+	wantDiscarded(0) // nobody consumes
+	if first.offset != 5 || p.highWatermark() != 6 {
+		t.Errorf("got offset %d and high watermark %d", first.offset, p.highWatermark())
+	}
+	c := &claim{p: p, wake: make(chan struct{}, 1), pos: 7}
+	p.claims, p.tail.owner = []*claim{c}, c
+	p.acknowledge([]*appendCall{call(1)}, 6)
+	wantDiscarded(0, 1) // it was fetched before
+	p.acknowledge([]*appendCall{call(2), call(3, 4)}, 7)
+	wantDiscarded(0, 1, 4) // there is no more room
+	if upTo, behind := c.takeTail(); len(c.msgs) != 2 || c.msgs[0].Offset != 7 || c.pos != 9 || !behind || upTo != noLimit {
+		t.Errorf("got %v, up to %d, behind %t", c.msgs, upTo, behind)
+	}
+	c.msgs = nil
+	p.acknowledge([]*appendCall{call(5)}, 12)
+	if upTo, behind := c.takeTail(); len(c.msgs) != 0 || upTo != 12 || !behind {
+		t.Errorf("got %v, up to %d, behind %t, want a gap up to 12", c.msgs, upTo, behind)
+	}
+	c.moveTo(13)
+	c.takeTail()
+	wantDiscarded(0, 1, 4, 5)
+}
