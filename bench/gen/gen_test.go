@@ -27,7 +27,9 @@ func writeRecording(t testing.TB, scrapes int) string {
 		fmt.Fprintf(&b, "node_load1 %.2f\n", 1+float64(k*7%5)/10)
 		fmt.Fprintf(&b, "node_scrape_collector_duration_seconds{collector=\"cpu\"} %.6f\n", 0.000123*float64(1+k*5%3))
 		fmt.Fprintf(&b, "node_time_seconds %.7e\n", 1.7952195e9+15*float64(k)+0.123456)
-		for i := b.Len(); strings.Count(b.String(), "\n")-3 < SeriesPerTarget-27; i++ {
+		b.WriteString("# TYPE go_gc_duration_seconds summary\ngo_gc_duration_seconds{quantile=\"0.5\"} 0.001\n")
+		fmt.Fprintf(&b, "go_gc_duration_seconds_sum %.3f\ngo_gc_duration_seconds_count %d\n", 0.5+float64(k), 40+k)
+		for i := b.Len(); strings.Count(b.String(), "\n")-4 < SeriesPerTarget-27; i++ {
 			fmt.Fprintf(&b, "node_constant{device=\"d%d\"} %d\n", i, i)
 		}
 		var z bytes.Buffer

@@ -52,6 +52,8 @@ func (s *recordedSeries) scale() float64 {
 // Recording is a sequence of scrapes of one target.
 type Recording struct {
 	series []recordedSeries
+	types  map[string]string // of families, as exposed
+	help   map[string]string
 	jitter []int64 // milliseconds by which gaps between scrapes left their median
 }
 
@@ -73,7 +75,7 @@ func LoadRecording(dir string) (*Recording, error) {
 	var (
 		times []int64
 		order []string
-		types = map[string]string{}
+		rec   = &Recording{types: map[string]string{}, help: map[string]string{}}
 		all   = map[string][]string{}
 	)
 	for i, name := range names {
@@ -82,7 +84,7 @@ func LoadRecording(dir string) (*Recording, error) {
 			return nil, fmt.Errorf("parse scrape time of %s: %w", name, err)
 		}
 		times = append(times, ts)
-		err = readScrape(name, types, func(series, value string) {
+		err = rec.readScrape(name, func(series, value string) {
 			if _, ok := all[series]; !ok {
 				order = append(order, series)
 			}
@@ -97,9 +99,9 @@ func LoadRecording(dir string) (*Recording, error) {
 			}
 		}
 	}
-	rec := &Recording{jitter: jitterOf(times)}
+	rec.jitter = jitterOf(times)
 	for _, key := range order {
-		s, err := newRecordedSeries(key, all[key], types)
+		s, err := newRecordedSeries(key, all[key], rec.types)
 		if err != nil {
 			return nil, fmt.Errorf("parse series %s: %w", key, err)
 		}
@@ -109,8 +111,8 @@ func LoadRecording(dir string) (*Recording, error) {
 }
 
 // readScrape calls sample for each sample line of one compressed scrape and
-// notes the metric types.
-func readScrape(name string, types map[string]string, sample func(series, value string)) error {
+// notes the metrics' types and descriptions.
+func (r *Recording) readScrape(name string, sample func(series, value string)) error {
 	f, err := os.Open(name)
 	if err != nil {
 		return err
@@ -125,8 +127,11 @@ func readScrape(name string, types map[string]string, sample func(series, value 
 	for sc.Scan() {
 		line := sc.Text()
 		if strings.HasPrefix(line, "#") {
-			if f := strings.Fields(line); len(f) == 4 && f[1] == "TYPE" {
-				types[f[2]] = f[3]
+			switch f := strings.SplitN(line, " ", 4); {
+			case len(f) == 4 && f[1] == "TYPE":
+				r.types[f[2]] = f[3]
+			case len(f) == 4 && f[1] == "HELP":
+				r.help[f[2]] = f[3]
 			}
 			continue
 		}

@@ -25,12 +25,14 @@ type Options struct {
 	Seed              uint64 // same seed and EndMillis: same bytes
 }
 
-// Request is one remote write body within a spool.
+// Request is one body within a spool.
 type Request struct {
 	Scrape  int
-	Samples int
+	Samples int  // of remote write, data points of OTLP
+	Raw     int  // bytes before compression
+	Length  int  // bytes as sent
+	Plain   bool // not compressed
 	offset  int64
-	length  int
 }
 
 // Spool is a file of request bodies in the order in which to send them: all
@@ -50,7 +52,7 @@ type Spool struct {
 // Body appends the compressed body of request r to dst.
 func (s *Spool) Body(dst []byte, r Request) ([]byte, error) {
 	n := len(dst)
-	dst = append(dst, make([]byte, r.length)...)
+	dst = append(dst, make([]byte, r.Length)...)
 	if _, err := s.file.ReadAt(dst[n:], r.offset); err != nil {
 		return dst[:n], fmt.Errorf("read request body: %s, offset %d: %w", s.file.Name(), r.offset, err)
 	}
@@ -75,16 +77,28 @@ func WriteSpool(rec *Recording, path string, o Options) (*Spool, error) {
 		}
 		targets[i] = t
 	}
+	w, err := createSpool(rec, path, o)
+	if err != nil {
+		return nil, err
+	}
+	return w.finish(func(k int) error { return w.scrape(k, targets) })
+}
+
+func createSpool(rec *Recording, path string, o Options) (*spoolWriter, error) {
 	f, err := os.Create(path)
 	if err != nil {
 		return nil, fmt.Errorf("create spool: %w", err)
 	}
-	w := &spoolWriter{
+	return &spoolWriter{
 		spool: &Spool{Options: o, file: f, Times: scrapeTimes(rec, o), Created: make([]int, o.Scrapes)},
 		out:   bufio.NewWriterSize(f, 1<<20),
-	}
-	for k := range o.Scrapes {
-		if err := w.scrape(k, targets); err != nil {
+	}, nil
+}
+
+// finish writes scrape after scrape and returns the spool.
+func (w *spoolWriter) finish(scrape func(k int) error) (*Spool, error) {
+	for k := range w.spool.Scrapes {
+		if err := scrape(k); err != nil {
 			return nil, errors.Join(fmt.Errorf("write spool: %w", err), w.spool.Close())
 		}
 	}
@@ -160,15 +174,22 @@ func (w *spoolWriter) scrape(k int, targets []*Target) error {
 
 func (w *spoolWriter) flush(scrape int) error {
 	w.packed = snappy.Encode(w.packed[:cap(w.packed)], w.body)
-	if _, err := w.out.Write(w.packed); err != nil {
+	err := w.write(w.packed, Request{Scrape: scrape, Samples: w.samples, Raw: len(w.body)})
+	w.body, w.samples = w.body[:0], 0
+	return err
+}
+
+// write adds one body, ready to be sent.
+func (w *spoolWriter) write(body []byte, r Request) error {
+	if _, err := w.out.Write(body); err != nil {
 		return err
 	}
 	s := w.spool
-	s.Requests = append(s.Requests, Request{Scrape: scrape, Samples: w.samples, offset: w.offset, length: len(w.packed)})
-	w.offset += int64(len(w.packed))
-	s.Bytes += int64(len(w.packed))
-	s.Samples += int64(w.samples)
-	w.body, w.samples = w.body[:0], 0
+	r.offset, r.Length = w.offset, len(body)
+	s.Requests = append(s.Requests, r)
+	w.offset += int64(len(body))
+	s.Bytes += int64(len(body))
+	s.Samples += int64(r.Samples)
 	return nil
 }
 

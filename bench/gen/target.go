@@ -142,14 +142,19 @@ func (t *Target) Next(sample func(canonical []byte, value float64)) {
 	if t.churn && t.scrape > 0 && t.scrape%t.churnEach == 0 {
 		t.setLabels(ownSeries())
 	}
+	t.step(func(i int, value float64) { sample(t.canonical[i], value) })
+}
+
+// step computes the next scrape and calls sample for each series, in order.
+func (t *Target) step(sample func(i int, value float64)) {
 	step := t.scrape % len(t.order)
 	if step == 0 {
 		t.rng.Shuffle(len(t.order), func(i, j int) { t.order[i], t.order[j] = t.order[j], t.order[i] })
 	}
 	for i, s := range t.series {
-		sample(t.canonical[i], t.advance(i, s, t.order[step]))
+		sample(i, t.advance(i, s, t.order[step]))
 	}
-	t.advanceOwn(func(i int, value float64) { sample(t.canonical[len(t.series)+i], value) })
+	t.advanceOwn(func(i int, value float64) { sample(len(t.series)+i, value) })
 	t.scrape++
 }
 
