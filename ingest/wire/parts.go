@@ -28,6 +28,11 @@ type share struct {
 
 // Parter divides batches. The zero value is ready.
 type Parter struct {
+	// Begins reports whether a share may begin with a row where others precede
+	// it. It is for formats in which several rows come out of one message; nil
+	// says yes to all.
+	Begins func(row uint32) bool
+
 	shares []share
 	parts  []Part
 	home   []int32  // share of every row
@@ -70,10 +75,9 @@ func (p *Parter) Divide(m *signal.Metrics, format buffer.Format, o PartOptions, 
 		}
 		s.payload = encode(s.payload[:0], s.rows, first)
 		if o.MaxBytes > 0 && len(s.payload) > o.MaxBytes {
-			if len(s.rows) < 2 {
+			if !p.halve(i) {
 				return nil, &SizeError{What: "payload of one series for the buffer", Got: len(s.payload), Limit: o.MaxBytes}
 			}
-			p.halve(i)
 			i--
 			continue
 		}
@@ -106,8 +110,12 @@ func (s *share) reset(partition int) {
 }
 
 // halve moves the second half of share i to a new one at the end, for the same
-// partition.
-func (p *Parter) halve(i int) {
+// partition; it reports false if the share cannot be divided.
+func (p *Parter) halve(i int) bool {
+	mid := p.middle(p.shares[i].rows)
+	if mid == 0 {
+		return false
+	}
 	n := len(p.shares)
 	if cap(p.shares) > n {
 		p.shares = p.shares[:n+1]
@@ -116,9 +124,25 @@ func (p *Parter) halve(i int) {
 	}
 	s, t := &p.shares[i], &p.shares[n]
 	t.reset(s.partition)
-	mid := len(s.rows) / 2
 	t.rows = append(t.rows, s.rows[mid:]...)
 	s.rows = s.rows[:mid]
+	return true
+}
+
+// middle returns where to divide rows, about in the middle; 0 says nowhere.
+func (p *Parter) middle(rows []uint32) int {
+	mid := len(rows) / 2
+	if p.Begins == nil {
+		return mid
+	}
+	for k := mid; k < len(rows); k++ {
+		if k > 0 && p.Begins(rows[k]) {
+			return k
+		}
+	}
+	for mid--; mid > 0 && !p.Begins(rows[mid]); mid-- {
+	}
+	return max(mid, 0)
 }
 
 // scatter copies every row's columns to its share.
