@@ -15,6 +15,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	promconfig "github.com/prometheus/common/config"
 	"github.com/prometheus/common/model"
 	"github.com/prometheus/prometheus/discovery"
 	"github.com/prometheus/prometheus/discovery/targetgroup"
@@ -155,6 +156,7 @@ func configOf(s *etcdtest.Server) Config {
 // Services come, move and go: by deletion, by a lease that is revoked and by one
 // that expires.
 func TestDiscovery(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Start(t)
 	s.Put("/service/web/1", "10.0.0.1:80", time.Hour)
 	s.Put("/services/other/1", "10.9.9.9:80", time.Hour)
@@ -189,6 +191,7 @@ func TestDiscovery(t *testing.T) {
 
 // A prefix of more keys than a page holds is read whole, while it changes.
 func TestLargePrefix(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Start(t)
 	const n = 2*pageKeys + 17
 	for begin := 0; begin < n; begin += 100 {
@@ -209,6 +212,7 @@ func TestLargePrefix(t *testing.T) {
 
 // Values that make no target are skipped, counted, and logged once.
 func TestBadValues(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Start(t)
 	s.Put("/service/web/1", "nowhere", time.Hour)
 	s.Put("/service/web/2", "10.0.0.2:80", time.Hour)
@@ -234,6 +238,7 @@ func TestBadValues(t *testing.T) {
 // The server is killed and comes back: the targets stay meanwhile, and what has
 // changed is seen.
 func TestRestart(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Start(t)
 	s.Put("/service/web/1", "10.0.0.1:80", time.Hour)
 	s.Put("/service/db/1", "10.0.0.3:80", time.Hour)
@@ -256,6 +261,7 @@ func TestRestart(t *testing.T) {
 // A server that comes back without its data is at a lower revision; a watch that
 // went on from the higher one would hear nothing.
 func TestWipedServer(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Start(t)
 	for i := range 20 {
 		s.Put("/service/web/1", fmt.Sprintf("10.0.0.1:%d", 80+i), time.Hour)
@@ -273,30 +279,95 @@ func TestWipedServer(t *testing.T) {
 	require.NotZero(t, o.logged("etcd has gone back"))
 }
 
-// The revision that a watch resumes from is compacted while it is away.
+// The revision that a watch would resume from is compacted while the discoverer
+// is cut off.
 func TestCompaction(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Start(t)
+	g := newGate(t, s.Address())
 	s.Put("/service/web/1", "10.0.0.1:80", time.Hour)
-	o := observe(t, configOf(s))
+	cfg := configOf(s)
+	cfg.Endpoints = []string{g.address()}
+	o := observe(t, cfg)
 	o.wants("/service/web 10.0.0.1:80")
 	o.eventually(o.connected)
-	s.Kill()
+	g.shut()
 	o.eventually(func() bool { return !o.connected() })
-	s.Restart()
 	_, err := s.Client.Delete(t.Context(), "/service/web/1")
 	require.NoError(t, err)
 	r, err := s.Client.Put(t.Context(), "/service/db/1", "10.0.0.2:80")
 	require.NoError(t, err)
 	_, err = s.Client.Compact(t.Context(), r.Header.Revision, clientv3.WithCompactPhysical())
 	require.NoError(t, err)
+	require.Equal(t, []string{"/service/web 10.0.0.1:80"}, o.targets())
+	g.open()
 	o.wants("/service/web empty", "/service/db 10.0.0.2:80")
 	s.Put("/service/db/1", "10.0.0.3:80", time.Hour)
 	o.wants("/service/web empty", "/service/db 10.0.0.3:80")
 }
 
+// Of two members one goes away, then comes back while the other one goes.
+func TestMemberLoss(t *testing.T) {
+	t.Parallel()
+	s := etcdtest.Start(t)
+	one, two := newGate(t, s.Address()), newGate(t, s.Address())
+	cfg := configOf(s)
+	cfg.Endpoints = []string{one.address(), two.address()}
+	o := observe(t, cfg)
+	s.Put("/service/web/1", "10.0.0.1:80", time.Hour)
+	o.wants("/service/web 10.0.0.1:80")
+	one.shut()
+	s.Put("/service/web/1", "10.0.0.1:81", time.Hour)
+	o.wants("/service/web 10.0.0.1:81")
+	one.open()
+	two.shut()
+	s.Put("/service/web/1", "10.0.0.1:82", time.Hour)
+	o.wants("/service/web 10.0.0.1:82")
+}
+
+// A connection that falls silent is given up for another one.
+func TestSilence(t *testing.T) {
+	if testing.Short() {
+		t.Skip("waits for a keepalive of 15 seconds; left out by -short")
+	}
+	t.Parallel()
+	s := etcdtest.Start(t)
+	g := newGate(t, s.Address())
+	cfg := configOf(s)
+	cfg.Endpoints = []string{g.address()}
+	o := observe(t, cfg)
+	s.Put("/service/web/1", "10.0.0.1:80", time.Hour)
+	o.wants("/service/web 10.0.0.1:80")
+	g.hush()
+	s.Put("/service/web/1", "10.0.0.1:81", time.Hour)
+	o.wants("/service/web 10.0.0.1:81")
+}
+
+// A server that wants a certificate gets it; without one there is no answer.
+func TestTLS(t *testing.T) {
+	t.Parallel()
+	s, certs := etcdtest.StartTLS(t)
+	s.Put("/service/web/1", "10.0.0.1:80", time.Hour)
+	cfg := configOf(s)
+	cfg.Endpoints = []string{"https://" + s.Address()}
+	cfg.TLSConfig = &promconfig.TLSConfig{CAFile: certs.CA, CertFile: certs.Cert, KeyFile: certs.Key}
+	observe(t, cfg).wants("/service/web 10.0.0.1:80")
+
+	cfg.TLSConfig, cfg.Timeout = nil, model.Duration(500*time.Millisecond)
+	o := observe(t, cfg)
+	o.eventually(func() bool { return o.count(o.metrics.errors, "list") > 0 })
+	require.Empty(t, o.targets())
+
+	cfg.TLSConfig = &promconfig.TLSConfig{CAFile: certs.CA + ".missing"}
+	o = observe(t, cfg)
+	o.eventually(func() bool { return o.count(o.metrics.errors, "dial") > 0 })
+	require.NotZero(t, o.logged("read tls_config: "))
+}
+
 // A watch from a revision that is compacted ends with ErrCompacted; the session
 // lists again by itself.
 func TestCompactedWatch(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Start(t)
 	for i := range 5 {
 		s.Put("/service/web/1", fmt.Sprintf("10.0.0.1:%d", 80+i), time.Hour)
@@ -320,6 +391,7 @@ func TestCompactedWatch(t *testing.T) {
 // One endpoint that answers is enough, and a discoverer that starts before etcd
 // waits for it.
 func TestEndpoints(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Start(t)
 	s.Put("/service/web/1", "10.0.0.1:80", time.Hour)
 	s.Kill()
@@ -336,6 +408,7 @@ func TestEndpoints(t *testing.T) {
 
 // A login, and a password that is wrong at first.
 func TestLogin(t *testing.T) {
+	t.Parallel()
 	s := etcdtest.Start(t)
 	s.Put("/service/web/1", "10.0.0.1:80", time.Hour)
 	ctx := t.Context()

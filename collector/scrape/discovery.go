@@ -11,9 +11,9 @@ import (
 	// of Prometheus's brings the client libraries of two dozen clouds along. Each
 	// registers itself with Prometheus's configuration; static ones need no import.
 	//
-	// Together they make the binary some 40 MB larger. Most of that is kubernetes,
-	// for client-go comes with it; consul, moby, nomad and etcd bring a client
-	// library each, and the rest little that is not linked anyway.
+	// Together they make the binary 42 MB larger. 34 of that is kubernetes, for
+	// client-go comes with it; consul, moby, nomad and etcd bring a client library
+	// each, and the rest little that is not linked anyway.
 	_ "github.com/prometheus/prometheus/discovery/consul"
 	_ "github.com/prometheus/prometheus/discovery/dns"
 	_ "github.com/prometheus/prometheus/discovery/file"

@@ -93,7 +93,6 @@ func TestHTTPDiscoveries(t *testing.T) {
 		require.True(t, json.Valid([]byte(text)), text)
 		mux.HandleFunc(path, func(w http.ResponseWriter, _ *http.Request) {
 			w.Header().Set("Content-Type", "application/json")
-			w.Header().Set("X-Consul-Index", "1")
 			_, _ = io.WriteString(w, text)
 		})
 	}

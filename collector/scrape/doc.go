@@ -1,13 +1,13 @@
 // Package scrape pulls metrics from exporters with Prometheus's own scraper and
 // hands them to the door that remote write comes in by.
 //
-// Discovery (static and file for now) and scraping are Prometheus's, configured
-// in its syntax. What a scrape appends is written as a remote write 1.0 request
-// while it is parsed: the labels of a series are kept in canonical form, which
-// is the wire form, under the reference that the scraper passes back, so a
-// steady scrape copies bytes and formats nothing. Commit compresses the request
-// and gives it to the door, which validates and stores it as any other; a scrape
-// is durable when Commit returns.
+// Discovery and scraping are Prometheus's, configured in its syntax; discovery.go
+// says which discoveries are linked in. What a scrape appends is written as a
+// remote write 1.0 request while it is parsed: the labels of a series are kept in
+// canonical form, which is the wire form, under the reference that the scraper
+// passes back, so a steady scrape copies bytes and formats nothing. Commit
+// compresses the request and gives it to the door, which validates and stores it
+// as any other; a scrape is durable when Commit returns.
 //
 //	target ─► scrape loop ─Append─► request under construction ─Commit─► door ─► buffer
 //

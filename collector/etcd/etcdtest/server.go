@@ -26,12 +26,13 @@ const noPeers = "http://127.0.0.1:0"
 
 // Server is an etcd of one member.
 type Server struct {
-	Client *clientv3.Client // without TLS and without a login
+	Client *clientv3.Client // without a login
 
 	t       testing.TB
 	program string
 	address string
 	dir     string
+	certs   *Certs // nil without TLS
 	out     *bytes.Buffer
 	cmd     *exec.Cmd
 	exited  chan struct{}
@@ -40,7 +41,19 @@ type Server struct {
 // Start starts a server that ends with the test.
 func Start(t testing.TB) *Server {
 	t.Helper()
-	s := &Server{t: t, program: Find(t, "etcd"), dir: t.TempDir()}
+	return start(t, nil)
+}
+
+// StartTLS starts a server that wants a certificate of its clients.
+func StartTLS(t testing.TB) (*Server, *Certs) {
+	t.Helper()
+	certs := newCerts(t)
+	return start(t, certs), certs
+}
+
+func start(t testing.TB, certs *Certs) *Server {
+	t.Helper()
+	s := &Server{t: t, program: Find(t, "etcd"), dir: t.TempDir(), certs: certs}
 	t.Cleanup(s.Kill)
 	for attempt := 1; ; attempt++ {
 		// Somebody else may take the port before etcd does.
@@ -105,9 +118,15 @@ func (s *Server) tryRun() bool {
 	s.t.Helper()
 	s.out = &bytes.Buffer{}
 	url := "http://" + s.address
-	s.cmd = exec.Command(s.program, "--data-dir="+filepath.Join(s.dir, "data"),
+	var secure []string
+	if s.certs != nil {
+		url = "https://" + s.address
+		secure = []string{"--client-cert-auth", "--trusted-ca-file=" + s.certs.CA, "--cert-file=" + s.certs.Cert, "--key-file=" + s.certs.Key}
+	}
+	args := append(secure, "--data-dir="+filepath.Join(s.dir, "data"),
 		"--listen-client-urls="+url, "--advertise-client-urls="+url,
 		"--listen-peer-urls="+noPeers, "--initial-advertise-peer-urls="+noPeers, "--initial-cluster=default="+noPeers)
+	s.cmd = exec.Command(s.program, args...)
 	s.cmd.Stdout, s.cmd.Stderr = s.out, s.out
 	if err := s.cmd.Start(); err != nil {
 		s.t.Fatal(err)
@@ -141,7 +160,11 @@ func (s *Server) tryRun() bool {
 
 func (s *Server) connect() *clientv3.Client {
 	s.t.Helper()
-	c, err := clientv3.New(clientv3.Config{Endpoints: []string{s.address}, Logger: zap.NewNop()})
+	cfg := clientv3.Config{Endpoints: []string{s.address}, Logger: zap.NewNop()}
+	if s.certs != nil {
+		cfg.TLS = s.certs.config
+	}
+	c, err := clientv3.New(cfg)
 	if err != nil {
 		s.t.Fatal(err)
 	}
