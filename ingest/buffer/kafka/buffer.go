@@ -42,6 +42,7 @@ type Buffer struct {
 	joinOnce  sync.Once     // closes joined
 	first     int           // how many those were; set before joined is closed
 	batches   sync.Pool     // of *batchBuffer
+	warned    warnings
 
 	mu      sync.Mutex     // guards closed and the increments of appends
 	closed  bool           // no append may begin
@@ -231,6 +232,29 @@ func (b *Buffer) Close() error {
 	b.appends.Wait()
 	b.transport.CloseIdleConnections()
 	return nil
+}
+
+// warnings says whether it is time to say again that Kafka is away, which many
+// goroutines find out many times a second.
+type warnings struct{ produce, fetch, group rate }
+
+// rate lets something happen once per interval.
+type rate struct {
+	mu   sync.Mutex
+	last time.Time
+}
+
+const warnInterval = 10 * time.Second
+
+func (r *rate) allow() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	now := time.Now()
+	if now.Sub(r.last) < warnInterval {
+		return false
+	}
+	r.last = now
+	return true
 }
 
 func partitionLabel(i int) string { return strconv.Itoa(i) }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+	"go.uber.org/goleak"
 
 	"github.com/vedette-io/vedette/ingest/buffer"
 )
@@ -141,6 +142,21 @@ func cutSpace(b []byte) (string, []byte, bool) {
 	return string(b), nil, false
 }
 
+// TestCloseEndsGoroutines leaves no goroutine behind.
+func TestCloseEndsGoroutines(t *testing.T) {
+	cfg := testConfig(t, shared.Broker(t).Addr())
+	before := goleak.IgnoreCurrent()
+	b := openTest(t, cfg)
+	c := consume(t, b, "g", true)
+	p := produceTo(t, b, 4, "p", 100)
+	c.await(t, 100)
+	p.end()
+	c.stop(t)
+	require.NoError(t, b.Close())
+	require.Eventually(t, func() bool { return goleak.Find(before) == nil }, patience, 100*time.Millisecond,
+		"goroutines go on: %v", goleak.Find(before))
+}
+
 // TestOutageBoundsMemory cuts the network: appends fail as full, those beyond
 // the limit at once, and what waits stays within it.
 func TestOutageBoundsMemory(t *testing.T) {
@@ -197,6 +213,7 @@ func TestBrokerKilled(t *testing.T) {
 	b := openTest(t, cfg)
 	c := consume(t, b, "g", true)
 	p := produceTo(t, b, 8, "p", 20_000)
+	c.await(t, 1)
 	for round := range 2 {
 		before := p.count()
 		require.Eventually(t, func() bool { return p.count() > before+200 }, patience, 5*time.Millisecond)
@@ -204,12 +221,18 @@ func TestBrokerKilled(t *testing.T) {
 		refused := p.fulls.Load()
 		require.Eventually(t, func() bool { return p.fulls.Load() >= refused+8 }, patience, 5*time.Millisecond, "round %d: nobody was refused", round)
 		require.NoError(t, broker.Restart())
+		start, seen, acked := time.Now(), len(c.all()), p.count()
+		require.Eventually(t, func() bool { return p.count() > acked }, patience, 5*time.Millisecond)
+		t.Logf("an append succeeds %s after the broker serves", time.Since(start))
+		require.Eventually(t, func() bool { return len(c.all()) > seen }, patience, 5*time.Millisecond)
+		t.Logf("the consumer goes on %s after the broker serves", time.Since(start))
 	}
 	before := p.count()
 	require.Eventually(t, func() bool { return p.count() > before+200 }, patience, 5*time.Millisecond)
 	p.end()
 	require.Empty(t, p.bad)
 	awaitAll(t, p.acked, c)
+	t.Logf("%d acknowledged, %d refused, %d claims", len(p.acked), p.fulls.Load(), c.claims)
 }
 
 // TestTakeover cuts one of two consumers off. The other takes its partitions

@@ -27,7 +27,7 @@ func (p *partition) fetch(ctx context.Context, offset int64) *fetched {
 			return nil
 		}
 		p.t.metrics.fetchErrors.Inc()
-		if pause == logRetryPause {
+		if pause >= warnRetryPause && p.b.warned.fetch.allow() {
 			p.b.logger.Warn("fetch from kafka, trying again", "topic", p.t.kafka, "partition", p.index, "offset", offset, "err", err)
 		}
 		if !sleep(ctx, pause) {
@@ -69,7 +69,7 @@ func (b *Buffer) bounds(ctx context.Context, p *partition) (oldest, high int64, 
 		if ctx.Err() != nil {
 			return 0, 0, ctx.Err()
 		}
-		if pause == maxRetryPause {
+		if pause >= warnRetryPause && b.warned.fetch.allow() {
 			b.logger.Warn("list offsets, trying again", "topic", p.t.kafka, "partition", p.index, "err", err)
 		}
 		if !sleep(ctx, pause) {

@@ -26,8 +26,8 @@ const (
 // classic group protocol. Its goroutine is that of run; every claim has one more.
 //
 // Claims outlive a rebalance, unless the new assignment lacks them, and a loss
-// of the connection, unless it lasts for the session timeout: then another
-// member may have them.
+// of the connection, unless the coordinator has given them to another member
+// meanwhile.
 type member struct {
 	b      *Buffer
 	t      *topic
@@ -38,7 +38,6 @@ type member struct {
 	cancel context.CancelFunc
 
 	claims  map[int]*claim // by partition; also those whose handler has returned
-	lastOK  time.Time      // when the coordinator last called us a member
 	leads   bool           // it deals out the partitions
 	counted int            // partitions when it last did
 
@@ -81,7 +80,7 @@ func (m *member) run(ctx context.Context) error {
 		if errors.Is(err, kafkago.RebalanceInProgress) {
 			continue
 		}
-		if pause > groupPause { // a new coordinator needs a moment
+		if pause > groupPause && m.b.warned.group.allow() { // a new coordinator needs a moment
 			m.b.logger.Warn("join group, trying again", "group", m.group, "topic", m.t.kafka, "err", err)
 		}
 		if sleep(m.ctx, pause) {
@@ -162,7 +161,6 @@ func (m *member) join(ctx context.Context) ([]int, error) {
 		return nil, fmt.Errorf("join group %s: %w", m.group, resp.Error)
 	}
 	m.setIdentity(resp.MemberID, resp.GenerationID)
-	m.lastOK = time.Now()
 	m.leads = resp.LeaderID == resp.MemberID
 	req := &kafkago.SyncGroupRequest{
 		GroupID:      m.group,
@@ -184,7 +182,6 @@ func (m *member) join(ctx context.Context) ([]int, error) {
 	if err != nil {
 		return nil, err
 	}
-	m.lastOK = time.Now()
 	m.t.metrics.generations.Inc()
 	return synced.Assignment.AssignedPartitions[m.t.kafka], nil
 }
@@ -353,20 +350,15 @@ func (m *member) beat(ctx context.Context) error {
 	if !ok {
 		return errors.New("heartbeat: got an answer of another kind")
 	}
-	if answer.err == nil || errors.Is(answer.err, kafkago.RebalanceInProgress) {
-		m.lastOK = time.Now()
-	}
 	return answer.err
 }
 
 // note draws the conclusions from an answer of the coordinator: whoever is not
-// a member any more, or may not be, has lost what it held.
+// a member any more has lost what it held. While there is no answer nothing is
+// lost: without Kafka there is nothing to read either, and its clock for this
+// member starts anew when it is back.
 func (m *member) note(err error) {
-	if err == nil || errors.Is(err, kafkago.RebalanceInProgress) {
-		return
-	}
-	silent := time.Since(m.lastOK) > m.b.cfg.Consumer.SessionTimeout
-	if id, _ := m.identity(); id == "" || !(isFenced(err) || silent) {
+	if id, _ := m.identity(); id == "" || !isFenced(err) {
 		return
 	}
 	if m.ctx.Err() == nil {
@@ -401,7 +393,7 @@ func (m *member) committedOffset(ctx context.Context, partition int) (int64, err
 		if err == nil || ctx.Err() != nil {
 			return offset, err
 		}
-		if pause > groupPause {
+		if pause > groupPause && m.b.warned.group.allow() {
 			m.b.logger.Warn("read committed offset, trying again", "group", m.group, "topic", m.t.kafka, "partition", partition, "err", err)
 		}
 		if !sleep(ctx, pause) {

@@ -20,7 +20,7 @@ import (
 const (
 	firstRetryPause = 10 * time.Millisecond
 	maxRetryPause   = 500 * time.Millisecond
-	logRetryPause   = 4 * firstRetryPause // a new leader may be found before
+	warnRetryPause  = 4 * firstRetryPause // a new leader may be found before
 	// What clients are told to wait.
 	retryAfterLimit       = time.Second
 	retryAfterUnreachable = 2 * time.Second
@@ -248,7 +248,7 @@ func (p *partition) produce(calls []*appendCall) {
 			return
 		}
 		p.t.metrics.errors.Inc()
-		if pause == logRetryPause {
+		if pause >= warnRetryPause && p.b.warned.produce.allow() {
 			p.b.logger.Warn("produce to kafka, trying again", "topic", p.t.kafka, "partition", p.index, "err", err)
 		}
 		calls = p.failExpired(calls, err)
