@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
@@ -191,4 +192,17 @@ func startNodeExporter(t *testing.T) string {
 	a := <-address
 	require.NotEmpty(t, a, "node_exporter did not say where it listens")
 	return a
+}
+
+// What docs/scrape.md shows can be loaded.
+func TestDocumentedConfigs(t *testing.T) {
+	page, err := os.ReadFile("../../docs/scrape.md")
+	require.NoError(t, err)
+	n := 0
+	for _, part := range strings.Split(string(page), "```yaml\n")[1:] {
+		text, _, _ := strings.Cut(part, "```")
+		require.NotEmpty(t, load(t, text).ScrapeConfigs, text)
+		n++
+	}
+	require.Equal(t, 5, n)
 }
