@@ -63,7 +63,7 @@ func BenchmarkAppend(b *testing.B) {
 					}
 				})
 			}()
-			record := buffer.Record{Tenant: "default", Format: buffer.FormatRemoteWriteV1, MinTime: 1, MaxTime: 2, Payload: payload, Attachment: &struct{ x int }{}}
+			record := buffer.Record{Tenant: "default", Format: buffer.FormatOTLP, MinTime: 1, MaxTime: 2, Payload: payload, Attachment: &struct{ x int }{}}
 			if _, err := k.Append(ctx, testTopic, 0, []buffer.Record{record}); err != nil {
 				b.Fatal(err)
 			}

@@ -200,7 +200,7 @@ func TestCompression(t *testing.T) {
 			var want []string
 			for i := range 20 {
 				p := strings.Repeat(fmt.Sprintf("payload %d ", i), 1+i*1000)
-				_, err := b.Append(ctx, testTopic, 0, []buffer.Record{{Tenant: "t", Format: 1, Payload: []byte(p)}})
+				_, err := b.Append(ctx, testTopic, 0, []buffer.Record{{Tenant: "t", Format: buffer.FormatOTLP, Payload: []byte(p)}})
 				require.NoError(t, err)
 				want = append(want, p)
 			}

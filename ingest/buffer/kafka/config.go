@@ -79,8 +79,8 @@ type Retention struct {
 
 // Producer configures appending.
 type Producer struct {
-	// Compression of record batches: none, gzip, snappy, lz4 or zstd. Remote-write
-	// payloads are compressed already.
+	// Compression of record batches: none, gzip, snappy, lz4 or zstd. Batches of
+	// payloads that are compressed already, as remote write's, are sent as they are.
 	Compression string `yaml:"compression"`
 
 	// MaxInFlightBytes is how many payload bytes may wait for Kafka; appends beyond
@@ -167,7 +167,7 @@ func DefaultConfig() Config {
 			MaxMessageBytes: 4 << 20,
 		},
 		Producer: Producer{
-			Compression:      "none",
+			Compression:      "lz4",
 			MaxInFlightBytes: 64 << 20,
 			Timeout:          10 * time.Second,
 		},

@@ -10,6 +10,7 @@ import (
 	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
+	"github.com/segmentio/kafka-go/compress"
 	"github.com/segmentio/kafka-go/protocol"
 	"github.com/segmentio/kafka-go/protocol/produce"
 	"github.com/segmentio/kafka-go/protocol/rawproduce"
@@ -299,7 +300,7 @@ func (p *partition) request(calls []*appendCall) (int64, error) {
 	bb := b.batches.Get().(*batchBuffer)
 	start := time.Now()
 	var err error
-	if bb.batch, bb.spare, err = encodeBatch(bb.batch, bb.spare, calls, b.codec, start.UnixMilli()); err != nil {
+	if bb.batch, bb.spare, err = encodeBatch(bb.batch, bb.spare, calls, codecFor(calls, b.codec), start.UnixMilli()); err != nil {
 		return 0, err
 	}
 	size := len(bb.batch)
@@ -328,6 +329,21 @@ func (p *partition) request(calls []*appendCall) (int64, error) {
 	p.t.metrics.requestAppends.Observe(float64(len(calls)))
 	p.t.metrics.producedBytes.Add(float64(size))
 	return base, nil
+}
+
+// codecFor returns how to compress a batch: not at all if every payload is
+// compressed already.
+func codecFor(calls []*appendCall, codec compress.Compression) compress.Compression {
+	for _, c := range calls {
+		for i := range c.records {
+			switch c.records[i].Format {
+			case buffer.FormatRemoteWriteV1, buffer.FormatRemoteWriteV2, buffer.FormatOTLPSnappy:
+			default:
+				return codec
+			}
+		}
+	}
+	return compress.None
 }
 
 func producedAt(resp protocol.Message) (int64, error) {

@@ -9,6 +9,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/segmentio/kafka-go/compress"
+
 	"github.com/vedette-io/vedette/ingest/buffer"
 )
 
@@ -149,4 +151,26 @@ func TestAcknowledge(t *testing.T) {
 	c.moveTo(13)
 	c.takeTail()
 	wantDiscarded(0, 1, 4, 5)
+}
+
+func TestCodecFor(t *testing.T) {
+	calls := func(formats ...buffer.Format) (out []*appendCall) {
+		for _, f := range formats {
+			out = append(out, &appendCall{records: []buffer.Record{{Format: f}}})
+		}
+		return out
+	}
+	tests := []struct {
+		calls []*appendCall
+		want  compress.Compression
+	}{
+		{calls(buffer.FormatRemoteWriteV1, buffer.FormatRemoteWriteV2, buffer.FormatOTLPSnappy), compress.None},
+		{calls(buffer.FormatRemoteWriteV1, buffer.FormatOTLP), compress.Zstd},
+		{calls(buffer.FormatUnknown), compress.Zstd},
+	}
+	for _, tt := range tests {
+		if got := codecFor(tt.calls, compress.Zstd); got != tt.want {
+			t.Errorf("got %s, want %s", got, tt.want)
+		}
+	}
 }
