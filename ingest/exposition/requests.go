@@ -70,6 +70,13 @@ func (r *Requests) Payloads() [][]byte {
 	return out
 }
 
+// Ready returns the requests that are full, and keeps the one at hand.
+func (r *Requests) Ready() [][]byte {
+	out := r.payloads
+	r.payloads = nil
+	return out
+}
+
 func (r *Requests) cutLarge() {
 	if r.builder.Size() >= requestBytes {
 		r.cut()
