@@ -123,6 +123,62 @@ scrape_configs:
 	)
 }
 
+// Kubernetes' client and Consul's follow their servers, which hold requests open
+// until there is news.
+func TestWatchedDiscoveries(t *testing.T) {
+	target := newExporter(t).Listener.Addr().String()
+	host, port, _ := strings.Cut(target, ":")
+	pod := fmt.Sprintf(`{"kind": "Pod", "apiVersion": "v1", "metadata": {"name": "web-0", "namespace": "shop", "uid": "1", "resourceVersion": "7"},
+		"spec": {"nodeName": "n", "containers": [{"name": "web", "ports": [{"name": "metrics", "containerPort": %s, "protocol": "TCP"}]}]},
+		"status": {"phase": "Running", "podIP": %q}}`, port, host)
+	mux := http.NewServeMux()
+	mux.HandleFunc("/api/v1/pods", func(w http.ResponseWriter, r *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		switch {
+		case r.FormValue("sendInitialEvents") != "": // an older server does not know it
+			w.WriteHeader(http.StatusUnprocessableEntity)
+			_, _ = io.WriteString(w, `{"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": "Invalid", "code": 422}`)
+		case r.FormValue("watch") != "":
+			w.(http.Flusher).Flush()
+			<-r.Context().Done()
+		default:
+			_, _ = io.WriteString(w, `{"kind": "PodList", "apiVersion": "v1", "metadata": {"resourceVersion": "7"}, "items": [`+pod+`]}`)
+		}
+	})
+	consul := func(path, text string) {
+		mux.HandleFunc(path, func(w http.ResponseWriter, r *http.Request) {
+			if r.FormValue("index") == "5" {
+				<-r.Context().Done()
+				return
+			}
+			w.Header().Set("Content-Type", "application/json")
+			w.Header().Set("X-Consul-Index", "5")
+			_, _ = io.WriteString(w, text)
+		})
+	}
+	consul("/v1/agent/self", `{"Config": {"Datacenter": "dc1"}}`)
+	consul("/v1/catalog/services", `{"web": ["prod"]}`)
+	consul("/v1/health/service/web", fmt.Sprintf(`[{"Node": {"Node": "n", "Address": %[1]q, "Datacenter": "dc1"},
+		"Service": {"ID": "web-1", "Service": "web", "Tags": ["prod"], "Address": %[1]q, "Port": %[2]s}, "Checks": []}]`, host, port))
+	api := httptest.NewServer(mux)
+	t.Cleanup(api.Close)
+	p := doortest.New(t, doortest.Options{})
+	start(t, p.Entry("scrape"), fmt.Sprintf(`
+global: {scrape_interval: 400ms, scrape_timeout: 400ms}
+scrape_configs:
+- job_name: kubernetes
+  kubernetes_sd_configs: [{role: pod, api_server: %[1]q}]
+  relabel_configs: [{source_labels: [__meta_kubernetes_pod_name], target_label: pod}]
+- job_name: consul
+  consul_sd_configs: [{server: %[1]q, refresh_interval: 50ms}] # it ends only with the interval
+  relabel_configs: [{source_labels: [__meta_consul_service], target_label: service}]
+`, api.URL))
+	eventually(t, p.Sink,
+		fmt.Sprintf(`{__name__="up", instance=%q, job="consul", service="web"}`, target),
+		fmt.Sprintf(`{__name__="up", instance=%q, job="kubernetes", pod="web-0"}`, target),
+	)
+}
+
 // A real exporter registers in a real etcd under a lease: its samples go all the
 // way. When the lease is gone, its series end with staleness markers.
 func TestEtcdEndToEnd(t *testing.T) {
