@@ -15,7 +15,7 @@ import (
 func protobufOf(body *door.Body) ([]byte, error) {
 	const (
 		objectBytes  = 256 // of the largest message, and its place in a list
-		elementBytes = 32  // of a number, its place in a growing list, and in protobuf
+		elementBytes = 56  // of a number, its place in a growing list, and in protobuf
 	)
 	text := body.Bytes
 	n := len(text) + objectBytes*bytes.Count(text, []byte("{")) + elementBytes*bytes.Count(text, []byte(","))
