@@ -50,9 +50,9 @@ func DefaultConfig() Config {
 // Validate names every bad key.
 func (c Config) Validate() error {
 	var errs []error
-	for key, listen := range map[string]string{"grpc.listen": c.GRPC.Listen, "http.listen": c.HTTP.Listen} {
-		if _, _, err := net.SplitHostPort(listen); listen != "" && err != nil {
-			errs = append(errs, fmt.Errorf("%s: got %q, want host:port, or nothing", key, listen))
+	for _, v := range []struct{ key, listen string }{{"grpc.listen", c.GRPC.Listen}, {"http.listen", c.HTTP.Listen}} {
+		if _, _, err := net.SplitHostPort(v.listen); v.listen != "" && err != nil {
+			errs = append(errs, fmt.Errorf("%s: got %q, want host:port, or nothing", v.key, v.listen))
 		}
 	}
 	for i, o := range c.HTTP.AllowedOrigins {
@@ -60,8 +60,10 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("http.allowed_origins[%d]: got %q, want scheme://host[:port] or *", i, o))
 		}
 	}
-	if err := c.Limits.Validate(); err != nil {
-		errs = append(errs, fmt.Errorf("limits: %w", err))
+	if many, ok := c.Limits.Validate().(interface{ Unwrap() []error }); ok { // what errors.Join makes
+		for _, err := range many.Unwrap() {
+			errs = append(errs, fmt.Errorf("limits.%w", err))
+		}
 	}
 	return errors.Join(errs...)
 }

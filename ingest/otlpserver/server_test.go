@@ -36,7 +36,7 @@ func TestConfig(t *testing.T) {
 	}.Validate()
 	for _, want := range []string{
 		`grpc.listen: got "4317", want host:port, or nothing`, `http.listen: got "x"`,
-		`http.allowed_origins[0]: got "shop.example"`, `http.allowed_origins[1]`, `limits: max_concurrent: want 0 or more`,
+		`http.allowed_origins[0]: got "shop.example"`, `http.allowed_origins[1]`, `limits.max_concurrent: want 0 or more`,
 	} {
 		require.ErrorContains(t, err, want)
 	}
