@@ -15,6 +15,9 @@ import (
 
 	"github.com/vedette-io/vedette/ingest"
 	"github.com/vedette-io/vedette/ingest/door"
+	"github.com/vedette-io/vedette/ingest/influx"
+	"github.com/vedette-io/vedette/ingest/otlp"
+	"github.com/vedette-io/vedette/ingest/otlpserver"
 	"github.com/vedette-io/vedette/internal/config"
 	"github.com/vedette-io/vedette/internal/telemetry"
 	"github.com/vedette-io/vedette/query/api"
@@ -40,7 +43,13 @@ type Config struct {
 	Buffer BufferConfig `yaml:"buffer"`
 
 	// Ingest is the door that metrics come in by.
-	Ingest door.Config `yaml:"ingest"`
+	Ingest IngestConfig `yaml:"ingest"`
+
+	// OTLP takes metrics of OpenTelemetry SDKs and Collectors in; see otlp.md.
+	OTLP OTLPConfig `yaml:"otlp"`
+
+	// Influx takes InfluxDB line protocol in, at the HTTP listener; see influx.md.
+	Influx InfluxConfig `yaml:"influx"`
 
 	// Consumer moves data from the buffer into the store.
 	Consumer ingest.ConsumerConfig `yaml:"consumer"`
@@ -99,7 +108,9 @@ func defaultConfig() Config {
 		Log:      telemetry.DefaultLogConfig(),
 		Tracing:  telemetry.DefaultTraceConfig(),
 		Buffer:   defaultBufferConfig(),
-		Ingest:   door.DefaultConfig(),
+		Ingest:   IngestConfig{Config: door.DefaultConfig()},
+		OTLP:     OTLPConfig{Server: otlpserver.DefaultConfig(), Translation: otlp.DefaultConfig()},
+		Influx:   InfluxConfig{Config: influx.DefaultConfig()},
 		Consumer: ingest.DefaultConsumerConfig(),
 		Store:    metric.DefaultConfig(),
 		Query:    promql.DefaultConfig(),
@@ -142,6 +153,8 @@ func loadConfig(file string) (loaded, error) {
 		{"tracing", l.Tracing.Validate()},
 		{bufferSection, bufferErr},
 		{"ingest", l.Ingest.Validate()},
+		{"otlp", l.OTLP.Validate()},
+		{"influx", l.Influx.Validate()},
 		{"consumer", l.Consumer.Validate()},
 		{"store", l.Store.Validate()},
 		{"query", l.Query.Validate()},

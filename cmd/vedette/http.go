@@ -25,8 +25,9 @@ type endpoint struct {
 	show    string // how people see the pattern; empty keeps it off the lists
 	what    string
 	handler http.Handler
-	early   bool // answers before the server is ready
-	open    bool // wants no token
+	early   bool                            // answers before the server is ready
+	open    bool                            // wants no token
+	wrap    func(http.Handler) http.Handler // goes around everything else, or nil
 }
 
 // health answers the questions whether the server lives and whether it is ready.
@@ -77,6 +78,9 @@ func newMux(endpoints []endpoint, h *health, token config.Secret) *http.ServeMux
 		if !e.open && token != "" {
 			handler = withToken(token, handler)
 		}
+		if e.wrap != nil {
+			handler = e.wrap(handler)
+		}
 		mux.Handle(e.pattern, handler)
 	}
 	mux.HandleFunc("GET /{$}", func(w http.ResponseWriter, r *http.Request) {
@@ -86,15 +90,19 @@ func newMux(endpoints []endpoint, h *health, token config.Secret) *http.ServeMux
 	return mux
 }
 
-// endpointLines is one line for every endpoint that people should know of.
+// endpointLines is one line for every endpoint that people should know of; base
+// stands before paths.
 func endpointLines(base string, endpoints []endpoint) string {
 	var b strings.Builder
 	for _, e := range endpoints {
 		if e.show == "" {
 			continue
 		}
-		methods, path, _ := strings.Cut(e.show, " ")
-		fmt.Fprintf(&b, "%-8s  %-48s  %s\n", methods, base+path, e.what)
+		methods, place, _ := strings.Cut(e.show, " ")
+		if strings.HasPrefix(place, "/") {
+			place = base + place
+		}
+		fmt.Fprintf(&b, "%-8s  %-52s  %s\n", methods, place, e.what)
 	}
 	return b.String()
 }

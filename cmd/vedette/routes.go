@@ -11,7 +11,6 @@ import (
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 	"go.yaml.in/yaml/v3"
 
-	"github.com/vedette-io/vedette/ingest/door"
 	"github.com/vedette-io/vedette/internal/telemetry"
 	"github.com/vedette-io/vedette/query/api"
 	"github.com/vedette-io/vedette/query/promql"
@@ -24,11 +23,8 @@ func (s *server) endpoints() ([]endpoint, error) {
 	if err != nil {
 		return nil, err
 	}
+	traced := func(name string, h http.Handler) http.Handler { return tracedHandler(s.tracer, name, h) }
 	list := []endpoint{
-		{
-			pattern: "/api/v1/write", show: "POST /api/v1/write", what: "Prometheus remote write 1.0 and 2.0",
-			handler: tracedHandler(s.tracer, "POST /api/v1/write", door.RemoteWrite{Entry: s.remoteWrite}),
-		},
 		// The query API says itself that it is not ready, as its clients expect.
 		{pattern: "/api/v1/", show: "GET,POST /api/v1/", what: "Prometheus HTTP API: query, query_range, series, labels, …", handler: queries, early: true},
 		{pattern: "/api/v1/read", show: "POST /api/v1/read", what: "Prometheus remote read", handler: queries, early: true},
@@ -37,7 +33,7 @@ func (s *server) endpoints() ([]endpoint, error) {
 		{pattern: "/debug/set-aside", show: "GET /debug/set-aside", what: "messages that could not be decoded, as JSON", handler: http.HandlerFunc(s.consumer.ServeSetAside), early: true},
 		{pattern: "/debug/traces", show: "GET /debug/traces", what: "Vedette's own newest spans, as JSON", handler: s.ring, early: true},
 	}
-	return slices.Concat(list, debugEndpoints(), s.health.endpoints()), nil
+	return slices.Concat(s.doors.endpoints(traced), list, debugEndpoints(), s.health.endpoints()), nil
 }
 
 // queryAPI is the Prometheus HTTP API over the store.

@@ -19,9 +19,6 @@ import (
 	"github.com/vedette-io/vedette/collector/scrape"
 	"github.com/vedette-io/vedette/ingest"
 	"github.com/vedette-io/vedette/ingest/buffer"
-	"github.com/vedette-io/vedette/ingest/door"
-	"github.com/vedette-io/vedette/ingest/remotewrite"
-	"github.com/vedette-io/vedette/ingest/wire"
 	"github.com/vedette-io/vedette/internal/telemetry"
 	"github.com/vedette-io/vedette/internal/vfs"
 	"github.com/vedette-io/vedette/query/promql"
@@ -49,14 +46,13 @@ type server struct {
 	tracer   trace.Tracer
 	health   health
 
-	listener    net.Listener
-	buffer      buffer.Buffer
-	door        *door.Door
-	remoteWrite *door.Entry
-	store       *metric.DB
-	consumer    *ingest.Consumer
-	scraper     *scrape.Scraper
-	engine      *promql.Engine
+	listener net.Listener
+	buffer   buffer.Buffer
+	doors    doors
+	store    *metric.DB
+	consumer *ingest.Consumer
+	scraper  *scrape.Scraper
+	engine   *promql.Engine
 
 	closers []func() error
 }
@@ -104,28 +100,14 @@ func (s *server) open(ctx context.Context) error {
 	}
 	s.onClose(s.store.Close)
 
-	formats := &wire.Formats{}
-	remotewrite.Register(formats)
-	s.door, err = door.New(door.Options{
-		Buffer: s.buffer, Config: s.config.Ingest, Formats: formats,
-		MaxRecordBytes: opened.maxRecordBytes, Plain: opened.compresses,
-		Logger: s.logger.With("part", "ingest"), Registerer: s.registry,
-	})
-	if err != nil {
-		return err
-	}
-	if s.remoteWrite, err = s.door.Entry("remote_write", door.EntryConfig{}); err != nil {
-		return err
-	}
-	scraped, err := s.door.Entry("scrape", door.EntryConfig{})
-	if err != nil {
+	if err := s.openDoors(ctx, opened); err != nil {
 		return err
 	}
 	if s.config.Consumer.SetAsideDir == "" {
 		s.config.Consumer.SetAsideDir = s.path(setAsideDir)
 	}
 	s.consumer, err = ingest.NewConsumer(ingest.ConsumerOptions{
-		Buffer: s.buffer, Sink: tracedSink{s.store, s.tracer}, Config: s.config.Consumer, Formats: formats, Joined: opened.joined,
+		Buffer: s.buffer, Sink: tracedSink{s.store, s.tracer}, Config: s.config.Consumer, Formats: s.doors.formats, Joined: opened.joined,
 		Logger: s.logger.With("part", "consumer"), Registerer: s.registry,
 	})
 	if err != nil {
@@ -140,7 +122,7 @@ func (s *server) open(ctx context.Context) error {
 		s.config.QueryAPI.ExternalLabels = jobs.GlobalConfig.ExternalLabels.Map()
 	}
 	s.scraper, err = scrape.New(scrape.Options{
-		Writer: scraped, Config: jobs, Logger: s.logger.With("part", "scrape"), Registerer: s.registry,
+		Writer: s.doors.scrape, Config: jobs, Logger: s.logger.With("part", "scrape"), Registerer: s.registry,
 	})
 	if err != nil {
 		return err
@@ -167,13 +149,14 @@ func (s *server) run(ctx context.Context, out io.Writer) error {
 	}
 	g := group{logger: s.logger, grace: 30 * time.Second}
 	g.add(httpPart(s.listener, newMux(endpoints, &s.health, s.config.HTTP.BearerToken), &s.health, s.logger.With("part", "http")))
+	g.add(part{name: "otlp", run: s.doors.otlp.Run, stop: s.doors.otlp.Stop})
 	g.add(part{name: "reload", run: newReloader(s).run})
 	g.add(part{name: "scrape", run: s.scraper.Run})
 	g.add(part{
 		name: "consumer",
 		run:  s.consume,
 		stop: func(ctx context.Context) error {
-			s.door.Close() // HTTP and the scrapes have ended: nobody waits
+			s.doors.Close() // HTTP and the scrapes have ended: nobody waits
 			if err := s.consumer.Drain(ctx); err != nil {
 				return fmt.Errorf("drain the buffer: %w", err)
 			}
@@ -185,7 +168,7 @@ func (s *server) run(ctx context.Context, out io.Writer) error {
 	})
 	g.add(part{name: "store", run: s.store.Run})
 
-	fmt.Fprint(out, endpointLines("http://"+selfAddress(s.listener.Addr()), endpoints))
+	fmt.Fprint(out, endpointLines("http://"+selfAddress(s.listener.Addr()), append(endpoints, s.doors.listeners()...)))
 	return g.run(ctx)
 }
 
