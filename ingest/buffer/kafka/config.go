@@ -163,7 +163,7 @@ func DefaultConfig() Config {
 		Brokers:  []string{"127.0.0.1:9092"},
 		ClientID: "vedette",
 		Topics: Topics{
-			Retention:       Retention{Time: 24 * time.Hour},
+			Retention:       Retention{Time: 7 * 24 * time.Hour},
 			MaxMessageBytes: 4 << 20,
 		},
 		Producer: Producer{

@@ -82,7 +82,9 @@ func (b *Buffer) metadata(ctx context.Context, admin *kafkago.Client, names []st
 		if isRefusal(err) {
 			return nil, err
 		}
-		b.logger.Warn("connect to kafka, trying again", "brokers", b.cfg.Brokers, "err", err)
+		if b.warned.group.allow() {
+			b.logger.Warn("connect to kafka, trying again", "brokers", b.cfg.Brokers, "err", err)
+		}
 		if !sleep(ctx, pause) {
 			return nil, err
 		}
