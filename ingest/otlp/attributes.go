@@ -67,11 +67,17 @@ func (r *Request) text(b []byte, at int, buf *[]byte) ([]byte, error) {
 	if len(b) > 1 && b[0] == 0x0a && b[1] < 0x80 && 2+int(b[1]) == len(b) {
 		return b[2:], nil
 	}
+	n := len(*buf)
+	if len(b) > 1 && b[0] == 3<<3|wire.Varint {
+		if v, next := wire.Uvarint(b, 1); next == len(b) {
+			*buf = strconv.AppendInt(*buf, int64(v), 10)
+			return (*buf)[n:], nil
+		}
+	}
 	v, err := r.anyValue(b, at)
 	if err != nil {
 		return nil, err
 	}
-	n := len(*buf)
 	switch v.kind {
 	case 1:
 		return v.bytes, nil

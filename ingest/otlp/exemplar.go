@@ -44,7 +44,7 @@ func (x *exemplars) reset() {
 }
 
 func (x *exemplars) capBytes() int {
-	return 32*cap(x.list) + cap(x.buf) + cap(x.vals) + 72*cap(x.pairs)
+	return 32*cap(x.list) + cap(x.buf) + cap(x.vals) + 96*cap(x.pairs)
 }
 
 // exemplar decodes the Exemplar message at [i, end) of the point at hand, whose
@@ -145,7 +145,7 @@ func (r *Request) exemplarAttribute(b []byte, at int) error {
 	if err != nil {
 		return err
 	}
-	if x.pairs, err = wire.Grow(&r.budget, x.pairs, 72); err != nil {
+	if x.pairs, err = wire.Grow(&r.budget, x.pairs, 96); err != nil {
 		return err
 	}
 	x.pairs = append(x.pairs, pair{name: key, value: text})

@@ -173,54 +173,83 @@ const maxGap = 2
 // and the indexes move by shift. Empty buckets at the ends are left out. It
 // reports whether the indexes fit.
 func (d *denseBuckets) sparse(down uint, shift int64) (spans []histogram.Span, deltas []int64, ok bool) {
-	groups := 0
-	d.groups(down, func(int64, uint64) { groups++ })
-	if groups == 0 {
+	first := int64(d.offset)
+	if down > 0 {
+		first = d.merge(down)
+	}
+	counts := d.counts
+	for len(counts) > 0 && counts[0] == 0 {
+		counts = counts[1:]
+		first++
+	}
+	for len(counts) > 0 && counts[len(counts)-1] == 0 {
+		counts = counts[:len(counts)-1]
+	}
+	if len(counts) == 0 {
 		return nil, nil, true
 	}
-	deltas = make([]int64, 0, groups)
-	spans = make([]histogram.Span, 0, 1)
-	ok = true
-	last, next := int64(0), int64(0) // count of the last bucket, index behind it
-	add := func(count int64) {
-		spans[len(spans)-1].Length++
-		deltas = append(deltas, count-last)
-		last = count
-		next++
+	first += shift
+	if first < math.MinInt32 || first+int64(len(counts)) > math.MaxInt32 {
+		return nil, nil, false
 	}
-	d.groups(down, func(index int64, count uint64) {
-		index += shift
-		ok = ok && index >= math.MinInt32 && index <= math.MaxInt32
-		switch gap := index - next; {
-		case len(spans) == 0:
-			spans = append(spans, histogram.Span{Offset: int32(index)})
-		case gap > maxGap:
-			spans = append(spans, histogram.Span{Offset: int32(gap)})
-		default:
-			for range gap {
-				add(0)
+	kept, gaps := sizes(counts)
+	spans = make([]histogram.Span, 1, gaps+1)
+	deltas = make([]int64, 0, kept)
+	spans[0].Offset = int32(first)
+	last := int64(0) // count of the last bucket
+	for i := 0; i < len(counts); {
+		if counts[i] == 0 {
+			zeros := 1
+			for counts[i+zeros] == 0 {
+				zeros++
+			}
+			if zeros > maxGap {
+				spans = append(spans, histogram.Span{Offset: int32(zeros)})
+				i += zeros
 			}
 		}
-		next = index
-		add(int64(count))
-	})
-	return spans, deltas, ok
+		c := int64(counts[i])
+		deltas = append(deltas, c-last)
+		spans[len(spans)-1].Length++
+		last = c
+		i++
+	}
+	return spans, deltas, true
 }
 
-// groups calls f with the index and count of every bucket that is not empty,
-// when 2^down neighbours are one.
-func (d *denseBuckets) groups(down uint, f func(index int64, count uint64)) {
-	index, count := int64(0), uint64(0)
-	for i, c := range d.counts {
-		at := (int64(d.offset) + int64(i)) >> down
-		if at != index && count != 0 {
-			f(index, count)
-			count = 0
+// sizes returns how many buckets are written of counts, which has no zeros at
+// its ends, and how many gaps between spans.
+func sizes(counts []uint64) (kept, gaps int) {
+	zeros := 0
+	for _, c := range counts {
+		if c == 0 {
+			zeros++
+			continue
 		}
-		index = at
-		count += c
+		if zeros > maxGap {
+			gaps++
+		} else {
+			kept += zeros
+		}
+		zeros = 0
+		kept++
 	}
-	if count != 0 {
-		f(index, count)
+	return kept, gaps
+}
+
+// merge makes one bucket of 2^down neighbours and returns the index of the first.
+func (d *denseBuckets) merge(down uint) int64 {
+	first := int64(d.offset) >> down
+	n := 0
+	for i, c := range d.counts {
+		k := int((int64(d.offset)+int64(i))>>down - first)
+		if k < n {
+			d.counts[k] += c
+			continue
+		}
+		d.counts[k] = c
+		n++
 	}
+	d.counts = d.counts[:n]
+	return first
 }

@@ -38,8 +38,8 @@ func (s shape) extra() string {
 	return ""
 }
 
-// pair is an attribute on its way to a label.
-type pair struct{ name, key, value []byte }
+// pair is an attribute on its way to a label. raw is the message it came in.
+type pair struct{ name, key, value, raw []byte }
 
 // fixedLabel is a label that all points of a resource and scope get. One that
 // overrides replaces an attribute of the same name, even if its own value is
@@ -51,8 +51,10 @@ type fixedLabel struct {
 
 // builder makes the labels of a point that is not known yet.
 type builder struct {
-	pairs  []pair
-	vals   []byte // texts of point attributes
+	last   []pair // attributes of the last point that was built, as they came
+	pairs  []pair // attributes to merge, sorted by name: last or sorted
+	sorted []pair
+	vals   []byte // texts of attributes in last
 	target []fixedLabel
 	base   []fixedLabel
 	fixed  bool // base is that of the resource and scope at hand
@@ -65,7 +67,7 @@ type builder struct {
 	scopeAttrs []attribute
 	ranks      []byte    // of the summary at hand, eight bytes each
 	quantiles  []float64 // their values
-	fleeting   bool      // the keys in pairs are about to be overwritten
+	fleeting   bool      // the bytes of last are about to be overwritten
 
 	// seg holds the labels in canonical form without the metric's name, which
 	// belongs at name. [extra, rest) is a label of the name shape.extra().
@@ -93,12 +95,15 @@ func (u *builder) newResource() {
 func (u *builder) newScope() { u.fixed = false }
 
 func (u *builder) reset() {
-	clear(u.pairs[:cap(u.pairs)])
-	u.pairs, u.base, u.resBase, u.target = u.pairs[:0], u.base[:0], u.resBase[:0], u.target[:0]
+	clear(u.last[:cap(u.last)])
+	clear(u.sorted[:cap(u.sorted)])
+	u.last, u.sorted, u.pairs = u.last[:0], u.sorted[:0], nil
+	u.vals = u.vals[:0]
+	u.base, u.resBase, u.target = u.base[:0], u.resBase[:0], u.target[:0]
 }
 
 func (u *builder) capBytes() int {
-	return 72*cap(u.pairs) + cap(u.vals) + cap(u.resVals) + 56*(cap(u.base)+cap(u.resBase)+cap(u.target)) + cap(u.ranks) + 8*cap(u.quantiles) +
+	return 96*(cap(u.last)+cap(u.sorted)) + cap(u.vals) + cap(u.resVals) + 56*(cap(u.base)+cap(u.resBase)+cap(u.target)) + cap(u.ranks) + 8*cap(u.quantiles) +
 		cap(u.seg) + 16*cap(u.texts) + cap(u.textBounds) + 8*(cap(u.dense[0].counts)+cap(u.dense[1].counts))
 }
 
@@ -156,67 +161,82 @@ func (r *Request) fits(m measures) bool {
 }
 
 // pointPairs gathers the attributes of a point, whose fields have tags of one
-// byte, in r.build.pairs, sorted by name.
+// byte, in r.build.pairs. Most of them tend to be those of the point before.
 func (r *Request) pointPairs(attrs []byte, at int) error {
+	const manyVals = 64 << 10
 	u := &r.build
-	before := u.pairs // names of a point's attributes tend to be those of the last one's
-	if u.fleeting {
-		before = nil
+	if u.fleeting || len(u.vals) > manyVals {
+		u.last, u.vals = u.last[:0], u.vals[:0]
 	}
 	u.fleeting = r.pt.isScattered
-	u.pairs, u.vals = u.pairs[:0], u.vals[:0]
-	for i := 0; i < len(attrs); {
+	n := 0
+	for i := 0; i < len(attrs); n++ {
 		s, e := content(attrs, i)
-		key, val, err := r.keyValue(attrs[s:e], at+s)
-		if err != nil {
-			return err
-		}
-		text, err := r.text(val, at+s, &u.vals)
-		if err != nil {
-			return err
-		}
+		raw := attrs[s:e]
 		i = e
-		if string(key) == metricLabel {
+		if n < len(u.last) && string(u.last[n].raw) == string(raw) {
 			continue
 		}
-		name := key
-		if n := len(u.pairs); r.set.utf8 {
-		} else if n < len(before) && bytes.Equal(before[n].key, key) {
-			name = before[n].name
-		} else if name, err = r.labelName(key); err != nil {
-			u.pairs = u.pairs[:0]
+		p, err := r.parsePair(raw, at+s, n)
+		if err != nil {
+			u.last = u.last[:min(n, len(u.last))]
 			return err
 		}
-		if err := r.addPair(pair{name, key, text}); err != nil {
+		if n < len(u.last) {
+			u.last[n] = p
+			continue
+		}
+		if u.last, err = wire.Grow(&r.budget, u.last, 96); err != nil {
 			return err
 		}
+		u.last = append(u.last, p)
 	}
+	u.last = u.last[:n]
+	u.pairs = u.last
 	return r.sortPairs()
 }
 
-func (r *Request) addPair(p pair) error {
+// parsePair parses the n-th attribute of a point.
+func (r *Request) parsePair(raw []byte, at, n int) (pair, error) {
 	u := &r.build
-	if len(u.pairs) == cap(u.pairs) {
-		var err error
-		if u.pairs, err = wire.Grow(&r.budget, u.pairs, 72); err != nil {
-			return err
-		}
+	p := pair{raw: raw}
+	key, val, err := r.keyValue(raw, at)
+	if err != nil {
+		return p, err
 	}
-	u.pairs = append(u.pairs, p)
-	return nil
+	if p.value, err = r.text(val, at, &u.vals); err != nil {
+		return p, err
+	}
+	p.name, p.key = key, key
+	switch {
+	case string(key) == metricLabel:
+		p.value = nil // the metric's own name counts
+	case r.set.utf8:
+	case n < len(u.last) && bytes.Equal(u.last[n].key, key):
+		p.name = u.last[n].name
+	default:
+		p.name, err = r.labelName(key)
+	}
+	return p, err
 }
 
-// sortPairs sorts r.build.pairs by name. Values of keys that have become one
-// name are joined in order of the keys.
+// sortPairs sorts r.build.pairs by name, in another place. Values of keys that
+// have become one name are joined in order of the keys.
 func (r *Request) sortPairs() error {
 	u := &r.build
-	sorted := true
-	for i := 1; i < len(u.pairs) && sorted; i++ {
-		sorted = string(u.pairs[i-1].name) < string(u.pairs[i].name)
+	inOrder := true
+	for i := 1; i < len(u.pairs) && inOrder; i++ {
+		inOrder = string(u.pairs[i-1].name) < string(u.pairs[i].name)
 	}
-	if sorted {
+	if inOrder {
 		return nil
 	}
+	var err error
+	if u.sorted, err = grow(&r.budget, u.sorted[:0], len(u.pairs), 96); err != nil {
+		return err
+	}
+	u.sorted = append(u.sorted, u.pairs...)
+	u.pairs = u.sorted
 	slices.SortStableFunc(u.pairs, func(a, b pair) int {
 		if c := bytes.Compare(a.name, b.name); c != 0 {
 			return c
@@ -230,9 +250,7 @@ func (r *Request) sortPairs() error {
 		for ; j < len(u.pairs) && bytes.Equal(u.pairs[j].name, p.name); j++ {
 		}
 		if j > i+1 {
-			var err error
 			if p.value, err = r.joinValues(u.pairs[i:j]); err != nil {
-				u.pairs = u.pairs[:0]
 				return err
 			}
 		}
@@ -310,6 +328,27 @@ func (r *Request) merge(fixed []fixedLabel, s shape) error {
 	if u.rest < 0 {
 		u.rest = u.extra
 	}
+	return checkUTF8(u.seg)
+}
+
+// checkUTF8 reports a label that is not valid UTF-8.
+func checkUTF8(canonical []byte) error {
+	if utf8.Valid(canonical) {
+		return nil // lengths of two bytes may make it fail
+	}
+	for len(canonical) > 0 {
+		name, value, rest, err := labels.Next(canonical)
+		if err != nil {
+			return err
+		}
+		if !utf8.Valid(name) {
+			return &labelError{wire.ReasonInvalidUTF8, fmt.Sprintf("name of label %.64q is not valid UTF-8", name)}
+		}
+		if !utf8.Valid(value) {
+			return &labelError{wire.ReasonInvalidUTF8, fmt.Sprintf("value of label %.64q is not valid UTF-8", name)}
+		}
+		canonical = rest
+	}
 	return nil
 }
 
@@ -329,12 +368,6 @@ func (r *Request) addLabel(name, value []byte, extra string) error {
 	}
 	if len(name) == 0 {
 		return &labelError{wire.ReasonEmptyLabelName, "an attribute has an empty name"}
-	}
-	if r.set.utf8 && !utf8.Valid(name) {
-		return &labelError{wire.ReasonInvalidUTF8, fmt.Sprintf("name of label %.64q is not valid UTF-8", name)}
-	}
-	if !utf8.Valid(value) {
-		return &labelError{wire.ReasonInvalidUTF8, fmt.Sprintf("value of label %.64q is not valid UTF-8", name)}
 	}
 	size := labels.Size(len(name), len(value))
 	if cap(u.seg)-len(u.seg) < size {

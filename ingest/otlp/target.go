@@ -332,8 +332,10 @@ func (r *Request) buildTarget(key labels.Hash, remember bool) ([]series, error) 
 	if others == 0 {
 		return nil, r.rememberNone(key)
 	}
-	clear(u.pairs)
-	u.pairs = u.pairs[:0]
+	if err := r.budget.Charge(96 * len(r.res.attrs)); err != nil {
+		return nil, err
+	}
+	pairs := make([]pair, 0, len(r.res.attrs))
 	for _, a := range r.res.attrs {
 		if !r.set.cfg.KeepIdentifyingResourceAttributes && slices.Contains(identifying, string(a.key)) {
 			continue
@@ -345,10 +347,9 @@ func (r *Request) buildTarget(key labels.Hash, remember bool) ([]series, error) 
 				return nil, err
 			}
 		}
-		if err := r.addPair(pair{name, a.key, a.value}); err != nil {
-			return nil, err
-		}
+		pairs = append(pairs, pair{name: name, key: a.key, value: a.value})
 	}
+	u.pairs = pairs
 	if err := r.sortPairs(); err != nil {
 		return nil, err
 	}

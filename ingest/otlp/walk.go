@@ -149,6 +149,11 @@ func (mt *metric) promType(d Delta) string {
 // content; end is where the next one begins. A content of varying length comes
 // without its length.
 func (r *Request) field(b []byte, i int, what string) (num int32, wt, s, end int, err error) {
+	if uint(i) < uint(len(b)) && b[i] < 0x80 && b[i]&7 == wire.Bytes && b[i] > 7 {
+		if s, end = content(b, i); s >= 0 { // nearly every field
+			return int32(b[i] >> 3), wire.Bytes, s, end, nil
+		}
+	}
 	num, wt, s = wire.Field(b, i)
 	if s < 0 {
 		return 0, 0, 0, 0, r.syntax(i, "%s: no valid field tag", what)
