@@ -8,15 +8,38 @@ import (
 	"io"
 	"net/http"
 	"strconv"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
 
 	"github.com/vedette-io/vedette/bench/gen"
 )
 
 // WritePath is where every peer accepts remote write.
 const WritePath = "/api/v1/write"
+
+// Door is where requests of a kind are sent to.
+type Door struct {
+	url      string
+	encoding string // of bodies that are compressed
+	header   map[string]string
+	otlp     bool
+}
+
+// RemoteWrite is the remote write 1.0 endpoint of a server.
+func RemoteWrite(base string) Door {
+	return Door{url: base + WritePath, encoding: "snappy", header: map[string]string{
+		"Content-Type": "application/x-protobuf", "X-Prometheus-Remote-Write-Version": "0.1.0",
+	}}
+}
+
+// OTLP is an endpoint for OTLP metrics over HTTP, at its whole address.
+func OTLP(address string) Door {
+	return Door{url: address, encoding: "gzip", header: map[string]string{"Content-Type": "application/x-protobuf"}, otlp: true}
+}
 
 // New returns an HTTP client that keeps up to conns connections to a host.
 func New(conns int) *http.Client {
@@ -44,31 +67,59 @@ func (e *StatusError) Temporary() bool {
 // 2xx is a *StatusError; after any other error it is unknown whether the server
 // has taken the samples.
 func Write(ctx context.Context, c *http.Client, url string, body []byte) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url+WritePath, bytes.NewReader(body))
+	_, err := RemoteWrite(url).post(ctx, c, body, false)
+	return err
+}
+
+// post sends one body and returns how many data points of it were refused by an
+// answer that is a success otherwise. Errors are as Write's.
+func (d Door) post(ctx context.Context, c *http.Client, body []byte, plain bool) (rejected int64, err error) {
+	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.url, bytes.NewReader(body))
 	if err != nil {
-		return fmt.Errorf("make write request: %w", err)
+		return 0, fmt.Errorf("make write request: %w", err)
 	}
-	req.Header.Set("Content-Encoding", "snappy")
-	req.Header.Set("Content-Type", "application/x-protobuf")
-	req.Header.Set("X-Prometheus-Remote-Write-Version", "0.1.0")
+	for name, value := range d.header {
+		req.Header.Set(name, value)
+	}
+	if !plain {
+		req.Header.Set("Content-Encoding", d.encoding)
+	}
 	req.Header.Set("User-Agent", "vedette-bench")
 	resp, err := c.Do(req)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode/100 == 2 {
+		if d.otlp {
+			return readPartialSuccess(resp)
+		}
 		_, err := io.Copy(io.Discard, resp.Body)
-		return err
+		return 0, err
 	}
 	text, _ := io.ReadAll(io.LimitReader(resp.Body, 500))
 	after, _ := strconv.Atoi(resp.Header.Get("Retry-After"))
-	return &StatusError{Status: resp.StatusCode, Message: string(text), RetryAfter: time.Duration(after) * time.Second}
+	return 0, &StatusError{Status: resp.StatusCode, Message: string(text), RetryAfter: time.Duration(after) * time.Second}
+}
+
+// readPartialSuccess reads how many data points an OTLP answer says were
+// refused. A server that answers in its own way is taken to have refused none.
+func readPartialSuccess(resp *http.Response) (rejected int64, err error) {
+	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
+	if err != nil || len(body) == 0 || !strings.HasPrefix(resp.Header.Get("Content-Type"), "application/x-protobuf") {
+		return 0, err
+	}
+	answer := pmetricotlp.NewExportResponse()
+	if err := answer.UnmarshalProto(body); err != nil {
+		return 0, fmt.Errorf("decode OTLP answer: %w", err)
+	}
+	return answer.PartialSuccess().RejectedDataPoints(), nil
 }
 
 // Sent counts what a Send did.
 type Sent struct {
-	Samples  int64         `json:"samples"`
+	Samples  int64         `json:"samples"` // data points, of OTLP
+	Rejected int64         `json:"rejected,omitempty"`
 	Requests int64         `json:"requests"`
 	Retries  int64         `json:"retries"`
 	Wall     time.Duration `json:"wall_nanos"`
@@ -81,7 +132,7 @@ const retries = 200
 // connections. A scrape starts when the one before is acknowledged, so that
 // connections never drift apart; refused requests are sent again after the time
 // the server asks for.
-func Send(ctx context.Context, url string, spool *gen.Spool, from, to, conns int) (Sent, error) {
+func Send(ctx context.Context, door Door, spool *gen.Spool, from, to, conns int) (Sent, error) {
 	c := New(conns)
 	defer c.CloseIdleConnections()
 	var sent Sent
@@ -93,7 +144,7 @@ func Send(ctx context.Context, url string, spool *gen.Spool, from, to, conns int
 			n++
 		}
 		if k := requests[0].Scrape; k >= from && k < to {
-			if err := sendAll(ctx, c, url, spool, requests[:n], conns, &sent); err != nil {
+			if err := sendAll(ctx, c, door, spool, requests[:n], conns, &sent); err != nil {
 				return sent, fmt.Errorf("send scrape %d: %w", k, err)
 			}
 		}
@@ -104,7 +155,7 @@ func Send(ctx context.Context, url string, spool *gen.Spool, from, to, conns int
 }
 
 // sendAll sends requests in any order and returns once all are acknowledged.
-func sendAll(ctx context.Context, c *http.Client, url string, spool *gen.Spool, requests []gen.Request, conns int, sent *Sent) error {
+func sendAll(ctx context.Context, c *http.Client, door Door, spool *gen.Spool, requests []gen.Request, conns int, sent *Sent) error {
 	var (
 		next atomic.Int64
 		wg   sync.WaitGroup
@@ -121,7 +172,7 @@ func sendAll(ctx context.Context, c *http.Client, url string, spool *gen.Spool, 
 				if body, errs[w] = spool.Body(body[:0], requests[i]); errs[w] != nil {
 					return
 				}
-				if errs[w] = writeRetrying(ctx, c, url, body, &sent.Retries); errs[w] != nil {
+				if errs[w] = door.postRetrying(ctx, c, body, requests[i].Plain, sent); errs[w] != nil {
 					next.Store(int64(len(requests)))
 					return
 				}
@@ -134,14 +185,15 @@ func sendAll(ctx context.Context, c *http.Client, url string, spool *gen.Spool, 
 	return errors.Join(errs...)
 }
 
-func writeRetrying(ctx context.Context, c *http.Client, url string, body []byte, count *int64) error {
+func (d Door) postRetrying(ctx context.Context, c *http.Client, body []byte, plain bool, sent *Sent) error {
 	for attempt := 0; ; attempt++ {
-		err := Write(ctx, c, url, body)
+		rejected, err := d.post(ctx, c, body, plain)
+		atomic.AddInt64(&sent.Rejected, rejected)
 		var refused *StatusError
 		if err == nil || !errors.As(err, &refused) || !refused.Temporary() || attempt == retries {
 			return err
 		}
-		atomic.AddInt64(count, 1)
+		atomic.AddInt64(&sent.Retries, 1)
 		select {
 		case <-ctx.Done():
 			return ctx.Err()

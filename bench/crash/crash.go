@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/vedette-io/vedette/bench/client"
@@ -25,7 +26,24 @@ type Options struct {
 	Seed    uint64
 	// The load of a round lasts between these before the kill.
 	MinLoad, MaxLoad time.Duration
-	Log              *slog.Logger
+
+	// Broker is the buffer of the servers; nil is their own.
+	Broker *peer.Broker
+	// Stores is how many servers share the topics of Broker; one of them is killed.
+	Stores int
+	// KillBroker kills Broker instead of a server.
+	KillBroker bool
+
+	Log *slog.Logger
+}
+
+// WithKafka returns options for servers whose buffer is the broker. What a
+// killed member leaves is free after three seconds rather than ten, and requests
+// are refused after two without an acknowledgement of Kafka's.
+func (o Options) WithKafka(b *peer.Broker) Options {
+	o.Broker = b
+	o.Spec = o.Spec.WithConfig(b.Config("consumer: {session_timeout: 3s}", "producer: {timeout: 2s}"))
+	return o
 }
 
 // DefaultOptions returns the full run.
@@ -46,6 +64,12 @@ type Round struct {
 	Resent  int64         `json:"resent"`  // of those, sent again after the restart
 	Ready   time.Duration `json:"ready_nanos"`
 	Verdict Verdict       `json:"verdict"`
+
+	// With several stores, or when the broker is killed.
+	Behind  time.Duration `json:"behind_nanos,omitempty"` // until the last acknowledged sample was found
+	Overlap int64         `json:"overlap,omitempty"`      // samples that more than one store has
+	Refused int64         `json:"refused,omitempty"`      // requests that were told to come back later
+	NoRetry int64         `json:"no_retry,omitempty"`     // of those, without being told when
 }
 
 // Report is the outcome of a run.
@@ -54,6 +78,36 @@ type Report struct {
 	Seed   uint64  `json:"seed"`
 	Rounds []Round `json:"rounds"`
 	Final  Verdict `json:"final"` // of everything, after a stop in good order
+
+	Buffer     string `json:"buffer,omitempty"` // empty is the server's own
+	Stores     int    `json:"stores,omitempty"`
+	KillBroker bool   `json:"kill_broker,omitempty"`
+	Overlap    int64  `json:"overlap,omitempty"`    // of everything
+	Peak       int64  `json:"peak_bytes,omitempty"` // memory of the server whose broker was killed
+}
+
+// String names what was killed and what became of the samples.
+func (r *Report) String() string {
+	text := fmt.Sprintf("%d rounds, %d samples acknowledged, %d lost, %d doubled or altered; ready after %s (median), %s (worst); seed %d",
+		len(r.Rounds), r.Acked(), r.Lost(), r.Doubled(), r.ReadyMedian().Round(time.Millisecond), r.ReadyWorst().Round(time.Millisecond), r.Seed)
+	if r.Stores > 1 {
+		text += fmt.Sprintf("; %d stores, %d samples in more than one", r.Stores, r.Overlap)
+	}
+	if r.KillBroker {
+		refused, unsaid := r.Refusals()
+		text += fmt.Sprintf("; broker killed, %d requests refused, %d of them without Retry-After, peak memory %d MB", refused, unsaid, r.Peak/1e6)
+	}
+	return text
+}
+
+// Refusals is the number of requests that were told to come back later, and of
+// those that were not told when.
+func (r *Report) Refusals() (refused, unsaid int64) {
+	for _, x := range r.Rounds {
+		refused += x.Refused
+		unsaid += x.NoRetry
+	}
+	return refused, unsaid
 }
 
 // Acked is the number of samples acknowledged.
@@ -114,6 +168,9 @@ type run struct {
 	rng    *rand.Rand
 	groups []*group // writer w owns groups w, w+Writers, …
 	p      *peer.Process
+	others []*peer.Process // stores that share the topics with p
+
+	refused, noRetry atomic.Int64
 }
 
 // Run runs all rounds on an empty directory and reports what was lost; the error
@@ -125,7 +182,13 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 	for i := range o.Writers * o.Groups {
 		x.groups = append(x.groups, newGroup(fmt.Sprintf("g%d", i), start))
 	}
-	rep := &Report{Peer: o.Spec.Name, Seed: o.Seed}
+	rep := &Report{Peer: o.Spec.Name, Seed: o.Seed, Stores: o.Stores, KillBroker: o.KillBroker}
+	if o.Broker != nil {
+		rep.Buffer = "kafka"
+	}
+	if o.Stores > 1 || o.KillBroker {
+		return rep, x.runShared(ctx, rep)
+	}
 	if _, err := x.start(ctx); err != nil {
 		return nil, err
 	}
@@ -240,7 +303,7 @@ func (x *run) write(ctx context.Context, c *http.Client, w int) error {
 	for {
 		for i := w; i < len(x.groups); i += x.Writers {
 			g := x.groups[i]
-			err := send(ctx, c, x.p.URL, g.request(len(g.fates)))
+			err := x.send(ctx, c, x.p.URL, g.request(len(g.fates)))
 			var refused *client.StatusError
 			switch {
 			case err == nil:
@@ -256,12 +319,16 @@ func (x *run) write(ctx context.Context, c *http.Client, w int) error {
 }
 
 // send sends a body again for as long as the server asks to come back later.
-func send(ctx context.Context, c *http.Client, url string, body []byte) error {
+func (x *run) send(ctx context.Context, c *http.Client, url string, body []byte) error {
 	for {
 		err := client.Write(ctx, c, url, body)
 		var refused *client.StatusError
 		if err == nil || !errors.As(err, &refused) || !refused.Temporary() {
 			return err
+		}
+		x.refused.Add(1)
+		if refused.RetryAfter == 0 {
+			x.noRetry.Add(1)
 		}
 		select {
 		case <-ctx.Done():
@@ -282,7 +349,7 @@ func (x *run) resend(ctx context.Context, from []int) ([]int64, error) {
 			if g.fates[k] != unknown || x.rng.IntN(2) == 0 {
 				continue
 			}
-			if err := send(ctx, c, x.p.URL, g.request(k)); err != nil {
+			if err := x.send(ctx, c, x.p.URL, g.request(k)); err != nil {
 				return n, fmt.Errorf("send again: %w", err)
 			}
 			g.fates[k] = acknowledged
@@ -297,20 +364,31 @@ const verifySteps = 1000
 
 // verify reads back the steps of every group from the given one on.
 func (x *run) verify(ctx context.Context, from []int) (Verdict, error) {
+	v, _, err := x.verifyAll(ctx, from)
+	return v, err
+}
+
+// verifyAll does so from all stores, and counts the samples that more than one
+// of them has.
+func (x *run) verifyAll(ctx context.Context, from []int) (v Verdict, overlap int64, err error) {
 	c := client.New(1)
 	defer c.CloseIdleConnections()
-	var v Verdict
+	stores := append([]*peer.Process{x.p}, x.others...)
+	answers := make([][]client.Series, len(stores))
 	for i, g := range x.groups {
 		for lo := from[i]; lo < g.steps(); lo += verifySteps {
 			hi := min(lo+verifySteps, g.steps())
 			// The window is open at its start: one step before lo.
 			query := fmt.Sprintf(`%s{group=%q}[%dms]`, metricName, g.name, (hi-lo)*stepMillis)
-			answer, err := client.Instant(ctx, c, x.p.URL, query, g.millis(hi-1))
-			if err != nil {
-				return v, fmt.Errorf("read group %s back: %w", g.name, err)
+			for k, p := range stores {
+				if answers[k], err = client.Instant(ctx, c, p.URL, query, g.millis(hi-1)); err != nil {
+					return v, overlap, fmt.Errorf("read group %s back: %w", g.name, err)
+				}
 			}
-			v.add(g.compare(answer, lo, hi))
+			all, twice := union(answers)
+			overlap += twice
+			v.add(g.compare(all, lo, hi))
 		}
 	}
-	return v, nil
+	return v, overlap, nil
 }

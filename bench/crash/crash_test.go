@@ -97,3 +97,34 @@ func TestRequestHoldsItsSteps(t *testing.T) {
 		}
 	}
 }
+
+func TestUnionCountsWhatTwoStoresHave(t *testing.T) {
+	g := newGroup("g0", 1_800_000_000_000)
+	g.fates = []fate{acknowledged, acknowledged, unknown}
+	half := 2 * stepsPerRequest
+	split := func(a []client.Series, from, to int) []client.Series {
+		for i := range a {
+			a[i].Points = a[i].Points[from:to]
+		}
+		return a
+	}
+	first := split(answerOf(g)[:300], 0, half)
+	second := split(answerOf(g), half-3, half+stepsPerRequest)
+	second = append(second[:300:300], answerOf(g)[300:]...)
+	all, overlap := union([][]client.Series{first, second})
+	if got := g.compare(all, 0, g.steps()); got.Bad() != 0 {
+		t.Fatalf("got %+v, want nothing at fault", got)
+	}
+	if overlap != 3*300 {
+		t.Fatalf("%d samples are in both, want %d", overlap, 3*300)
+	}
+	second[5].Points[1].Value++
+	all, _ = union([][]client.Series{first, second})
+	if got := g.compare(all, 0, g.steps()); got.Altered != 1 || got.Doubled != 1 {
+		t.Fatalf("got %+v, want the altered sample found", got)
+	}
+	all, _ = union([][]client.Series{first[1:], second[1:]})
+	if got := g.compare(all, 0, g.steps()); got.Lost != int64(half) {
+		t.Fatalf("got %+v, want one series lost", got)
+	}
+}

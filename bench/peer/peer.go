@@ -33,6 +33,7 @@ type Spec struct {
 	// which the data directory is Data.
 	Args  func(addr, runDir string) []string
 	Ready string // path that answers 200 once the server is ready
+	OTLP  string // path that takes OTLP metrics over HTTP
 	// Flush makes buffered data reach the disk where the server documents a way.
 	Flush func(ctx context.Context, p *Process) error
 	// Log lists the paths below the data directory which hold a write-ahead log
@@ -41,6 +42,8 @@ type Spec struct {
 	// StoreSize measures the store where it is not simply the rest of the data
 	// directory; it may change the directory and is called last.
 	StoreSize func(ctx context.Context, p *Process) (Disk, error)
+
+	config string // of Vedette
 }
 
 // Data is the name of the data directory below a run directory.

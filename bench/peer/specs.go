@@ -32,11 +32,14 @@ func Lookup(name, binary, version string) (Spec, error) {
 func victoriaMetricsSpec(s Spec) Spec {
 	s.Title = "VictoriaMetrics"
 	s.Ready = "/health"
+	s.OTLP = "/opentelemetry/v1/metrics"
 	s.Args = func(addr, runDir string) []string {
 		return []string{
 			"-storageDataPath=" + filepath.Join(runDir, Data),
 			"-httpListenAddr=" + addr,
 			"-loggerLevel=WARN",
+			// Else OTLP's names would not be those that the others make.
+			"-opentelemetry.usePrometheusNaming",
 		}
 	}
 	s.Flush = func(ctx context.Context, p *Process) error {
@@ -49,6 +52,7 @@ func victoriaMetricsSpec(s Spec) Spec {
 func prometheusSpec(s Spec) Spec {
 	s.Title = "Prometheus"
 	s.Ready = "/-/ready"
+	s.OTLP = "/api/v1/otlp/v1/metrics"
 	s.Prepare = func(runDir string) error {
 		return os.WriteFile(filepath.Join(runDir, "prometheus.yml"), []byte("global: {}\n"), 0o644)
 	}
@@ -58,6 +62,7 @@ func prometheusSpec(s Spec) Spec {
 			"--storage.tsdb.path=" + filepath.Join(runDir, Data),
 			"--web.listen-address=" + addr,
 			"--web.enable-remote-write-receiver",
+			"--web.enable-otlp-receiver",
 			"--web.enable-admin-api", // for the snapshot that tells the size
 			"--log.level=warn",
 			// Else it refuses functions over several metric names at once.
@@ -103,6 +108,7 @@ func snapshot(ctx context.Context, p *Process) (string, error) {
 func vedetteSpec(s Spec) Spec {
 	s.Title = "Vedette"
 	s.Ready = "/-/ready"
+	s.OTLP = "/api/v1/otlp/v1/metrics"
 	s.Args = func(addr, runDir string) []string {
 		return []string{
 			"run",
@@ -120,21 +126,32 @@ func vedetteSpec(s Spec) Spec {
 		return os.RemoveAll(dir)
 	}
 	s.Log = []string{"buffer"}
-	return s.WithConfig("")
+	return s.WithConfig(baseConfig)
 }
 
 // configFile is Vedette's configuration below a run directory.
 const configFile = "vedette.yml"
 
-// baseConfig keeps Vedette from scraping itself, lets it take snapshots and
-// answer the query over several metric names.
-const baseConfig = "scrape_configs: []\nquery_api:\n  enable_admin_api: true\nquery:\n  delayed_name_removal: true\n"
+// baseConfig keeps Vedette from scraping itself and from listening at ports that
+// others may want, lets it take snapshots and answer the query over several
+// metric names.
+const baseConfig = `scrape_configs: []
+otlp:
+  grpc: {listen: ""}
+  http: {listen: ""}
+query_api:
+  enable_admin_api: true
+query:
+  delayed_name_removal: true
+`
 
 // WithConfig returns a spec of Vedette that runs with the given YAML besides
-// baseConfig.
+// what it has. No section may come twice.
 func (s Spec) WithConfig(yaml string) Spec {
+	s.config += yaml
+	config := s.config
 	s.Prepare = func(runDir string) error {
-		return os.WriteFile(filepath.Join(runDir, configFile), []byte(baseConfig+yaml), 0o644)
+		return os.WriteFile(filepath.Join(runDir, configFile), []byte(config), 0o644)
 	}
 	return s
 }

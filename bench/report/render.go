@@ -16,7 +16,12 @@ type Report struct {
 	Command string        `json:"command"`
 	Machine Machine       `json:"machine"`
 	Results []Result      `json:"results"`
+	OTLP    []OTLPResult  `json:"otlp,omitempty"`
+	Kafka   *KafkaReport  `json:"kafka,omitempty"`
 	Crash   *crash.Report `json:"crash,omitempty"`
+
+	// Origins tells by section where it comes from, if not from this run.
+	Origins map[string]Origin `json:"origins,omitempty"`
 }
 
 // find returns a peer's result in a scenario, nil if it was not run.
@@ -63,8 +68,15 @@ func Targets() []Target {
 		{"VictoriaMetrics: bytes per sample with index, scenario A (30 samples a series)", 0.65, 0.5, "", ratio(Wide, peer.VictoriaMetrics, bytes)},
 		{"VictoriaMetrics: bytes per sample with index, scenario C (churning)", 0.65, 0.5, "", ratio(Churn, peer.VictoriaMetrics, bytes)},
 		{"VictoriaMetrics: peak memory, scenario A", 1.0, 0.7, "", ratio(Wide, peer.VictoriaMetrics, peak)},
+		{"Prometheus: CPU per OTLP data point, Collector, gzip", 0.5, 0.35, "", perPoint("Collector" + otlpGzip)},
+		{"Prometheus: CPU per OTLP data point, Collector, not compressed", 0.5, 0.35, "", perPoint("Collector" + otlpPlain)},
+		{"Prometheus: CPU per OTLP data point, SDK, gzip", 0.5, 0.35, "", perPoint("SDK" + otlpGzip)},
+		{"Prometheus: CPU per OTLP data point, SDK, not compressed", 0.5, 0.35, "", perPoint("SDK" + otlpPlain)},
+		{"the embedded buffer: CPU per steady sample with Kafka, broker apart, load A", 1.2, 1, "", onKafka(Wide)},
+		{"the embedded buffer: CPU per steady sample with Kafka, broker apart, load B", 1.2, 1, "", onKafka(Long)},
 		{"ready after kill -9, scenario A", 2, 1, "s", readySeconds},
 		{"acknowledged samples lost by kill -9 under full load", 0, 0, "samples", lostSamples},
+		{"acknowledged samples lost by kill -9 with Kafka", 0, 0, "samples", lostOnKafka},
 	}
 }
 
@@ -87,6 +99,44 @@ func lostSamples(r *Report) (float64, bool) {
 	return lost, known
 }
 
+// perPoint divides what a data point costs Vedette by what it costs Prometheus.
+func perPoint(phase string) func(*Report) (float64, bool) {
+	return func(r *Report) (float64, bool) {
+		a, b := r.otlpPhase(peer.Vedette, phase), r.otlpPhase(peer.Prometheus, phase)
+		if a == nil || b == nil || b.CPU <= 0 {
+			return 0, false
+		}
+		return float64(a.PerPoint()) / float64(b.PerPoint()), true
+	}
+}
+
+// onKafka divides what a steady sample costs with Kafka by what it costs with
+// the embedded buffer.
+func onKafka(key string) func(*Report) (float64, bool) {
+	return func(r *Report) (float64, bool) {
+		if r.Kafka == nil {
+			return 0, false
+		}
+		for _, l := range r.Kafka.Loads {
+			if l.Kafka.Scenario.Key == key && l.Embedded.SteadyCPU > 0 {
+				return float64(l.Kafka.SteadyPerMillion()) / float64(l.Embedded.SteadyPerMillion()), true
+			}
+		}
+		return 0, false
+	}
+}
+
+func lostOnKafka(r *Report) (float64, bool) {
+	if r.Kafka == nil || len(r.Kafka.Crashes) == 0 {
+		return 0, false
+	}
+	lost := 0.0
+	for _, c := range r.Kafka.Crashes {
+		lost += float64(c.Lost() + c.Doubled())
+	}
+	return lost, true
+}
+
 // verdict says where a value stands.
 func (t Target) verdict(v float64) string {
 	switch {
@@ -102,30 +152,19 @@ func (t Target) verdict(v float64) string {
 func (r *Report) Markdown() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "# Benchmarks\n\n")
-	fmt.Fprintf(&b, "Measured on %s with `%s`; the figures below are that run's, written by it.\n\n", r.Date.UTC().Format("2 January 2006, 15:04 UTC"), r.Command)
+	r.writeOrigins(&b)
 	fmt.Fprintf(&b, "| | |\n|---|---|\n| CPU | %s, %d cores |\n| Memory | %s |\n| Kernel | Linux %s |\n| Go | %s |\n", r.Machine.CPU, r.Machine.Cores, r.Machine.Memory, r.Machine.Kernel, r.Machine.Go)
-	for _, p := range r.peers() {
-		fmt.Fprintf(&b, "| %s | %s |\n", p.Title, p.Version)
+	for _, v := range r.versions() {
+		fmt.Fprintf(&b, "| %s | %s |\n", v[0], v[1])
 	}
 	r.writeTargets(&b)
 	r.writeFigures(&b)
 	r.writeLatencies(&b)
+	r.writeOTLP(&b)
+	r.writeKafka(&b)
 	r.writeCrash(&b)
 	b.WriteString(method)
 	return b.String()
-}
-
-// peers returns one result per peer, in order of appearance.
-func (r *Report) peers() []Result {
-	var out []Result
-	seen := map[string]bool{}
-	for _, x := range r.Results {
-		if !seen[x.Peer] {
-			seen[x.Peer] = true
-			out = append(out, x)
-		}
-	}
-	return out
 }
 
 func (r *Report) scenarios() []Scenario {
@@ -141,7 +180,7 @@ func (r *Report) scenarios() []Scenario {
 }
 
 func (r *Report) writeTargets(b *strings.Builder) {
-	b.WriteString("\n## What must be reached\n\nVedette's figure divided by the named server's, both of this run, on the same bytes; Vedette with its fsyncing buffer.\n\n")
+	b.WriteString("\n## What must be reached\n\nVedette's figure divided by the named server's, both of one run, on the same bytes; Vedette with its fsyncing buffer.\n\n")
 	b.WriteString("| ratio to | measured | at most | aim | |\n|---|---|---|---|---|\n")
 	for _, t := range Targets() {
 		value, verdict := "not measured", ""
@@ -288,6 +327,13 @@ const method = `
 - **Peak memory**: VmHWM, pages of mapped files included.
 - **kill -9**: at the last acknowledgement of two more scrapes of all targets; then the time from starting the process to the first query that
   answers with data. Samples are counted by reading all of them back.
+- **OTLP**: the same recording as an OpenTelemetry Collector with a Prometheus receiver sends it (up to 5,000 data points a request, several targets
+  in one; histogram and summary are one point each), and 50 data points a request as applications with an SDK send them (integers, histograms of 15
+  buckets, exponential histograms at scale 4). HTTP, protobuf, 4 connections; first compressed by gzip as exporters do, then as many scrapes not
+  compressed. CPU as above, settled after each kind, with half the quiet time.
+- **Kafka**: one broker on the same machine, four partitions, acks=all; the load is sent to Vedette with its own buffer and with Kafka, one after the
+  other, from the same bytes. The broker is a process of its own whose CPU time is counted apart. Catching up: the samples of an hour are written to
+  the topic, as a door writes them, while no store runs; then the time from starting Vedette until it says that it has read everything.
 - **Settings**: each server's defaults on an empty directory; remote write receiver on; nothing is scraped; Prometheus and Vedette with delayed name removal,
   without which both refuse one of the queries.
 

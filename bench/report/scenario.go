@@ -101,8 +101,9 @@ type Result struct {
 	Store  peer.Disk   `json:"store"`
 	Log    peer.Disk   `json:"log"`
 
-	Queries []Latency `json:"queries,omitempty"`
-	Restart *Restart  `json:"restart,omitempty"`
+	Queries []Latency  `json:"queries,omitempty"`
+	Restart *Restart   `json:"restart,omitempty"`
+	Broker  *BrokerUse `json:"broker,omitempty"` // beside the peer, if there was one
 }
 
 // Restart is what happened after kill -9.
@@ -151,23 +152,13 @@ type Runner struct {
 // Run generates the scenario's load and puts every peer under it in turn,
 // handing each result to done.
 func (r *Runner) Run(ctx context.Context, s Scenario, done func(Result) error) (err error) {
-	start := time.Now()
-	scrapes := s.Scrapes
-	if s.Crash {
-		scrapes += tailScrapes
-	}
-	spool, err := gen.WriteSpool(r.Recording, filepath.Join(r.WorkDir, "spool-"+s.Key), gen.Options{
-		Targets: s.Targets, Scrapes: scrapes, SamplesPerRequest: samplesPerRequest,
-		ChurnEach: s.ChurnEach, EndMillis: time.Now().UnixMilli(), Seed: seed,
-	})
+	spool, err := r.writeSpool(s)
 	if err != nil {
 		return err
 	}
 	defer func() { err = errors.Join(err, spool.Close()) }()
-	r.Log.Info("load written", "scenario", s.Key, "load", s.Title, "samples", spool.Samples,
-		"requests", len(spool.Requests), "wire_mb", spool.Bytes>>20, "took", time.Since(start).Round(time.Millisecond))
 	for _, p := range r.Peers {
-		res, err := r.runPeer(ctx, s, p, spool)
+		res, err := r.runPeer(ctx, s, p, spool, nil)
 		if err != nil {
 			return fmt.Errorf("run scenario %s on %s: %w", s.Key, p.Name, err)
 		}
@@ -178,28 +169,56 @@ func (r *Runner) Run(ctx context.Context, s Scenario, done func(Result) error) (
 	return nil
 }
 
+// writeSpool writes the load of a scenario.
+func (r *Runner) writeSpool(s Scenario) (*gen.Spool, error) {
+	start := time.Now()
+	scrapes := s.Scrapes
+	if s.Crash {
+		scrapes += tailScrapes
+	}
+	spool, err := gen.WriteSpool(r.Recording, filepath.Join(r.WorkDir, "spool-"+s.Key), gen.Options{
+		Targets: s.Targets, Scrapes: scrapes, SamplesPerRequest: samplesPerRequest,
+		ChurnEach: s.ChurnEach, EndMillis: time.Now().UnixMilli(), Seed: seed,
+	})
+	if err != nil {
+		return nil, err
+	}
+	r.Log.Info("load written", "scenario", s.Key, "load", s.Title, "samples", spool.Samples,
+		"requests", len(spool.Requests), "wire_mb", spool.Bytes>>20, "took", time.Since(start).Round(time.Millisecond))
+	return spool, nil
+}
+
 // run is one peer in one scenario.
 type run struct {
 	*Runner
-	s     Scenario
-	spool *gen.Spool
-	p     *peer.Process
-	res   Result
+	s      Scenario
+	spool  *gen.Spool
+	p      *peer.Process
+	broker *peer.Broker // that the peer uses, or nil
+	res    Result
 }
 
-func (r *Runner) runPeer(ctx context.Context, s Scenario, spec peer.Spec, spool *gen.Spool) (_ Result, err error) {
-	dir := filepath.Join(r.WorkDir, "run-"+s.Key+"-"+spec.Name)
-	if err := os.RemoveAll(dir); err != nil {
+// prepareDir empties the directory of a run; done removes it, unless it is to
+// be kept.
+func (r *Runner) prepareDir(name string) (dir string, done func() error, err error) {
+	dir = filepath.Join(r.WorkDir, name)
+	if r.KeepData {
+		return dir, func() error { return nil }, os.RemoveAll(dir)
+	}
+	return dir, func() error { return os.RemoveAll(dir) }, os.RemoveAll(dir)
+}
+
+func (r *Runner) runPeer(ctx context.Context, s Scenario, spec peer.Spec, spool *gen.Spool, broker *peer.Broker) (_ Result, err error) {
+	dir, done, err := r.prepareDir("run-" + s.Key + "-" + spec.Name)
+	if err != nil {
 		return Result{}, err
 	}
-	if !r.KeepData {
-		defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	}
+	defer func() { err = errors.Join(err, done()) }()
 	p, err := spec.Start(dir)
 	if err != nil {
 		return Result{}, err
 	}
-	x := &run{Runner: r, s: s, spool: spool, p: p, res: Result{
+	x := &run{Runner: r, s: s, spool: spool, p: p, broker: broker, res: Result{
 		Scenario: s, Peer: spec.Name, Title: spec.Title, Version: spec.Version, FoundCount: -1,
 		Series: int64(spool.Created[0]),
 	}}
@@ -224,7 +243,10 @@ func (x *run) ingest(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if x.res.Create, err = client.Send(ctx, x.p.URL, x.spool, 0, 1, connections); err != nil {
+	if err := x.startBrokerUse(); err != nil {
+		return err
+	}
+	if x.res.Create, err = client.Send(ctx, client.RemoteWrite(x.p.URL), x.spool, 0, 1, connections); err != nil {
 		return err
 	}
 	created, _, err := x.settle(ctx)
@@ -232,8 +254,11 @@ func (x *run) ingest(ctx context.Context) error {
 		return err
 	}
 	x.res.CreateCPU = created - idle
-	stopProfile := x.profile(ctx)
-	x.res.Steady, err = client.Send(ctx, x.p.URL, x.spool, 1, x.s.Scrapes, connections)
+	if err := x.noteBrokerCreate(); err != nil {
+		return err
+	}
+	stopProfile := x.profile(ctx, x.s.Key)
+	x.res.Steady, err = client.Send(ctx, client.RemoteWrite(x.p.URL), x.spool, 1, x.s.Scrapes, connections)
 	if err := errors.Join(err, stopProfile()); err != nil {
 		return err
 	}
@@ -243,6 +268,9 @@ func (x *run) ingest(ctx context.Context) error {
 	}
 	final, waited, err := x.settle(ctx)
 	if err != nil {
+		return err
+	}
+	if err := x.noteBrokerSteady(); err != nil {
 		return err
 	}
 	x.res.SteadyCPU, x.res.SteadyLoadCPU, x.res.Settled = final-created, loaded-created, waited
@@ -309,7 +337,7 @@ func (x *run) crash(ctx context.Context) error {
 	if !x.s.Crash {
 		return nil
 	}
-	sent, err := client.Send(ctx, x.p.URL, x.spool, x.s.Scrapes, x.s.Scrapes+tailScrapes, connections)
+	sent, err := client.Send(ctx, client.RemoteWrite(x.p.URL), x.spool, x.s.Scrapes, x.s.Scrapes+tailScrapes, connections)
 	if err := errors.Join(err, x.p.Kill()); err != nil {
 		return err
 	}
@@ -403,7 +431,7 @@ func (x *run) count(ctx context.Context, scrapes int) (int64, error) {
 
 // profile fetches a CPU profile for as long as the steady load lasts; the
 // function it returns waits for it.
-func (x *run) profile(ctx context.Context) (stop func() error) {
+func (x *run) profile(ctx context.Context, name string) (stop func() error) {
 	if !x.Profile || x.p.Name != peer.Vedette {
 		return func() error { return nil }
 	}
@@ -413,13 +441,9 @@ func (x *run) profile(ctx context.Context) (stop func() error) {
 		address := fmt.Sprintf("%s/debug/pprof/profile?seconds=%d", x.p.URL, int(length.Seconds()))
 		body, err := client.Fetch(ctx, http.DefaultClient, address)
 		if err == nil {
-			err = os.WriteFile(x.profilePath(), body, 0o644)
+			err = os.WriteFile(filepath.Join(x.OutDir, "cpu-"+name+".prof"), body, 0o644)
 		}
 		done <- err
 	}()
 	return func() error { return <-done }
-}
-
-func (x *run) profilePath() string {
-	return filepath.Join(x.OutDir, "cpu-"+x.s.Key+".prof")
 }

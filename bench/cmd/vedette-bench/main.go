@@ -14,6 +14,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -25,6 +26,7 @@ import (
 	"github.com/vedette-io/vedette/bench/gen"
 	"github.com/vedette-io/vedette/bench/peer"
 	"github.com/vedette-io/vedette/bench/report"
+	"github.com/vedette-io/vedette/ingest/buffer/kafkatest"
 )
 
 // commandLine is everything the command understands.
@@ -117,11 +119,12 @@ func commandText() string {
 
 type runCommand struct {
 	Peers       []string `help:"Peers to run." default:"vedette,victoriametrics,prometheus"`
-	Scenarios   []string `help:"Scenarios to run." default:"A,B,C"`
+	Scenarios   []string `help:"Scenarios to run: A, B, C, OTLP, Kafka." default:"A,B,C,OTLP,Kafka"`
 	Targets     int      `help:"Targets instead of each scenario's own number."`
 	Scrapes     int      `help:"Scrapes instead of each scenario's own number."`
 	Quick       bool     `help:"A tenth of the load and short settling: to try things out, not to publish."`
 	CrashRounds int      `help:"Rounds of kill -9 under full load against Vedette; 0 leaves it out." default:"20"`
+	KafkaRounds int      `help:"Rounds of each kind of kill -9 with Kafka as the buffer, if that scenario is run; 0 leaves them out." default:"5"`
 	Recording   string   `help:"Directory with the recorded scrapes." env:"VEDETTE_BENCH_SCRAPES" type:"path"`
 	Profile     bool     `help:"Save a CPU profile of Vedette's steady phase and print its top."`
 	KeepData    bool     `help:"Leave the data directories behind."`
@@ -155,19 +158,32 @@ func (c *runCommand) Run(e *env) error {
 	now := time.Now()
 	rep := &report.Report{Date: now, Command: commandText(), Machine: report.ThisMachine()}
 	file := now.UTC().Format("20060102T150405Z") + ".json"
+	save := func() error { return e.save(file, rep) }
 	for _, s := range c.choose(report.Scenarios(shrink)) {
 		err := r.Run(e, s, func(res report.Result) error {
 			rep.Results = append(rep.Results, res)
-			return e.save(file, rep)
+			return save()
 		})
 		if err != nil {
 			return err
 		}
 	}
+	if c.asked(report.OTLPKey) {
+		err := r.RunOTLP(e, shrink, func(res report.OTLPResult) error {
+			rep.OTLP = append(rep.OTLP, res)
+			return save()
+		})
+		if err != nil {
+			return err
+		}
+	}
+	if err := c.kafka(e, r, shrink, rep, save); err != nil {
+		return err
+	}
 	if err := c.crash(e, specs, rep); err != nil {
 		return err
 	}
-	if err := errors.Join(e.save(file, rep), e.save("latest.json", rep)); err != nil {
+	if err := errors.Join(save(), e.save("latest.json", rep)); err != nil {
 		return err
 	}
 	fmt.Println(rep.Markdown())
@@ -180,6 +196,67 @@ func (c *runCommand) Run(e *env) error {
 		return printProfiles(e)
 	}
 	return nil
+}
+
+// asked reports whether a scenario was asked for.
+func (c *runCommand) asked(key string) bool {
+	return slices.ContainsFunc(c.Scenarios, func(s string) bool { return strings.EqualFold(strings.TrimSpace(s), key) })
+}
+
+// kafka runs the scenario with Kafka as the buffer and the rounds of kill -9
+// that go with it, if they are asked for and a broker can be started.
+func (c *runCommand) kafka(e *env, r *report.Runner, shrink int, rep *report.Report, save func() error) error {
+	i := slices.IndexFunc(r.Peers, func(s peer.Spec) bool { return s.Name == peer.Vedette })
+	if !c.asked(report.KafkaKey) || i < 0 {
+		return nil
+	}
+	if why := kafkatest.Missing(); why != "" {
+		e.log.Warn("scenario left out", "scenario", report.KafkaKey, "why", why)
+		return nil
+	}
+	err := r.RunKafka(e, r.Peers[i], shrink, func(k *report.KafkaReport) error {
+		rep.Kafka = k
+		return save()
+	})
+	if err != nil || c.KafkaRounds == 0 {
+		return err
+	}
+	for _, v := range []crashVariant{{stores: 1}, {stores: 2}, {stores: 1, killBroker: true}} {
+		o := crash.DefaultOptions(r.Peers[i], filepath.Join(e.work, "crash"))
+		o.Rounds, o.Log, o.Stores, o.KillBroker = c.KafkaRounds, e.log, v.stores, v.killBroker
+		out, err := crashOn(e, o, true)
+		if err != nil {
+			return err
+		}
+		rep.Kafka.Crashes = append(rep.Kafka.Crashes, out)
+		if err := errors.Join(save(), os.RemoveAll(o.RunDir)); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// crashVariant is what shares a broker, and what is killed.
+type crashVariant struct {
+	stores     int
+	killBroker bool
+}
+
+// crashOn runs the rounds of kill -9 in an empty directory, with a broker of
+// their own if asked for.
+func crashOn(e *env, o crash.Options, onKafka bool) (_ *crash.Report, err error) {
+	if err := os.RemoveAll(o.RunDir); err != nil {
+		return nil, err
+	}
+	if onKafka {
+		b, err := peer.StartBroker(filepath.Join(o.RunDir, "kafka"))
+		if err != nil {
+			return nil, err
+		}
+		defer func() { err = errors.Join(err, b.Kill()) }()
+		o = o.WithKafka(b)
+	}
+	return crash.Run(e, o)
 }
 
 // choose keeps the scenarios asked for, resized if asked for.
@@ -201,17 +278,13 @@ func (c *runCommand) crash(e *env, specs []peer.Spec, rep *report.Report) error 
 		if s.Name != peer.Vedette || c.CrashRounds == 0 {
 			continue
 		}
-		dir := filepath.Join(e.work, "crash")
-		if err := os.RemoveAll(dir); err != nil {
-			return err
-		}
-		o := crash.DefaultOptions(s, dir)
+		o := crash.DefaultOptions(s, filepath.Join(e.work, "crash"))
 		o.Rounds, o.Log = c.CrashRounds, e.log
 		var err error
-		if rep.Crash, err = crash.Run(e, o); err != nil {
+		if rep.Crash, err = crashOn(e, o, false); err != nil {
 			return err
 		}
-		return os.RemoveAll(dir)
+		return os.RemoveAll(o.RunDir)
 	}
 	return nil
 }
@@ -242,11 +315,31 @@ func printProfiles(e *env) error {
 }
 
 type crashCommand struct {
-	Peer   string `help:"Server to kill." default:"vedette"`
-	Rounds int    `help:"How often." default:"20"`
-	Seed   uint64 `help:"Seed of the random moments; 0: a new one."`
-	Keep   bool   `help:"Leave the data directory behind."`
+	Peer       string `help:"Server to kill." default:"vedette"`
+	Buffer     string `help:"Buffer of the server: its own, or kafka, with a broker that is started for it." enum:"embedded,kafka" default:"embedded"`
+	Stores     int    `help:"Servers that share the broker's topics; with 2 or more, one of them is killed at a time while the others go on. Means --buffer kafka." default:"1"`
+	KillBroker bool   `help:"Kill the broker instead of the server. Means --buffer kafka."`
+	Rounds     int    `help:"How often." default:"20"`
+	Seed       uint64 `help:"Seed of the random moments; 0: a new one."`
+	Keep       bool   `help:"Leave the data directory behind."`
 }
+
+// name is what the variant's results are called.
+func (c *crashCommand) name() string {
+	name := "crash-" + c.Peer
+	if c.onKafka() {
+		name += "-kafka"
+	}
+	if c.Stores > 1 {
+		name += fmt.Sprintf("-%d-stores", c.Stores)
+	}
+	if c.KillBroker {
+		name += "-kill-broker"
+	}
+	return name
+}
+
+func (c *crashCommand) onKafka() bool { return c.Buffer == "kafka" || c.Stores > 1 || c.KillBroker }
 
 // Run implements the command.
 func (c *crashCommand) Run(e *env) error {
@@ -254,53 +347,61 @@ func (c *crashCommand) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	dir := filepath.Join(e.work, "crash-"+c.Peer)
-	if err := os.RemoveAll(dir); err != nil {
-		return err
-	}
-	o := crash.DefaultOptions(specs[0], dir)
-	o.Rounds, o.Log = c.Rounds, e.log
+	o := crash.DefaultOptions(specs[0], filepath.Join(e.work, c.name()))
+	o.Rounds, o.Log, o.Stores, o.KillBroker = c.Rounds, e.log, c.Stores, c.KillBroker
 	if c.Seed != 0 {
 		o.Seed = c.Seed
 	}
-	rep, err := crash.Run(e, o)
+	rep, err := crashOn(e, o, c.onKafka())
 	if err != nil {
 		return err
 	}
-	if err := e.save("crash-"+c.Peer+".json", rep); err != nil {
+	if err := e.save(c.name()+".json", rep); err != nil {
 		return err
 	}
-	fmt.Printf("%d rounds, %d samples acknowledged, %d lost, %d doubled or altered; ready after %s (median), %s (worst); seed %d\n",
-		len(rep.Rounds), rep.Acked(), rep.Lost(), rep.Doubled(), rep.ReadyMedian().Round(time.Millisecond), rep.ReadyWorst().Round(time.Millisecond), rep.Seed)
+	fmt.Println(rep)
 	for _, r := range rep.Rounds {
 		for _, x := range r.Verdict.Examples {
 			fmt.Println("  ", x)
 		}
 	}
 	if bad := rep.Lost() + rep.Doubled(); bad > 0 {
-		return fmt.Errorf("%d samples lost, doubled or altered; data in %s", bad, dir)
+		return fmt.Errorf("%d samples lost, doubled or altered; data in %s", bad, o.RunDir)
 	}
 	if c.Keep {
 		return nil
 	}
-	return os.RemoveAll(dir)
+	return os.RemoveAll(o.RunDir)
 }
 
 type checkCommand struct {
 	Peer     string        `help:"Server to check." default:"vedette"`
+	Buffer   string        `help:"Buffer of the server: its own, or kafka, with a broker that is started for it." enum:"embedded,kafka" default:"embedded"`
 	Duration time.Duration `help:"How long." default:"5m"`
 	Keep     bool          `help:"Leave the data directory behind."`
 }
 
 // Run implements the command.
-func (c *checkCommand) Run(e *env) error {
+func (c *checkCommand) Run(e *env) (err error) {
 	specs, err := e.build([]string{c.Peer})
 	if err != nil {
 		return err
 	}
-	dir := filepath.Join(e.work, "check-"+c.Peer)
+	name := "check-" + c.Peer
+	if c.Buffer == "kafka" {
+		name += "-kafka"
+	}
+	dir := filepath.Join(e.work, name)
 	if err := os.RemoveAll(dir); err != nil {
 		return err
+	}
+	if c.Buffer == "kafka" {
+		b, err := peer.StartBroker(filepath.Join(dir, "kafka"))
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, b.Kill()) }()
+		specs[0] = specs[0].WithConfig(b.Config("consumer: {session_timeout: 3s}"))
 	}
 	o := check.DefaultOptions(specs[0], dir)
 	o.Duration, o.Log = c.Duration, e.log
@@ -308,7 +409,7 @@ func (c *checkCommand) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	if err := e.save("check-"+c.Peer+".json", rep); err != nil {
+	if err := e.save(name+".json", rep); err != nil {
 		return err
 	}
 	fmt.Println(rep)
@@ -322,22 +423,41 @@ func (c *checkCommand) Run(e *env) error {
 }
 
 type renderCommand struct {
-	File string `arg:"" help:"Raw results; default: bench/out/latest.json." optional:"" type:"existingfile"`
+	Files []string `arg:"" help:"Raw results; what a later file measured replaces what those before it did. Default: bench/out/latest.json." optional:"" type:"existingfile"`
+	Write string   `help:"Write the page to this file instead of printing it." type:"path"`
+	Save  string   `help:"Also write the results, put together, to this file." type:"path"`
 }
 
 // Run implements the command.
 func (c *renderCommand) Run(e *env) error {
-	if c.File == "" {
-		c.File = filepath.Join(e.out, "latest.json")
+	if len(c.Files) == 0 {
+		c.Files = []string{filepath.Join(e.out, "latest.json")}
 	}
-	b, err := os.ReadFile(c.File)
-	if err != nil {
-		return err
+	var all *report.Report
+	for _, file := range c.Files {
+		b, err := os.ReadFile(file)
+		if err != nil {
+			return err
+		}
+		rep := new(report.Report)
+		if err := json.Unmarshal(b, rep); err != nil {
+			return fmt.Errorf("decode %s: %w", file, err)
+		}
+		if all == nil {
+			all = rep
+			continue
+		}
+		all.Merge(rep)
 	}
-	var rep report.Report
-	if err := json.Unmarshal(b, &rep); err != nil {
-		return fmt.Errorf("decode %s: %w", c.File, err)
+	if c.Save != "" {
+		b, err := json.MarshalIndent(all, "", "  ")
+		if err = errors.Join(err, os.WriteFile(c.Save, b, 0o644)); err != nil {
+			return err
+		}
 	}
-	fmt.Print(rep.Markdown())
+	if c.Write != "" {
+		return os.WriteFile(c.Write, []byte(all.Markdown()), 0o644)
+	}
+	fmt.Print(all.Markdown())
 	return nil
 }
