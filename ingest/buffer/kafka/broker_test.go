@@ -325,6 +325,36 @@ func TestOffsetOutOfRange(t *testing.T) {
 	c.wg.Wait()
 }
 
+// TestTopicGrows has somebody add partitions: they are consumed without a
+// restart.
+func TestTopicGrows(t *testing.T) {
+	cfg := testConfig(t, shared.Broker(t).Addr())
+	b := openTest(t, cfg)
+	ctx := testContext(t)
+	c := consume(t, b, "g", true)
+	_, err := b.Append(ctx, testTopic, 0, []buffer.Record{{Tenant: "t", Format: 1, Payload: []byte("x")}})
+	require.NoError(t, err)
+	c.await(t, 1)
+	resp, err := b.client.CreatePartitions(ctx, &kafkago.CreatePartitionsRequest{
+		Topics: []kafkago.TopicPartitionsConfig{{Name: cfg.Topics.Prefix + testTopic, Count: 4}},
+	})
+	require.NoError(t, err)
+	require.NoError(t, resp.Errors[cfg.Topics.Prefix+testTopic])
+	require.Eventually(t, func() bool {
+		n, err := b.countPartitions(ctx, cfg.Topics.Prefix+testTopic)
+		return err == nil && n == 4
+	}, patience, 10*time.Millisecond)
+	other := openTest(t, cfg)
+	require.Equal(t, 4, other.Partitions(testTopic))
+	_, err = other.Append(ctx, testTopic, 3, []buffer.Record{{Tenant: "t", Format: 1, Payload: []byte("y")}})
+	require.NoError(t, err)
+	got := c.await(t, 2)
+	require.Equal(t, 3, got[1].partition)
+	require.Equal(t, 2, b.Partitions(testTopic))
+	_, err = b.Append(ctx, testTopic, 3, []buffer.Record{{Payload: []byte("z")}})
+	require.Error(t, err)
+}
+
 func TestMetrics(t *testing.T) {
 	cfg := testConfig(t, shared.Broker(t).Addr())
 	reg := prometheus.NewPedanticRegistry()
