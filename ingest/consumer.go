@@ -25,11 +25,15 @@ type ConsumerConfig struct {
 	// SetAsideDir is where payloads that cannot be decoded are written, at most
 	// 100 of them; if it is empty they are only counted and logged.
 	SetAsideDir string `yaml:"set_aside_dir"`
+
+	// MaxDeltaStreams is for how many series with delta temporality a partition
+	// keeps the sum; deltas of further ones are dropped. One takes about 150 bytes.
+	MaxDeltaStreams int `yaml:"max_delta_streams"`
 }
 
 // DefaultConsumerConfig returns the defaults.
 func DefaultConsumerConfig() ConsumerConfig {
-	return ConsumerConfig{Group: "vedette.store", CommitInterval: time.Second}
+	return ConsumerConfig{Group: "vedette.store", CommitInterval: time.Second, MaxDeltaStreams: 1_000_000}
 }
 
 // Validate names every bad key.
@@ -40,6 +44,9 @@ func (c ConsumerConfig) Validate() error {
 	}
 	if c.CommitInterval <= 0 {
 		errs = append(errs, fmt.Errorf("commit_interval: got %s, want > 0", c.CommitInterval))
+	}
+	if c.MaxDeltaStreams <= 0 {
+		errs = append(errs, fmt.Errorf("max_delta_streams: got %d, want > 0", c.MaxDeltaStreams))
 	}
 	return errors.Join(errs...)
 }

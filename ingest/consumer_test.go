@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"testing"
@@ -251,6 +252,13 @@ func TestSetAside(t *testing.T) {
 	require.NoError(t, err)
 	require.Equal(t, "garbage", string(got))
 	require.Equal(t, 2.0, counter(t, reg, "vedette_ingest_messages_set_aside_total"))
+	aside := c.SetAside()
+	require.Len(t, aside, 2)
+	require.Equal(t, []int64{0, 2}, []int64{aside[0].Offset, aside[1].Offset})
+	require.Contains(t, aside[1].Error, "unknown format")
+	w := httptest.NewRecorder()
+	c.ServeSetAside(w, nil)
+	require.Contains(t, w.Body.String(), `"offset":2,"tenant":"team","format":77`)
 	require.NoError(t, l.Close())
 	n, err := testutil.GatherAndCount(reg, "vedette_ingest_lag_messages")
 	require.NoError(t, err)
@@ -260,5 +268,5 @@ func TestSetAside(t *testing.T) {
 func TestConsumerConfig(t *testing.T) {
 	require.NoError(t, ingest.DefaultConsumerConfig().Validate())
 	err := ingest.ConsumerConfig{}.Validate()
-	require.EqualError(t, err, "group: is empty\ncommit_interval: got 0s, want > 0")
+	require.EqualError(t, err, "group: is empty\ncommit_interval: got 0s, want > 0\nmax_delta_streams: got 0, want > 0")
 }

@@ -4,17 +4,22 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"github.com/vedette-io/vedette/ingest/otlp"
+	"github.com/vedette-io/vedette/ingest/wire"
 	"github.com/vedette-io/vedette/internal/signal"
 )
 
 type metrics struct {
-	messages    *prometheus.CounterVec
-	setAside    prometheus.Counter
-	samples     *prometheus.CounterVec
-	sinkErrors  prometheus.Counter
-	commits     prometheus.Counter
-	commitFails prometheus.Counter
-	lag         *prometheus.GaugeVec
+	messages     *prometheus.CounterVec
+	setAside     prometheus.Counter
+	samples      *prometheus.CounterVec
+	sinkErrors   prometheus.Counter
+	commits      prometheus.Counter
+	commitFails  prometheus.Counter
+	lag          *prometheus.GaugeVec
+	deltas       *prometheus.CounterVec
+	deltaStreams *prometheus.GaugeVec
+	refused      *prometheus.CounterVec
 
 	appended, duplicates, conflicts, tooOld, outOfBounds, seriesLimit prometheus.Counter
 	fromMemory, fromLog                                               prometheus.Counter
@@ -51,6 +56,18 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "vedette_ingest_lag_messages",
 			Help: "Messages of a partition that the store has not been given yet.",
 		}, []string{"topic", "partition"}),
+		deltas: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "vedette_ingest_delta_samples_total",
+			Help: "Samples with delta temporality, by what became of them: added to their series' sum, or dropped and why.",
+		}, []string{"result"}),
+		deltaStreams: f.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "vedette_ingest_delta_streams",
+			Help: "Series with delta temporality whose sum is kept.",
+		}, []string{"topic", "partition"}),
+		refused: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "vedette_ingest_log_refused_total",
+			Help: "Samples, exemplars and metadata entries of messages in the log that are not valid, by reason; others have produced them.",
+		}, []string{"reason"}),
 	}
 	m.fromMemory, m.fromLog = m.messages.WithLabelValues("memory"), m.messages.WithLabelValues("log")
 	m.appended = m.samples.WithLabelValues("appended")
@@ -60,6 +77,28 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	m.outOfBounds = m.samples.WithLabelValues("out_of_bounds")
 	m.seriesLimit = m.samples.WithLabelValues("series_limit")
 	return m
+}
+
+func (m *metrics) countDeltas(r otlp.AccumulateResult) {
+	for _, v := range []struct {
+		result string
+		n      int
+	}{{"added", r.Added}, {"out_of_order", r.OutOfOrder}, {"older_start", r.OlderStart}, {"stream_limit", r.StreamLimit}} {
+		if v.n > 0 {
+			m.deltas.WithLabelValues(v.result).Add(float64(v.n))
+		}
+	}
+}
+
+func (m *metrics) countRefused(r *wire.Rejects) {
+	if !r.Any() {
+		return
+	}
+	for reason, n := range r.ByReason {
+		if n > 0 {
+			m.refused.WithLabelValues(wire.Reason(reason).String()).Add(float64(n))
+		}
+	}
 }
 
 func (m *metrics) count(r signal.AppendResult) {

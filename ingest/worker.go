@@ -11,6 +11,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/vedette-io/vedette/ingest/buffer"
+	"github.com/vedette-io/vedette/ingest/otlp"
 	"github.com/vedette-io/vedette/ingest/wire"
 	"github.com/vedette-io/vedette/internal/signal"
 )
@@ -40,8 +41,11 @@ type worker struct {
 	partition int32
 	lag       prometheus.Gauge
 
-	decoders  *wire.Decoders // of what comes from the log
-	processed int64          // offset behind the last message that the sink has got
+	deltaStreams prometheus.Gauge
+
+	decoders  *wire.Decoders    // of what comes from the log
+	deltas    *otlp.Accumulator // of this partition; nil until there is a delta
+	processed int64             // offset behind the last message that the sink has got
 	committed int64
 	start     int64 // the partition's end when it was claimed
 	caughtUp  bool
@@ -57,7 +61,8 @@ type worker struct {
 func newWorker(c *Consumer, cl buffer.Claim) *worker {
 	return &worker{
 		c: c, claim: cl, decoders: c.formats.Decoders(), source: c.buf.Source(), topic: cl.Topic(), partition: int32(cl.Partition()),
-		lag: c.metrics.lag.WithLabelValues(cl.Topic(), strconv.Itoa(cl.Partition())),
+		lag:          c.metrics.lag.WithLabelValues(cl.Topic(), strconv.Itoa(cl.Partition())),
+		deltaStreams: c.metrics.deltaStreams.WithLabelValues(cl.Topic(), strconv.Itoa(cl.Partition())),
 	}
 }
 
@@ -232,9 +237,11 @@ func (w *worker) deliver(ctx context.Context, m *buffer.Message) error {
 		}
 		defer decoder.Reset()
 		batch = &decoder.Result().Metrics
+		w.c.metrics.countRefused(&decoder.Result().Rejects)
 		w.c.metrics.fromLog.Inc()
 	}
 	batch.Tenant = m.Tenant
+	w.accumulate(batch)
 	result, err := w.append(ctx, batch, m.Offset)
 	if err != nil {
 		return err
@@ -246,6 +253,19 @@ func (w *worker) deliver(ctx context.Context, m *buffer.Message) error {
 		d.Finish(result)
 	}
 	return nil
+}
+
+// accumulate makes the deltas of a batch cumulative.
+func (w *worker) accumulate(batch *signal.Metrics) {
+	if len(batch.Deltas) == 0 {
+		return
+	}
+	if w.deltas == nil {
+		w.deltas = otlp.NewAccumulator(w.c.cfg.MaxDeltaStreams)
+	}
+	r := w.deltas.Apply(batch, time.Now())
+	w.c.metrics.countDeltas(r)
+	w.deltaStreams.Set(float64(w.deltas.Streams()))
 }
 
 // decode decodes a message from the log. Limits were applied at the door; what
