@@ -300,6 +300,20 @@ func TestInvalid(t *testing.T) {
 	}
 }
 
+// An exemplar that Prometheus refuses is left out, its series is not.
+func TestBadExemplars(t *testing.T) {
+	for _, l := range [][2]string{{"", "x"}, {"a", "\xff"}, {"\xff", "a"}, {"a", strings.Repeat("ä", 128)}, {"twice", "1"}} {
+		pair := &dto.LabelPair{Name: &l[0], Value: &l[1]}
+		e := &dto.Exemplar{Label: []*dto.LabelPair{pair}, Value: proto.Float64(1)}
+		if l[0] == "twice" {
+			e.Label = append(e.Label, pair)
+		}
+		f := &dto.MetricFamily{Name: proto.String("c"), Type: dto.MetricType_COUNTER.Enum(), Metric: []*dto.Metric{{Counter: &dto.Counter{Value: proto.Float64(1), Exemplar: e}}}}
+		got, _ := ours(t, []*dto.MetricFamily{f})
+		require.Equal(t, []string{fmt.Sprintf(` {__name__="c"} %d 1`, at)}, got)
+	}
+}
+
 // A request is cut at about a megabyte, and nothing is lost on the way.
 func TestRequestsAreCut(t *testing.T) {
 	var r Requests
@@ -381,7 +395,7 @@ func FuzzAppendSeries(f *testing.F) {
 			d, err := formats.Decoders().For(buffer.FormatRemoteWriteV1)
 			require.NoError(t, err)
 			require.NoError(t, d.Decode(buffer.FormatRemoteWriteV1, p, wire.Limits{}))
-			if first := d.Result().Rejects.First; first != nil && first.Reason != wire.ReasonInvalidHistogram && first.Reason != wire.ReasonInvalidExemplar {
+			if first := d.Result().Rejects.First; first != nil {
 				t.Fatalf("refused by the door: %v", first)
 			}
 		}

@@ -201,18 +201,31 @@ func (c *converter) canonical(suffix string, extra Label) []byte {
 	return dst
 }
 
-// appendExemplar appends e, if there is one.
+// maxExemplarRunes is Prometheus's limit on the labels of an exemplar.
+const maxExemplarRunes = 128
+
+// appendExemplar appends e, if there is one and its labels are as Prometheus
+// takes them; a bad exemplar is not worth refusing its series.
 func appendExemplar(dst []exemplar.Exemplar, e *dto.Exemplar) []exemplar.Exemplar {
 	if e == nil {
 		return dst
 	}
 	ls := promlabels.NewScratchBuilder(len(e.GetLabel()))
+	runes := 0
 	for _, l := range e.GetLabel() {
+		if l.GetName() == "" || !utf8.ValidString(l.GetName()) || !utf8.ValidString(l.GetValue()) {
+			return dst
+		}
+		runes += utf8.RuneCountInString(l.GetName()) + utf8.RuneCountInString(l.GetValue())
 		ls.Add(strings.Clone(l.GetName()), strings.Clone(l.GetValue()))
 	}
 	ls.Sort()
+	set := ls.Labels()
+	if _, twice := set.HasDuplicateLabelNames(); twice || runes > maxExemplarRunes {
+		return dst
+	}
 	return append(dst, exemplar.Exemplar{
-		Labels: ls.Labels(), Value: e.GetValue(), Ts: millis(e.GetTimestamp()), HasTs: e.GetTimestamp() != nil,
+		Labels: set, Value: e.GetValue(), Ts: millis(e.GetTimestamp()), HasTs: e.GetTimestamp() != nil,
 	})
 }
 

@@ -248,6 +248,7 @@ func TestRepeat(t *testing.T) {
 		r.want(t, 202, "DELETE", "/metrics/job/x", "")
 		r.take()
 		require.Empty(t, next())
+		require.Empty(t, r.tenants, "tenants without groups are forgotten")
 		require.Zero(t, testutil.ToFloat64(r.metrics.repeatErrors))
 		require.Equal(t, 5.0, testutil.ToFloat64(r.metrics.repeats))
 	})

@@ -117,8 +117,8 @@ func (g *Gateway) find(tenantID string, key grouping) *group {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	id := key.id(tenantID)
-	if gr := g.indexLocked(tenantID).groups[id]; gr != nil {
-		return gr
+	if x := g.tenants[tenantID]; x != nil && x.groups[id] != nil {
+		return x.groups[id]
 	}
 	return &group{id: id, tenant: tenantID, key: key}
 }
@@ -306,7 +306,7 @@ func (g *Gateway) finish(c *change, done bool) {
 		}
 		if gr.state = c.next; c.next != nil {
 			g.series += len(c.next.series)
-			gr.told = true
+			gr.told = gr.told || old == nil
 			for name, f := range c.next.families {
 				// Others may read those that were there before.
 				if old == nil || old.families[name] != f {

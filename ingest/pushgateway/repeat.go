@@ -33,10 +33,7 @@ func (g *Gateway) Run(ctx context.Context) error {
 
 // repeat writes all groups once; one that is just being changed is left out.
 func (g *Gateway) repeat(ctx context.Context) {
-	g.mu.Lock()
-	tenants := slices.Sorted(maps.Keys(g.tenants))
-	g.mu.Unlock()
-	for _, t := range tenants {
+	for _, t := range g.withGroups() {
 		if ctx.Err() != nil {
 			return
 		}
@@ -46,6 +43,16 @@ func (g *Gateway) repeat(ctx context.Context) {
 		}
 	}
 	g.metrics.repeats.Inc()
+}
+
+// withGroups returns the tenants that have groups, and forgets the others, unless
+// they may use a timestamp again.
+func (g *Gateway) withGroups() []string {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	now := time.Now().UnixMilli()
+	maps.DeleteFunc(g.tenants, func(_ string, x *index) bool { return len(x.groups) == 0 && x.last < now })
+	return slices.Sorted(maps.Keys(g.tenants))
 }
 
 // repeatTenant writes the groups of a tenant, several in one request.
@@ -86,7 +93,7 @@ func (g *Gateway) repeatTenant(ctx context.Context, tenantID string) error {
 func (g *Gateway) quiet(tenantID string) (groups []*group, states []*state, told []bool, at int64) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
-	x := g.tenants[tenantID]
+	x := g.indexLocked(tenantID)
 	for _, gr := range x.groups {
 		if !gr.busy && gr.state != nil {
 			groups = append(groups, gr)
