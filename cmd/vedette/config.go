@@ -18,6 +18,7 @@ import (
 	"github.com/vedette-io/vedette/ingest/influx"
 	"github.com/vedette-io/vedette/ingest/otlp"
 	"github.com/vedette-io/vedette/ingest/otlpserver"
+	"github.com/vedette-io/vedette/ingest/pushgateway"
 	"github.com/vedette-io/vedette/internal/config"
 	"github.com/vedette-io/vedette/internal/telemetry"
 	"github.com/vedette-io/vedette/query/api"
@@ -47,6 +48,10 @@ type Config struct {
 
 	// OTLP takes metrics of OpenTelemetry SDKs and Collectors in; see otlp.md.
 	OTLP OTLPConfig `yaml:"otlp"`
+
+	// Pushgateway takes pushes of batch jobs in, at the HTTP listener; see
+	// pushgateway.md.
+	Pushgateway PushgatewayConfig `yaml:"pushgateway"`
 
 	// Influx takes InfluxDB line protocol in, at the HTTP listener; see influx.md.
 	Influx InfluxConfig `yaml:"influx"`
@@ -103,18 +108,19 @@ var prometheusKeys = []string{"global", "scrape_configs", "scrape_config_files"}
 
 func defaultConfig() Config {
 	return Config{
-		DataDir:  "data",
-		HTTP:     HTTPConfig{Listen: "127.0.0.1:9190"},
-		Log:      telemetry.DefaultLogConfig(),
-		Tracing:  telemetry.DefaultTraceConfig(),
-		Buffer:   defaultBufferConfig(),
-		Ingest:   IngestConfig{Config: door.DefaultConfig()},
-		OTLP:     OTLPConfig{Server: otlpserver.DefaultConfig(), Translation: otlp.DefaultConfig()},
-		Influx:   InfluxConfig{Config: influx.DefaultConfig()},
-		Consumer: ingest.DefaultConsumerConfig(),
-		Store:    metric.DefaultConfig(),
-		Query:    promql.DefaultConfig(),
-		QueryAPI: api.DefaultConfig(),
+		DataDir:     "data",
+		HTTP:        HTTPConfig{Listen: "127.0.0.1:9190"},
+		Log:         telemetry.DefaultLogConfig(),
+		Tracing:     telemetry.DefaultTraceConfig(),
+		Buffer:      defaultBufferConfig(),
+		Ingest:      IngestConfig{Config: door.DefaultConfig()},
+		OTLP:        OTLPConfig{Server: otlpserver.DefaultConfig(), Translation: otlp.DefaultConfig()},
+		Pushgateway: PushgatewayConfig{Config: pushgateway.DefaultConfig()},
+		Influx:      InfluxConfig{Config: influx.DefaultConfig()},
+		Consumer:    ingest.DefaultConsumerConfig(),
+		Store:       metric.DefaultConfig(),
+		Query:       promql.DefaultConfig(),
+		QueryAPI:    api.DefaultConfig(),
 	}
 }
 
@@ -154,6 +160,7 @@ func loadConfig(file string) (loaded, error) {
 		{bufferSection, bufferErr},
 		{"ingest", l.Ingest.Validate()},
 		{"otlp", l.OTLP.Validate()},
+		{"pushgateway", l.Pushgateway.Validate()},
 		{"influx", l.Influx.Validate()},
 		{"consumer", l.Consumer.Validate()},
 		{"store", l.Store.Validate()},

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net"
 	"net/http"
+	"runtime"
 	"syscall"
 
 	"github.com/vedette-io/vedette/ingest/buffer"
@@ -13,8 +14,10 @@ import (
 	"github.com/vedette-io/vedette/ingest/influx"
 	"github.com/vedette-io/vedette/ingest/otlp"
 	"github.com/vedette-io/vedette/ingest/otlpserver"
+	"github.com/vedette-io/vedette/ingest/pushgateway"
 	"github.com/vedette-io/vedette/ingest/remotewrite"
 	"github.com/vedette-io/vedette/ingest/wire"
+	"github.com/vedette-io/vedette/internal/vfs"
 )
 
 // IngestConfig is what all ways in have in common, and the limits of those that
@@ -63,6 +66,20 @@ func (c *InfluxConfig) Validate() error {
 	return errors.Join(c.Config.Validate(), under("limits", c.Limits.Validate()))
 }
 
+// PushgatewayConfig is the door of batch jobs.
+type PushgatewayConfig struct {
+	// How groups are kept.
+	pushgateway.Config `yaml:",inline"`
+
+	// Limits hold for this door, beside those of ingest.
+	Limits door.EntryConfig `yaml:"limits"`
+}
+
+// Validate names every bad key.
+func (c *PushgatewayConfig) Validate() error {
+	return errors.Join(c.Config.Validate(), under("limits", c.Limits.Validate()))
+}
+
 // under puts a section's name before every key that err names.
 func under(section string, err error) error {
 	if err == nil {
@@ -87,6 +104,7 @@ type doors struct {
 	scrape      *door.Entry
 	otlp        *otlpserver.Server
 	influx      *influx.Handler
+	pushgateway *pushgateway.Gateway
 }
 
 // openDoors opens every way into the buffer.
@@ -117,6 +135,18 @@ func (s *server) openDoors(ctx context.Context, b openedBuffer) (err error) {
 		return err
 	}
 	d.influx, err = influx.New(influx.Options{Entry: lines, Config: c.Influx.Config, Version: s.build.Version, Registerer: s.registry})
+	if err != nil {
+		return err
+	}
+	pushed, err := d.Entry("pushgateway", c.Pushgateway.Limits)
+	if err != nil {
+		return err
+	}
+	d.pushgateway, err = pushgateway.Open(pushgateway.Options{
+		Config: c.Pushgateway.Config, Entry: pushed, FS: vfs.OS, Dir: s.path(pushgatewayDir),
+		Build:  map[string]string{"version": s.build.Version, "revision": s.build.Revision, "goVersion": runtime.Version()},
+		Logger: s.logger.With("part", "pushgateway"), Registerer: s.registry,
+	})
 	return err
 }
 
@@ -181,7 +211,15 @@ func (d *doors) endpoints(traced func(name string, h http.Handler) http.Handler)
 		e.pattern, e.show = influx.Prefix+path, ""
 		list = append(list, e)
 	}
-	return list
+	groups := traced("pushgateway", d.pushgateway.Handler())
+	return append(list,
+		endpoint{pattern: "/metrics/job/", show: "PUT,POST,DELETE /metrics/job/<job>", what: "Push gateway API", handler: groups},
+		endpoint{pattern: "/metrics/job@base64/", handler: groups},
+		endpoint{
+			pattern: "/pushgateway/", show: "GET /pushgateway/metrics", what: "what was pushed; the whole Push gateway API is below /pushgateway",
+			handler: http.StripPrefix("/pushgateway", groups),
+		},
+	)
 }
 
 // listeners lists the listeners besides the main one, for people.

@@ -27,11 +27,12 @@ import (
 
 // Folders and files below the data directory.
 const (
-	bufferDir    = "buffer"
-	storeDir     = "store"
-	setAsideDir  = "set-aside"
-	snapshotsDir = "snapshots"
-	activityFile = "queries.active"
+	bufferDir      = "buffer"
+	storeDir       = "store"
+	setAsideDir    = "set-aside"
+	snapshotsDir   = "snapshots"
+	pushgatewayDir = "pushgateway"
+	activityFile   = "queries.active"
 )
 
 // server holds the parts of a running process, in the order in which they were
@@ -150,6 +151,7 @@ func (s *server) run(ctx context.Context, out io.Writer) error {
 	g := group{logger: s.logger, grace: 30 * time.Second}
 	g.add(httpPart(s.listener, newMux(endpoints, &s.health, s.config.HTTP.BearerToken), &s.health, s.logger.With("part", "http")))
 	g.add(part{name: "otlp", run: s.doors.otlp.Run, stop: s.doors.otlp.Stop})
+	g.add(part{name: "pushgateway", run: s.doors.pushgateway.Run})
 	g.add(part{name: "reload", run: newReloader(s).run})
 	g.add(part{name: "scrape", run: s.scraper.Run})
 	g.add(part{
