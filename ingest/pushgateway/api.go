@@ -13,7 +13,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 	dto "github.com/prometheus/client_model/go"
 	"github.com/prometheus/prometheus/model/histogram"
-	"google.golang.org/protobuf/proto"
 
 	"github.com/vedette-io/vedette/ingest/exposition"
 	"github.com/vedette-io/vedette/internal/tenant"
@@ -39,7 +38,7 @@ func (g *Gateway) merged(tenantID string) ([]*dto.MetricFamily, error) {
 			name := f.proto.GetName()
 			m := byName[name]
 			if m == nil {
-				m = &dto.MetricFamily{Name: f.proto.Name, Help: proto.String(f.proto.GetHelp()), Type: f.proto.GetType().Enum(), Unit: f.proto.Unit}
+				m = &dto.MetricFamily{Name: f.proto.Name, Help: f.proto.Help, Type: f.proto.GetType().Enum(), Unit: f.proto.Unit}
 				byName[name] = m
 			}
 			if m.GetType() != f.proto.GetType() {
