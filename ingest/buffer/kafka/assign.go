@@ -13,12 +13,12 @@ type candidate struct {
 
 // assign deals the partitions 0 to n-1 of a topic to members, evenly, so that
 // as few as possible change hands. A partition that has to is given to nobody
-// yet: its owner sees that it lacks it, gives it up and asks for another round,
-// in which it is free.
-func assign(members []candidate, n int) map[string][]int {
-	result := make(map[string][]int, len(members))
+// yet, and moving is true: its owner sees that it lacks it, gives it up and asks
+// for another round, in which it is free.
+func assign(members []candidate, n int) (result map[string][]int, moving bool) {
+	result = make(map[string][]int, len(members))
 	if len(members) == 0 {
-		return result
+		return result, false
 	}
 	owner := make([]int, n) // index of the member, -1 if it is free
 	for i := range owner {
@@ -50,6 +50,8 @@ func assign(members []candidate, n int) map[string][]int {
 		}
 		if id := members[i].id; len(result[id]) < quota[i] {
 			result[id] = append(result[id], p)
+		} else {
+			moving = true
 		}
 	}
 	i := 0
@@ -68,5 +70,5 @@ func assign(members []candidate, n int) map[string][]int {
 	for _, parts := range result {
 		slices.Sort(parts)
 	}
-	return result
+	return result, moving
 }

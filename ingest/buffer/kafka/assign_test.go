@@ -13,21 +13,25 @@ func TestAssign(t *testing.T) {
 		members []candidate
 		n       int
 		want    map[string][]int
+		moving  bool
 	}{
-		{"nobody", nil, 3, map[string][]int{}},
-		{"one", []candidate{{"a", nil}}, 3, map[string][]int{"a": {0, 1, 2}}},
-		{"two at once", []candidate{{"b", nil}, {"a", nil}}, 3, map[string][]int{"a": {0, 1}, "b": {2}}},
-		{"second joins", []candidate{{"a", []int{0, 1, 2, 3}}, {"b", nil}}, 4, map[string][]int{"a": {0, 1}}},
-		{"second joins, next round", []candidate{{"a", []int{0, 1}}, {"b", nil}}, 4, map[string][]int{"a": {0, 1}, "b": {2, 3}}},
-		{"one has left", []candidate{{"b", []int{2, 3}}}, 4, map[string][]int{"b": {0, 1, 2, 3}}},
-		{"more members than partitions", []candidate{{"a", []int{1}}, {"b", nil}, {"c", []int{0}}}, 2, map[string][]int{"a": {1}, "c": {0}}},
-		{"topic has grown", []candidate{{"a", []int{0}}, {"b", []int{1}}}, 4, map[string][]int{"a": {0, 2}, "b": {1, 3}}},
-		{"claimed twice", []candidate{{"a", []int{0, 1}}, {"b", []int{1}}}, 2, map[string][]int{"a": {0}}},
-		{"not there", []candidate{{"a", []int{7, -1}}}, 1, map[string][]int{"a": {0}}},
+		{"nobody", nil, 3, map[string][]int{}, false},
+		{"one", []candidate{{"a", nil}}, 3, map[string][]int{"a": {0, 1, 2}}, false},
+		{"two at once", []candidate{{"b", nil}, {"a", nil}}, 3, map[string][]int{"a": {0, 1}, "b": {2}}, false},
+		{"second joins", []candidate{{"a", []int{0, 1, 2, 3}}, {"b", nil}}, 4, map[string][]int{"a": {0, 1}}, true},
+		{"second joins, next round", []candidate{{"a", []int{0, 1}}, {"b", nil}}, 4, map[string][]int{"a": {0, 1}, "b": {2, 3}}, false},
+		{"one has left", []candidate{{"b", []int{2, 3}}}, 4, map[string][]int{"b": {0, 1, 2, 3}}, false},
+		{"more members than partitions", []candidate{{"a", []int{1}}, {"b", nil}, {"c", []int{0}}}, 2, map[string][]int{"a": {1}, "c": {0}}, false},
+		{"topic has grown", []candidate{{"a", []int{0}}, {"b", []int{1}}}, 4, map[string][]int{"a": {0, 2}, "b": {1, 3}}, false},
+		{"claimed twice", []candidate{{"a", []int{0, 1}}, {"b", []int{1}}}, 2, map[string][]int{"a": {0}}, true},
+		{"not there", []candidate{{"a", []int{7, -1}}}, 1, map[string][]int{"a": {0}}, false},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			got := assign(tt.members, tt.n)
+			got, moving := assign(tt.members, tt.n)
+			if moving != tt.moving {
+				t.Errorf("moving is %t", moving)
+			}
 			for id, partitions := range got {
 				if len(partitions) == 0 {
 					delete(got, id)
@@ -59,12 +63,15 @@ func TestAssignSettles(t *testing.T) {
 		default:
 			n += rng.IntN(3)
 		}
-		for range 2 {
+		for round := range 2 {
 			var members []candidate
 			for id, partitions := range owned {
 				members = append(members, candidate{id, partitions})
 			}
-			got := assign(members, n)
+			got, moving := assign(members, n)
+			if round == 1 && moving {
+				t.Fatalf("step %d: partitions move in the second round", step)
+			}
 			owners := map[int]string{}
 			for id, partitions := range owned {
 				for _, p := range partitions {

@@ -203,8 +203,9 @@ func (b *Buffer) begin() bool {
 }
 
 // Joined waits until a consumer of b has been told for the first time which
-// partitions are its own, and returns how many they are: none, if the group has
-// more members than the topic has partitions.
+// partitions are its own, once those that move to it have been given up by their
+// owners. It returns how many they are: none, if the group has more members than
+// the topic has partitions.
 func (b *Buffer) Joined(ctx context.Context) (int, error) {
 	select {
 	case <-b.joined:

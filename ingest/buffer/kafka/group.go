@@ -62,11 +62,13 @@ func (m *member) run(ctx context.Context) error {
 	defer m.b.metrics.removeMember(m)
 	pause := groupPause
 	for m.ctx.Err() == nil {
-		assigned, err := m.join(m.ctx)
+		assigned, final, err := m.join(m.ctx)
 		if err == nil {
 			pause = groupPause
 			again := m.take(assigned)
-			m.b.noteJoined(len(assigned))
+			if final {
+				m.b.noteJoined(len(assigned))
+			}
 			if !again {
 				m.stay()
 			}
@@ -125,16 +127,18 @@ func (m *member) partitions() []int {
 	return out
 }
 
+// movingMark is the assignments' user data in a round that another one follows.
+const movingMark = "moving"
+
 // join takes part in a rebalance and returns the partitions that this member is
-// to have.
-func (m *member) join(ctx context.Context) ([]int, error) {
+// to have; unless that is final, another round follows soon.
+func (m *member) join(ctx context.Context) (assigned []int, final bool, err error) {
 	cfg := &m.b.cfg.Consumer
 	ctx, cancel := context.WithTimeout(ctx, cfg.RebalanceTimeout+cfg.SessionTimeout)
 	defer cancel()
 	id, _ := m.identity()
 	var resp *kafkago.JoinGroupResponse
 	for range 2 { // a new member is given its id by an error first
-		var err error
 		resp, err = m.b.client.JoinGroup(ctx, &kafkago.JoinGroupRequest{
 			GroupID:          m.group,
 			SessionTimeout:   cfg.SessionTimeout,
@@ -150,7 +154,7 @@ func (m *member) join(ctx context.Context) ([]int, error) {
 			}},
 		})
 		if err != nil {
-			return nil, err
+			return nil, false, err
 		}
 		if !errors.Is(resp.Error, kafkago.MemberIDRequired) {
 			break
@@ -158,7 +162,7 @@ func (m *member) join(ctx context.Context) ([]int, error) {
 		id = resp.MemberID
 	}
 	if resp.Error != nil {
-		return nil, fmt.Errorf("join group %s: %w", m.group, resp.Error)
+		return nil, false, fmt.Errorf("join group %s: %w", m.group, resp.Error)
 	}
 	m.setIdentity(resp.MemberID, resp.GenerationID)
 	m.leads = resp.LeaderID == resp.MemberID
@@ -170,9 +174,8 @@ func (m *member) join(ctx context.Context) ([]int, error) {
 		ProtocolName: groupProtocol,
 	}
 	if m.leads {
-		var err error
 		if req.Assignments, err = m.assignments(ctx, resp.Members); err != nil {
-			return nil, err
+			return nil, false, err
 		}
 	}
 	synced, err := m.b.client.SyncGroup(ctx, req)
@@ -180,10 +183,11 @@ func (m *member) join(ctx context.Context) ([]int, error) {
 		err = fmt.Errorf("sync group %s: %w", m.group, synced.Error)
 	}
 	if err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	m.t.metrics.generations.Inc()
-	return synced.Assignment.AssignedPartitions[m.t.kafka], nil
+	final = string(synced.Assignment.UserData) != movingMark
+	return synced.Assignment.AssignedPartitions[m.t.kafka], final, nil
 }
 
 // assignments deals out the partitions of every topic that members read.
@@ -195,6 +199,7 @@ func (m *member) assignments(ctx context.Context, members []kafkago.JoinGroupRes
 		}
 	}
 	dealt := map[string]map[string][]int{} // member, topic
+	var mark []byte
 	for topic, candidates := range readers {
 		n, err := m.b.countPartitions(ctx, topic)
 		if err != nil {
@@ -203,7 +208,11 @@ func (m *member) assignments(ctx context.Context, members []kafkago.JoinGroupRes
 		if topic == m.t.kafka {
 			m.counted = n
 		}
-		for id, partitions := range assign(candidates, n) {
+		result, moving := assign(candidates, n)
+		if moving {
+			mark = []byte(movingMark)
+		}
+		for id, partitions := range result {
 			if dealt[id] == nil {
 				dealt[id] = map[string][]int{}
 			}
@@ -214,7 +223,7 @@ func (m *member) assignments(ctx context.Context, members []kafkago.JoinGroupRes
 	for _, o := range members {
 		out = append(out, kafkago.SyncGroupRequestAssignment{
 			MemberID:   o.ID,
-			Assignment: kafkago.GroupProtocolAssignment{AssignedPartitions: dealt[o.ID]},
+			Assignment: kafkago.GroupProtocolAssignment{AssignedPartitions: dealt[o.ID], UserData: mark},
 		})
 	}
 	return out, nil
