@@ -197,8 +197,12 @@ func TestLimitsOfKnownSeries(t *testing.T) {
 // Bytes that are not the message name the place.
 func TestSyntaxErrors(t *testing.T) {
 	valid := marshal(t, payload(good))
-	msg := func(field byte, content ...byte) []byte { return append([]byte{field<<3 | 2, byte(len(content))}, content...) }
-	point := func(content ...byte) []byte { return msg(1, msg(2, msg(2, append(msg(1, 'm'), msg(5, msg(1, content...)...)...)...)...)...) }
+	msg := func(field byte, content ...byte) []byte {
+		return append([]byte{field<<3 | 2, byte(len(content))}, content...)
+	}
+	point := func(content ...byte) []byte {
+		return msg(1, msg(2, msg(2, append(msg(1, 'm'), msg(5, msg(1, content...)...)...)...)...)...)
+	}
 	for _, tc := range []struct {
 		name string
 		body []byte

@@ -6,6 +6,7 @@ import (
 	"io"
 	"log"
 	"math"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -19,7 +20,7 @@ import (
 	"github.com/prometheus/prometheus/storage/remote/otlptranslator/prometheusremotewrite"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/pmetric"
-	"go.uber.org/goleak"
+	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
 
 	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/ingest/remotewrite"
@@ -36,7 +37,7 @@ const (
 // Prometheus's converter writes to the standard logger.
 func TestMain(m *testing.M) {
 	log.SetOutput(io.Discard)
-	goleak.VerifyTestMain(m)
+	os.Exit(m.Run())
 }
 
 func marshal(t testing.TB, md pmetric.Metrics) []byte {
@@ -180,10 +181,10 @@ func promSettings(c Config) prometheusremotewrite.Settings {
 // convert runs Prometheus's own converter on the protobuf form of md.
 func convert(t testing.TB, c Config, body []byte) (*recorder, error) {
 	t.Helper()
-	md, err := (&pmetric.ProtoUnmarshaler{}).UnmarshalMetrics(body)
-	require.NoError(t, err)
+	req := pmetricotlp.NewExportRequest()
+	require.NoError(t, req.UnmarshalProto(body))
 	rec := &recorder{}
-	_, err = prometheusremotewrite.NewPrometheusConverter(rec).FromMetrics(context.Background(), md, promSettings(c))
+	_, err := prometheusremotewrite.NewPrometheusConverter(rec).FromMetrics(context.Background(), req.Metrics(), promSettings(c))
 	slices.Sort(rec.lines)
 	slices.Sort(rec.metadata)
 	rec.metadata = slices.Compact(rec.metadata)
