@@ -55,6 +55,7 @@ func TestRestart(t *testing.T) {
 	require.Equal(t, []string{
 		`team {__name__="c", job="y"} 1`, `{__name__="a", job="x"} 1`, `{__name__="b", job="x", l="v"} NaN:7ff8000000000001`,
 	}, slices.DeleteFunc(next.take(), func(l string) bool { return strings.Contains(l, `"push_`) }))
+	require.Positive(t, testutil.ToFloat64(next.metrics.lastPush))
 	// What the groups hold still counts for others.
 	next.want(t, 400, "PUT", "/metrics/job/z", "# TYPE a gauge\na 1\n")
 	next.want(t, 202, "DELETE", "/metrics/job/x/instance@base64/=", "")

@@ -72,6 +72,15 @@ func Open(o Options) (*Gateway, error) {
 	if err != nil {
 		return nil, err
 	}
+	var last time.Time
+	for id := range g.tenants {
+		for _, s := range g.list(id) {
+			if s.state.pushed.After(last) {
+				last = s.state.pushed
+			}
+		}
+	}
+	g.metrics.lastPush.Set(float64(nanos(last)) / 1e9)
 	return g, nil
 }
 
