@@ -84,7 +84,7 @@ func Missing() string {
 	return ""
 }
 
-// Start starts a broker that stops with the test, or skips the test if Missing
+// Start starts a broker that ends with the test, or skips the test if Missing
 // says why.
 func Start(t testing.TB, opts Options) *Broker {
 	t.Helper()
@@ -96,7 +96,7 @@ func Start(t testing.TB, opts Options) *Broker {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() {
-		if err := b.Stop(); err != nil {
+		if err := b.Kill(); err != nil { // its data goes, too
 			t.Error(err)
 		}
 	})

@@ -32,4 +32,10 @@ func TestBroker(t *testing.T) {
 	if !serves(context.Background(), b.Addr()) {
 		t.Error("the broker does not serve after its restart")
 	}
+	if err := b.Stop(); err != nil {
+		t.Fatal(err)
+	}
+	if serves(context.Background(), b.Addr()) {
+		t.Error("the broker serves after it was stopped")
+	}
 }
