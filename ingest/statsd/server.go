@@ -59,7 +59,7 @@ func Open(o Options) (_ *Server, err error) {
 	s.table = newTable(&s.cfg, time.Now)
 	defer func() {
 		if err != nil {
-			s.Close()
+			_ = s.Close()
 		}
 	}()
 	if err := s.bind(); err != nil {
@@ -163,19 +163,21 @@ func (s *Server) Addr(kind string) net.Addr {
 	return nil
 }
 
-// Close closes the sockets of a server that does not run.
-func (s *Server) Close() { s.closed.Do(s.closeSockets) }
-
-func (s *Server) closeSockets() {
-	for _, p := range s.packets {
-		_ = p.conn.Close()
-	}
-	for _, l := range s.streams {
-		_ = l.listener.Close()
-	}
-	if s.Addr("unixgram") != nil {
-		_ = os.Remove(s.cfg.ListenUnixgram) // a listener of streams does it itself
-	}
+// Close closes the sockets of a server that does not run; after Run it does
+// nothing.
+func (s *Server) Close() error {
+	s.closed.Do(func() {
+		for _, p := range s.packets {
+			_ = p.conn.Close()
+		}
+		for _, l := range s.streams {
+			_ = l.listener.Close() // Run may have done it
+		}
+		if s.Addr("unixgram") != nil {
+			_ = os.Remove(s.cfg.ListenUnixgram) // a listener of streams does it itself
+		}
+	})
+	return nil
 }
 
 const (
@@ -207,7 +209,7 @@ func (s *Server) Run(ctx context.Context) error {
 		_ = l.listener.Close()
 	}
 	wg.Wait()
-	s.Close()
+	_ = s.Close()
 	last, cancel := context.WithTimeout(context.WithoutCancel(ctx), lastFlushTime)
 	defer cancel()
 	s.flush(last)

@@ -190,5 +190,5 @@ func TestOpenErrors(t *testing.T) {
 	s, err := Open(Options{Entry: p.Entry("statsd"), Config: DefaultConfig(), Logger: slog.New(slog.DiscardHandler), Registerer: p.Registerer})
 	require.NoError(t, err)
 	require.Nil(t, s.Addr("udp"))
-	s.Close()
+	require.NoError(t, s.Close())
 }
