@@ -30,7 +30,7 @@ func TestQuantiles(t *testing.T) {
 			require.InDelta(t, want, got[i], math.Abs(want)*width, "%g", q)
 		}
 	}
-	const fine = 0.011 // half a bucket
+	const fine = 0.011                                  // half a bucket
 	f(2*fine, func() float64 { return r.ExpFloat64() }) // may be wider than the buckets reach
 	f(fine, func() float64 { return 0.25 })
 	f(2*fine, func() float64 { return -r.ExpFloat64() })
