@@ -63,13 +63,16 @@ func digits(b []byte) (v uint64, ok bool) {
 // float parses a decimal float64. What has at most 53 bits of digits and a small
 // exponent is exact as a product or quotient; anything else is for strconv.
 func float(b []byte) (float64, error) {
+	if len(b) > 17 {
+		return longFloat(b)
+	}
 	i := 0
 	negative := b[0] == '-'
 	if negative {
 		i++
 	}
 	var mantissa uint64
-	significant, seen, exponent := 0, 0, 0
+	seen, exponent := 0, 0
 	point := -1
 	for ; i < len(b); i++ {
 		c := b[i]
@@ -82,12 +85,7 @@ func float(b []byte) (float64, error) {
 			break
 		}
 		seen++
-		if significant > 0 || d > 0 {
-			significant++
-		}
-		if significant < 19 {
-			mantissa = mantissa*10 + d
-		}
+		mantissa = mantissa*10 + d // at most 17 digits
 	}
 	if seen == 0 {
 		return 0, errNumber
@@ -102,7 +100,7 @@ func float(b []byte) (float64, error) {
 		}
 		exponent += e
 	}
-	if significant < 19 && mantissa < 1<<53 && exponent >= -22 && exponent <= 22 {
+	if mantissa < 1<<53 && exponent >= -22 && exponent <= 22 {
 		v := float64(mantissa)
 		if exponent < 0 {
 			v /= powersOfTen[-exponent]
@@ -114,7 +112,18 @@ func float(b []byte) (float64, error) {
 		}
 		return v, nil
 	}
-	// The grammar is checked; the string does not outlive the call.
+	return longFloat(b)
+}
+
+// longFloat leaves a number to strconv, but for the names and other bases that it
+// takes.
+func longFloat(b []byte) (float64, error) {
+	for _, c := range b {
+		if c-'0' > 9 && c != '.' && c != '-' && c != '+' && c != 'e' && c != 'E' {
+			return 0, errNumber
+		}
+	}
+	// The string does not outlive the call.
 	v, err := strconv.ParseFloat(unsafe.String(&b[0], len(b)), 64)
 	if errors.Is(err, strconv.ErrRange) {
 		return 0, errFloatRange

@@ -261,11 +261,16 @@ func TestRetry(t *testing.T) {
 }
 
 func TestRetryWithinFlush(t *testing.T) {
-	r := newRig(t, doortest.Options{Config: func(c *door.Config) { c.Limits.SamplesPerSecond, c.Limits.SamplesBurst = 20, 1 }}, nil)
+	r := newRig(t, doortest.Options{Config: func(c *door.Config) { c.Limits.SamplesPerSecond, c.Limits.SamplesBurst = 200, 1 }}, nil)
+	for i := range 20 {
+		r.take(fmt.Sprintf("many:1|g|#i:%d", i))
+	}
+	require.Len(t, r.flush(), 20)
+	for i := range r.table.series { // they have been there
+		r.table.remove(int32(i))
+	}
 	r.take("c:1|c")
-	require.Len(t, r.flush(), 1)
-	r.take("c:1|c")
-	require.Equal(t, []string{`{__name__="c"} 2 start=1000000`}, r.flush()) // waits for the rate
+	require.Equal(t, []string{`{__name__="c"} 1 start=1010000`}, r.flush()) // waits for the rate
 }
 
 // A part that the store refuses is reported, and the rest is written.
