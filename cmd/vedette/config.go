@@ -19,6 +19,7 @@ import (
 	"github.com/vedette-io/vedette/ingest/otlp"
 	"github.com/vedette-io/vedette/ingest/otlpserver"
 	"github.com/vedette-io/vedette/ingest/pushgateway"
+	"github.com/vedette-io/vedette/ingest/statsd"
 	"github.com/vedette-io/vedette/internal/config"
 	"github.com/vedette-io/vedette/internal/telemetry"
 	"github.com/vedette-io/vedette/query/api"
@@ -55,6 +56,10 @@ type Config struct {
 
 	// Influx takes InfluxDB line protocol in, at the HTTP listener; see influx.md.
 	Influx InfluxConfig `yaml:"influx"`
+
+	// StatsD takes events of StatsD and DogStatsD clients in; see statsd.md. It
+	// listens nowhere unless told so.
+	StatsD StatsDConfig `yaml:"statsd"`
 
 	// Consumer moves data from the buffer into the store.
 	Consumer ingest.ConsumerConfig `yaml:"consumer"`
@@ -117,6 +122,7 @@ func defaultConfig() Config {
 		OTLP:        OTLPConfig{Server: otlpserver.DefaultConfig(), Translation: otlp.DefaultConfig()},
 		Pushgateway: PushgatewayConfig{Config: pushgateway.DefaultConfig()},
 		Influx:      InfluxConfig{Config: influx.DefaultConfig()},
+		StatsD:      StatsDConfig{Config: statsd.DefaultConfig()},
 		Consumer:    ingest.DefaultConsumerConfig(),
 		Store:       metric.DefaultConfig(),
 		Query:       promql.DefaultConfig(),
@@ -162,6 +168,7 @@ func loadConfig(file string) (loaded, error) {
 		{"otlp", l.OTLP.Validate()},
 		{"pushgateway", l.Pushgateway.Validate()},
 		{"influx", l.Influx.Validate()},
+		{"statsd", l.StatsD.Validate()},
 		{"consumer", l.Consumer.Validate()},
 		{"store", l.Store.Validate()},
 		{"query", l.Query.Validate()},

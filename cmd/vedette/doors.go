@@ -16,85 +16,10 @@ import (
 	"github.com/vedette-io/vedette/ingest/otlpserver"
 	"github.com/vedette-io/vedette/ingest/pushgateway"
 	"github.com/vedette-io/vedette/ingest/remotewrite"
+	"github.com/vedette-io/vedette/ingest/statsd"
 	"github.com/vedette-io/vedette/ingest/wire"
 	"github.com/vedette-io/vedette/internal/vfs"
 )
-
-// IngestConfig is what all ways in have in common, and the limits of those that
-// have no section of their own.
-type IngestConfig struct {
-	// The door.
-	door.Config `yaml:",inline"`
-
-	// RemoteWriteLimits hold for remote write, beside the limits above.
-	RemoteWriteLimits door.EntryConfig `yaml:"remote_write_limits"`
-
-	// ScrapeLimits hold for all scrapes together, beside the limits above.
-	ScrapeLimits door.EntryConfig `yaml:"scrape_limits"`
-}
-
-// Validate names every bad key.
-func (c *IngestConfig) Validate() error {
-	return errors.Join(c.Config.Validate(), under("remote_write_limits", c.RemoteWriteLimits.Validate()), under("scrape_limits", c.ScrapeLimits.Validate()))
-}
-
-// OTLPConfig is the OTLP door.
-type OTLPConfig struct {
-	// Where it is served.
-	Server otlpserver.Config `yaml:",inline"`
-
-	// How metrics become series.
-	Translation otlp.Config `yaml:",inline"`
-}
-
-// Validate names every bad key.
-func (c *OTLPConfig) Validate() error {
-	return errors.Join(c.Server.Validate(), c.Translation.Validate())
-}
-
-// InfluxConfig is the door for InfluxDB line protocol.
-type InfluxConfig struct {
-	// How lines become series.
-	influx.Config `yaml:",inline"`
-
-	// Limits hold for this door, beside those of ingest.
-	Limits door.EntryConfig `yaml:"limits"`
-}
-
-// Validate names every bad key.
-func (c *InfluxConfig) Validate() error {
-	return errors.Join(c.Config.Validate(), under("limits", c.Limits.Validate()))
-}
-
-// PushgatewayConfig is the door of batch jobs.
-type PushgatewayConfig struct {
-	// How groups are kept.
-	pushgateway.Config `yaml:",inline"`
-
-	// Limits hold for this door, beside those of ingest.
-	Limits door.EntryConfig `yaml:"limits"`
-}
-
-// Validate names every bad key.
-func (c *PushgatewayConfig) Validate() error {
-	return errors.Join(c.Config.Validate(), under("limits", c.Limits.Validate()))
-}
-
-// under puts a section's name before every key that err names.
-func under(section string, err error) error {
-	if err == nil {
-		return nil
-	}
-	all := []error{err}
-	if many, ok := err.(interface{ Unwrap() []error }); ok { //nolint:errorlint // what errors.Join has just made
-		all = many.Unwrap()
-	}
-	out := make([]error, len(all))
-	for i, e := range all {
-		out[i] = fmt.Errorf("%s.%w", section, e)
-	}
-	return errors.Join(out...)
-}
 
 // doors are the ways in, over one door.
 type doors struct {
@@ -105,6 +30,7 @@ type doors struct {
 	otlp        *otlpserver.Server
 	influx      *influx.Handler
 	pushgateway *pushgateway.Gateway
+	statsd      *statsd.Server // nil if it listens nowhere
 }
 
 // openDoors opens every way into the buffer.
@@ -130,24 +56,67 @@ func (s *server) openDoors(ctx context.Context, b openedBuffer) (err error) {
 	if err := s.openOTLP(ctx); err != nil {
 		return err
 	}
-	lines, err := d.Entry("influx", c.Influx.Limits)
+	for _, open := range []func() error{s.openInflux, s.openPushgateway, s.openStatsD} {
+		if err := open(); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (s *server) openInflux() error {
+	c := &s.config.Influx
+	entry, err := s.doors.Entry("influx", c.Limits)
 	if err != nil {
 		return err
 	}
-	d.influx, err = influx.New(influx.Options{Entry: lines, Config: c.Influx.Config, Version: s.build.Version, Registerer: s.registry})
+	s.doors.influx, err = influx.New(influx.Options{Entry: entry, Config: c.Config, Version: s.build.Version, Registerer: s.registry})
+	return err
+}
+
+func (s *server) openPushgateway() error {
+	c := &s.config.Pushgateway
+	entry, err := s.doors.Entry("pushgateway", c.Limits)
 	if err != nil {
 		return err
 	}
-	pushed, err := d.Entry("pushgateway", c.Pushgateway.Limits)
-	if err != nil {
-		return err
-	}
-	d.pushgateway, err = pushgateway.Open(pushgateway.Options{
-		Config: c.Pushgateway.Config, Entry: pushed, FS: vfs.OS, Dir: s.path(pushgatewayDir),
+	s.doors.pushgateway, err = pushgateway.Open(pushgateway.Options{
+		Config: c.Config, Entry: entry, FS: vfs.OS, Dir: s.path(pushgatewayDir),
 		Build:  map[string]string{"version": s.build.Version, "revision": s.build.Revision, "goVersion": runtime.Version()},
 		Logger: s.logger.With("part", "pushgateway"), Registerer: s.registry,
 	})
 	return err
+}
+
+func (s *server) openStatsD() error {
+	c := &s.config.StatsD
+	if !c.Enabled() {
+		return nil
+	}
+	entry, err := s.doors.Entry("statsd", c.Limits)
+	if err != nil {
+		return err
+	}
+	s.doors.statsd, err = statsd.Open(statsd.Options{
+		Entry: entry, Config: c.Config, Logger: s.logger.With("part", "statsd"), Registerer: s.registry,
+	})
+	if err != nil {
+		return fmt.Errorf("open statsd: %w", err)
+	}
+	s.onClose(s.doors.statsd.Close)
+	return nil
+}
+
+// parts are what of the doors runs by itself.
+func (d *doors) parts() []part {
+	list := []part{
+		{name: "otlp", run: d.otlp.Run, stop: d.otlp.Stop},
+		{name: "pushgateway", run: d.pushgateway.Run},
+	}
+	if d.statsd != nil {
+		list = append(list, part{name: "statsd", run: d.statsd.Run})
+	}
+	return list
 }
 
 // openOTLP listens for OTLP.
@@ -204,6 +173,7 @@ func (d *doors) endpoints(traced func(name string, h http.Handler) http.Handler)
 	what := map[string]string{"/write": "InfluxDB 1.x line protocol", "/api/v2/write": "InfluxDB 2.x line protocol"}
 	for _, path := range influx.Paths() {
 		e := endpoint{pattern: path, what: what[path], handler: traced("influx "+path, d.influx), wrap: influx.Bearer}
+		e.open = path == "/ping" || path == "/health" // as with InfluxDB
 		if e.what != "" {
 			e.show = "POST " + path
 		}
@@ -230,6 +200,13 @@ func (d *doors) listeners() []endpoint {
 	}
 	if a := d.otlp.HTTPAddr(); a != nil {
 		list = append(list, endpoint{show: "POST http://" + selfAddress(a) + "/v1/metrics", what: "OTLP metrics over HTTP"})
+	}
+	if d.statsd != nil {
+		for _, kind := range []string{"udp", "unixgram", "unix", "tcp"} {
+			if a := d.statsd.Addr(kind); a != nil {
+				list = append(list, endpoint{show: kind + " " + a.String(), what: "StatsD and DogStatsD"})
+			}
+		}
 	}
 	return list
 }

@@ -37,12 +37,13 @@ func TestMain(m *testing.M) {
 
 // process is a running vedette.
 type process struct {
-	t    *testing.T
-	cmd  *exec.Cmd
-	url  string
-	log  *lineLog
-	done chan struct{} // closed once it has ended
-	err  error         // of Wait, after done
+	t     *testing.T
+	cmd   *exec.Cmd
+	url   string
+	token string // for get
+	log   *lineLog
+	done  chan struct{} // closed once it has ended
+	err   error         // of Wait, after done
 }
 
 // lineLog keeps what a process has printed and tells who waits for a line.
@@ -221,7 +222,14 @@ func (p *process) write(series ...prompb.TimeSeries) {
 // get returns a body, whatever the status.
 func (p *process) get(path string) (int, string) {
 	p.t.Helper()
-	resp, err := http.Get(p.url + path)
+	r, err := http.NewRequestWithContext(p.t.Context(), http.MethodGet, p.url+path, nil)
+	if err != nil {
+		p.t.Fatal(err)
+	}
+	if p.token != "" {
+		r.Header.Set("Authorization", "Bearer "+p.token)
+	}
+	resp, err := http.DefaultClient.Do(r)
 	if err != nil {
 		p.t.Fatal(err)
 	}

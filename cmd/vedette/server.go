@@ -150,8 +150,9 @@ func (s *server) run(ctx context.Context, out io.Writer) error {
 	}
 	g := group{logger: s.logger, grace: 30 * time.Second}
 	g.add(httpPart(s.listener, newMux(endpoints, &s.health, s.config.HTTP.BearerToken), &s.health, s.logger.With("part", "http")))
-	g.add(part{name: "otlp", run: s.doors.otlp.Run, stop: s.doors.otlp.Stop})
-	g.add(part{name: "pushgateway", run: s.doors.pushgateway.Run})
+	for _, p := range s.doors.parts() {
+		g.add(p)
+	}
 	g.add(part{name: "reload", run: newReloader(s).run})
 	g.add(part{name: "scrape", run: s.scraper.Run})
 	g.add(part{
