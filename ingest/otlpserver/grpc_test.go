@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -14,6 +15,9 @@ import (
 	"github.com/klauspost/compress/zstd"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetricgrpc"
+	"go.opentelemetry.io/otel/exporters/otlp/otlpmetric/otlpmetrichttp"
+	sdk "go.opentelemetry.io/otel/sdk/metric"
 	"google.golang.org/genproto/googleapis/rpc/errdetails"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
@@ -118,41 +122,64 @@ func TestGRPCErrors(t *testing.T) {
 	require.Empty(t, s.timeless())
 }
 
-// A door without memory makes clients wait.
-func TestBackPressure(t *testing.T) {
-	s := newServer(t, doortest.Options{Config: func(c *door.Config) {
-		c.MaxBodyBytes, c.MaxDecodedBytes, c.MaxInFlightBytes = 4<<20, 1<<20, 6<<20
+// largeBytes is more than a busyServer has room for, and a tenth of what it has
+// when nobody else is there.
+const largeBytes = 400 << 10
+
+// busyServer is one whose memory is taken by bodies that were announced and do
+// not come, until release is called.
+func busyServer(t *testing.T) (s *server, release func()) {
+	t.Helper()
+	const bodies, announced = 2, 3 << 20
+	s = newServer(t, doortest.Options{Config: func(c *door.Config) {
+		c.MaxBodyBytes, c.MaxDecodedBytes, c.MaxInFlightBytes = announced, 1<<20, bodies*announced+largeBytes*2/3
 		c.QueueTimeout = time.Millisecond
 	}}, nil)
-	client, _ := s.client(t)
-	// Bodies that are announced and do not come hold the memory.
-	hold := func() io.Closer {
-		in, out := io.Pipe()
+	web := webClient(t)
+	in, out := io.Pipe()
+	var senders sync.WaitGroup
+	for range bodies {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+s.HTTPAddr().String()+metricsPath, in)
 		require.NoError(t, err)
 		r.Header.Set("Content-Type", typeProtobuf)
-		r.ContentLength = 3 << 20
-		go func() {
-			if answer, err := webClient(t).Do(r); err == nil {
+		r.ContentLength = announced
+		senders.Go(func() {
+			if answer, err := web.Do(r); err == nil {
 				_ = answer.Body.Close()
 			}
-		}()
-		return out
+		})
 	}
-	defer hold().Close()
-	inFlight := func() float64 {
-		families, err := s.Registerer.Gather()
-		require.NoError(t, err)
-		for _, f := range families {
-			if f.GetName() == "vedette_ingest_in_flight_bytes" {
-				return f.Metric[0].Gauge.GetValue()
+	release = func() {
+		_ = out.CloseWithError(errors.New("the sender has gone"))
+		senders.Wait()
+	}
+	t.Cleanup(release)
+	require.Eventually(t, func() bool { return s.metric(t, "vedette_ingest_in_flight_bytes") > bodies*announced }, time.Minute, time.Millisecond)
+	return s, release
+}
+
+// metric returns the sum of a family's gauges and counters.
+func (s *server) metric(t *testing.T, name string) float64 {
+	t.Helper()
+	families, err := s.Registerer.Gather()
+	require.NoError(t, err)
+	sum := 0.0
+	for _, f := range families {
+		for _, m := range f.Metric {
+			if f.GetName() == name {
+				sum += m.GetGauge().GetValue() + m.GetCounter().GetValue()
 			}
 		}
-		return 0
 	}
-	require.Eventually(t, func() bool { return inFlight() > 3<<20 }, 30*time.Second, time.Millisecond)
+	return sum
+}
+
+// A door without memory makes clients wait.
+func TestBackPressure(t *testing.T) {
+	s, _ := busyServer(t)
+	client, _ := s.client(t)
 	large := gauge("a", time.Now(), 1)
-	large.ResourceMetrics[0].SchemaUrl = strings.Repeat("x", 3<<20)
+	large.ResourceMetrics[0].SchemaUrl = strings.Repeat("x", largeBytes)
 	_, err := client.Export(t.Context(), large)
 	require.Equal(t, codes.ResourceExhausted, status.Code(err), "%v", err)
 	requireRetryInfo(t, err)
@@ -162,6 +189,35 @@ func TestBackPressure(t *testing.T) {
 	// A small one has room beside it.
 	_, err = client.Export(t.Context(), gauge("a", time.Now(), 1))
 	require.NoError(t, err)
+}
+
+// The Go SDK waits and sends again.
+func TestBackPressureGoSDK(t *testing.T) {
+	const soon, late = time.Millisecond, time.Minute
+	for _, transport := range []string{"grpc", "http"} {
+		t.Run(transport, func(t *testing.T) {
+			s, release := busyServer(t)
+			var e sdk.Exporter
+			var err error
+			if transport == "grpc" {
+				e, err = otlpmetricgrpc.New(t.Context(), otlpmetricgrpc.WithEndpoint(s.GRPCAddr().String()), otlpmetricgrpc.WithInsecure(),
+					otlpmetricgrpc.WithTimeout(late), otlpmetricgrpc.WithRetry(otlpmetricgrpc.RetryConfig{Enabled: true, InitialInterval: soon, MaxInterval: soon, MaxElapsedTime: late}))
+			} else {
+				e, err = otlpmetrichttp.New(t.Context(), otlpmetrichttp.WithEndpoint(s.HTTPAddr().String()), otlpmetrichttp.WithInsecure(), otlpmetrichttp.WithHTTPClient(webClient(t)),
+					otlpmetrichttp.WithTimeout(late), otlpmetrichttp.WithRetry(otlpmetrichttp.RetryConfig{Enabled: true, InitialInterval: soon, MaxInterval: soon, MaxElapsedTime: late}))
+			}
+			require.NoError(t, err)
+			defer func() { _ = e.Shutdown(context.Background()) }()
+			rm := measure(t, sdk.DefaultTemporalitySelector)
+			rm.ScopeMetrics[0].Metrics[0].Description = strings.Repeat("x", largeBytes)
+			sent := make(chan error, 1)
+			go func() { sent <- e.Export(context.Background(), rm) }()
+			require.Eventually(t, func() bool { return s.metric(t, "vedette_ingest_requests_total") > 0 }, time.Minute, time.Millisecond)
+			release()
+			require.NoError(t, <-sent)
+			require.Equal(t, fromSDK, s.timeless())
+		})
+	}
 }
 
 // Somebody who sends more than allowed is told when to come back.
