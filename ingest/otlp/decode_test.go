@@ -192,28 +192,3 @@ func TestEmptyGroupsKeepTheirPlace(t *testing.T) {
 	require.NoError(t, err)
 	require.Contains(t, strings.Join(rec.lines, "\n"), "[{1 2}] [5 -2]", "Prometheus has changed")
 }
-
-func TestAppendProtoFromJSON(t *testing.T) {
-	for seed := range uint64(20) {
-		rnd := &random{Rand: rand.New(rand.NewPCG(seed, 9)), deltas: true, clock: nowNs}
-		md := rnd.metrics()
-		body, err := (&pmetric.JSONMarshaler{}).MarshalMetrics(md)
-		require.NoError(t, err)
-		got, err := AppendProtoFromJSON([]byte("head"), body, 1<<20)
-		require.NoError(t, err)
-		a, b := New(DefaultConfig()), New(DefaultConfig())
-		require.NoError(t, a.Decode(buffer.FormatOTLP, marshal(t, md), wire.Limits{}))
-		require.NoError(t, b.Decode(buffer.FormatOTLP, got[4:], wire.Limits{}))
-		require.Equal(t, dump(&a.Metrics), dump(&b.Metrics))
-
-		var size *wire.SizeError
-		_, err = AppendProtoFromJSON(nil, body, len(body)-1)
-		require.ErrorAs(t, err, &size)
-	}
-	var syntax *wire.SyntaxError
-	_, err := AppendProtoFromJSON(nil, []byte(`{"resourceMetrics":[{]}`), 0)
-	require.ErrorAs(t, err, &syntax)
-	got, err := AppendProtoFromJSON(nil, []byte(`{}`), 0)
-	require.NoError(t, err)
-	require.Empty(t, got)
-}

@@ -80,22 +80,3 @@ func FuzzCompressed(f *testing.F) {
 		_ = New(DefaultConfig()).Decode(buffer.FormatOTLPSnappy, payload, wire.Limits{MaxDecodedBytes: 1 << 20})
 	})
 }
-
-// FuzzJSON turns arbitrary JSON into a request or an error.
-func FuzzJSON(f *testing.F) {
-	for seed := range uint64(5) {
-		r := &random{Rand: rand.New(rand.NewPCG(seed, 4)), deltas: true, clock: nowNs}
-		b, err := (&pmetric.JSONMarshaler{}).MarshalMetrics(r.metrics())
-		require.NoError(f, err)
-		f.Add(b)
-	}
-	f.Fuzz(func(t *testing.T, body []byte) {
-		b, err := AppendProtoFromJSON(nil, body, 1<<20)
-		if err != nil {
-			return
-		}
-		if err := New(DefaultConfig()).Decode(buffer.FormatOTLP, b, wire.Limits{}); err != nil {
-			require.Contains(t, err.Error(), "deep")
-		}
-	})
-}

@@ -152,10 +152,6 @@ func dumpMetadata(m *signal.Metrics) []string {
 	return slices.Compact(out)
 }
 
-func withoutDeltas(lines []string) []string {
-	return slices.DeleteFunc(lines, func(s string) bool { return strings.HasPrefix(s, "delta ") })
-}
-
 // promSettings are the settings that Prometheus's handler makes of its
 // configuration.
 func promSettings(c Config) prometheusremotewrite.Settings {

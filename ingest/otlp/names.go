@@ -15,7 +15,7 @@ import (
 // Bounds of what names remembers.
 const (
 	maxNames     = 4096
-	maxNameBytes = 1024
+	maxNameBytes = 512
 )
 
 // names remembers how names are translated.
@@ -46,7 +46,7 @@ func (r *Request) metricName() (*metricName, labels.Hash, error) {
 	}
 	b = append(b, mt.description...)
 	n.scratch = b
-	key := labels.HashCanonical(b)
+	key := with(r.seed, b)
 	if m, ok := n.metrics[key]; ok {
 		return m, key, nil
 	}

@@ -3,11 +3,13 @@ package otlp
 import (
 	"fmt"
 	"math"
+	"math/rand/v2"
 
 	"github.com/klauspost/compress/s2"
 
 	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/ingest/wire"
+	"github.com/vedette-io/vedette/internal/labels"
 	"github.com/vedette-io/vedette/internal/signal"
 )
 
@@ -22,7 +24,8 @@ type Request struct {
 	limits  wire.Limits
 	budget  wire.Budget
 	maxTime int64
-	serial  uint64 // of the decode
+	serial  uint64      // of the decode
+	seed    labels.Hash // nobody can know which bytes have the same hash
 
 	body []byte // the message: the payload, or in own
 	own  []byte // memory for uncompressed messages
@@ -62,7 +65,9 @@ const (
 
 // New returns a Request that translates as cfg says, which must be valid.
 func New(cfg Config) *Request {
-	return &Request{set: newSettings(cfg), seen: make(map[sampleKey]struct{})}
+	return &Request{
+		set: newSettings(cfg), seen: make(map[sampleKey]struct{}), seed: labels.Hash{Hi: rand.Uint64(), Lo: rand.Uint64()},
+	}
 }
 
 // Decode implements wire.Decoder.
@@ -162,7 +167,7 @@ func (r *Request) Result() *wire.Decoded { return &r.Decoded }
 // go; the labels that r remembers stay, unless there are too many.
 func (r *Request) Reset() {
 	if r.capBytes() > keepBytes+cacheBytes {
-		*r = Request{set: r.set, seen: make(map[sampleKey]struct{}), serial: r.serial}
+		*r = Request{set: r.set, seen: make(map[sampleKey]struct{}), seed: r.seed, serial: r.serial}
 		return
 	}
 	buf := r.Metrics.Buf
@@ -180,7 +185,12 @@ func (r *Request) Reset() {
 	r.pt = dataPoint{scattered: r.pt.scattered[:0]}
 	r.ex.reset()
 	r.build.reset()
+	if len(r.seen) > 1024 {
+		r.seen = make(map[sampleKey]struct{})
+	}
 	clear(r.seen)
+	clear(r.res.attrs[:cap(r.res.attrs)]) // what is left points into the payload
+	r.res, r.mt = resource{spans: r.res.spans[:0], attrs: r.res.attrs[:0]}, metric{}
 	r.budget.Begin(nil)
 	r.parter.Reset()
 }
@@ -191,7 +201,7 @@ func (r *Request) capBytes() int {
 	return cap(r.own) + 16*(cap(r.resources)+cap(r.scopes)) + 32*cap(r.metrics) + 24*cap(r.points) + 8*cap(r.drops) +
 		cap(m.Buf) + 16*cap(m.Hash) + 8*(cap(m.Labels)+cap(m.Times)+cap(m.Values)+cap(m.Starts)) + 4*(cap(m.SampleEnd)+cap(m.Deltas)) +
 		48*cap(m.Histograms) + 32*cap(m.Exemplars) + 64*cap(m.Metadata) +
-		r.cache.capBytes() + r.build.capBytes() + r.ex.capBytes() + r.frame.capBytes() + r.parter.CapBytes()
+		48*cap(r.res.attrs) + r.cache.capBytes() + r.build.capBytes() + r.ex.capBytes() + r.frame.capBytes() + r.parter.CapBytes()
 }
 
 // syntax builds the error for the bytes at offset off of the body.

@@ -95,6 +95,10 @@ func (u *builder) newResource() {
 func (u *builder) newScope() { u.fixed = false }
 
 func (u *builder) reset() {
+	clear(u.base[:cap(u.base)])
+	clear(u.resBase[:cap(u.resBase)])
+	clear(u.target[:cap(u.target)])
+	clear(u.scopeAttrs[:cap(u.scopeAttrs)])
 	clear(u.last[:cap(u.last)])
 	clear(u.sorted[:cap(u.sorted)])
 	u.last, u.sorted, u.pairs = u.last[:0], u.sorted[:0], nil

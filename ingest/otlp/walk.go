@@ -58,7 +58,6 @@ const noMetric = ^uint32(0)
 type resource struct {
 	hash     labels.Hash
 	spans    []signal.ByteRange // its messages
-	parsed   bool
 	attrs    []attribute
 	oldest   uint64 // of its accepted points, unix nanoseconds
 	newest   uint64
@@ -248,7 +247,7 @@ func (r *Request) resourceMetrics(off, end int) error {
 
 // hashSpans returns the identity of a message that may come in pieces.
 func (r *Request) hashSpans(spans []signal.ByteRange) labels.Hash {
-	h := labels.Hash{Lo: uint64(len(spans))}
+	h := labels.Hash{Hi: r.seed.Hi, Lo: r.seed.Lo + uint64(len(spans))}
 	for _, s := range spans {
 		h = with(h, r.at(s))
 	}
