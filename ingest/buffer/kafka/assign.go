@@ -2,8 +2,72 @@ package kafka
 
 import (
 	"cmp"
+	"context"
+	"encoding/json"
 	"slices"
+
+	kafkago "github.com/segmentio/kafka-go"
 )
+
+// deal is what the leader says about its work to every member, as the
+// assignments' user data. It outlives the leader: a static member that comes
+// back is given its assignment without a new round.
+type deal struct {
+	// Moving means that another round follows: partitions wait for their owners to
+	// give them up.
+	Moving bool `json:"moving,omitempty"`
+
+	// Partitions that the topics had.
+	Partitions map[string]int `json:"partitions,omitempty"`
+}
+
+// decodeDeal takes what it does not understand for nothing.
+func decodeDeal(userData []byte) deal {
+	var d deal
+	if json.Unmarshal(userData, &d) != nil {
+		return deal{}
+	}
+	return d
+}
+
+// assignments deals out the partitions of every topic that members read.
+func (m *member) assignments(ctx context.Context, members []kafkago.JoinGroupResponseMember) ([]kafkago.SyncGroupRequestAssignment, error) {
+	readers := map[string][]candidate{}
+	for _, o := range members {
+		for _, topic := range o.Metadata.Topics {
+			readers[topic] = append(readers[topic], candidate{id: o.ID, owned: o.Metadata.OwnedPartitions[topic]})
+		}
+	}
+	dealt := map[string]map[string][]int{} // member, topic
+	d := deal{Partitions: map[string]int{}}
+	for topic, candidates := range readers {
+		n, err := m.b.countPartitions(ctx, topic)
+		if err != nil {
+			return nil, err
+		}
+		d.Partitions[topic] = n
+		result, moving := assign(candidates, n)
+		d.Moving = d.Moving || moving
+		for id, partitions := range result {
+			if dealt[id] == nil {
+				dealt[id] = map[string][]int{}
+			}
+			dealt[id][topic] = partitions
+		}
+	}
+	note, err := json.Marshal(d)
+	if err != nil {
+		return nil, err
+	}
+	var out []kafkago.SyncGroupRequestAssignment
+	for _, o := range members {
+		out = append(out, kafkago.SyncGroupRequestAssignment{
+			MemberID:   o.ID,
+			Assignment: kafkago.GroupProtocolAssignment{AssignedPartitions: dealt[o.ID], UserData: note},
+		})
+	}
+	return out, nil
+}
 
 // candidate is a member as the group's leader sees it.
 type candidate struct {

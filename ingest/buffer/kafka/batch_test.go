@@ -200,7 +200,9 @@ func (e *exchange) Read(p []byte) (int, error) { return e.Reader.Read(p) }
 func TestHeartbeat(t *testing.T) {
 	answer := func(size, id uint32, code uint16) []byte {
 		b := binary.BigEndian.AppendUint32(nil, size)
-		return binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint32(b, id), code)
+		b = binary.BigEndian.AppendUint32(b, id)
+		b = binary.BigEndian.AppendUint32(b, 500) // throttle time
+		return binary.BigEndian.AppendUint16(b, code)
 	}
 	tests := []struct {
 		name    string
@@ -208,16 +210,17 @@ func TestHeartbeat(t *testing.T) {
 		verdict string
 		err     string
 	}{
-		{"member", answer(6, heartbeatID, 0), "", ""},
-		{"rebalance", answer(6, heartbeatID, 27), "Rebalance In Progress", ""},
-		{"other answer", answer(6, 7, 0), "", "correlation id"},
-		{"too short", answer(5, heartbeatID, 0), "", "got 5 bytes"},
+		{"member", answer(10, heartbeatID, 0), "", ""},
+		{"rebalance", answer(10, heartbeatID, 27), "Rebalance In Progress", ""},
+		{"fenced", answer(10, heartbeatID, 82), "Fenced Instance ID", ""},
+		{"other answer", answer(10, 7, 0), "", "correlation id"},
+		{"too short", answer(9, heartbeatID, 0), "", "got 9 bytes"},
 		{"too long", answer(1<<31, heartbeatID, 0), "", "bytes"},
-		{"cut", answer(6, heartbeatID, 0)[:8], "", "EOF"},
+		{"cut", answer(10, heartbeatID, 0)[:8], "", "EOF"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			m, err := (&heartbeat{"group", 5, "member"}).RawExchange(&exchange{Reader: bytes.NewReader(tt.answer)})
+			m, err := (&heartbeat{"group", 5, "member", "instance"}).RawExchange(&exchange{Reader: bytes.NewReader(tt.answer)})
 			if tt.err != "" {
 				if err == nil || !strings.Contains(err.Error(), tt.err) {
 					t.Fatalf("got %v, want %q", err, tt.err)
@@ -237,9 +240,9 @@ func TestHeartbeat(t *testing.T) {
 
 // FuzzHeartbeat answers with hostile bytes.
 func FuzzHeartbeat(f *testing.F) {
-	f.Add([]byte{0, 0, 0, 6, 0, 0, 0, 1, 0, 27})
+	f.Add([]byte{0, 0, 0, 10, 0, 0, 0, 1, 0, 0, 0, 0, 0, 27})
 	f.Fuzz(func(t *testing.T, answer []byte) {
-		m, err := (&heartbeat{"group", 5, "member"}).RawExchange(&exchange{Reader: bytes.NewReader(answer)})
+		m, err := (&heartbeat{"group", 5, "member", "instance"}).RawExchange(&exchange{Reader: bytes.NewReader(answer)})
 		if (err == nil) != (m != nil) {
 			t.Fatalf("got %v and %v", m, err)
 		}

@@ -43,6 +43,7 @@ type Buffer struct {
 	first     int           // how many those were; set before joined is closed
 	batches   sync.Pool     // of *batchBuffer
 	warned    warnings
+	instances instances
 
 	mu      sync.Mutex     // guards closed and the increments of appends
 	closed  bool           // no append may begin

@@ -93,6 +93,12 @@ type Producer struct {
 
 // Consumer configures reading.
 type Consumer struct {
+	// InstanceID makes this process a static member of its consumer group: started
+	// again under the same id, within session_timeout, it has its partitions back
+	// at once. Two processes with one id end the older one. Empty means that the
+	// group waits for session_timeout after a crash.
+	InstanceID string `yaml:"instance_id"`
+
 	// SessionTimeout after which a consumer that is not heard of loses its
 	// partitions to others. Brokers take 6s or more unless configured otherwise.
 	SessionTimeout time.Duration `yaml:"session_timeout"`
@@ -201,6 +207,9 @@ func (c *Config) Validate() error {
 	}
 	if c.Producer.Timeout < 100*time.Millisecond {
 		bad("producer.timeout: got %s, want 100ms or more", c.Producer.Timeout)
+	}
+	if c.Consumer.InstanceID != "" && !validName(c.Consumer.InstanceID) {
+		bad("consumer.instance_id: got %q, want at most 200 letters, digits, '.', '_' or '-'", c.Consumer.InstanceID)
 	}
 	if c.Consumer.SessionTimeout < time.Second {
 		bad("consumer.session_timeout: got %s, want 1s or more", c.Consumer.SessionTimeout)

@@ -23,7 +23,7 @@ func TestValidateNamesEveryBadKey(t *testing.T) {
 		Producer: Producer{Compression: "brotli", Timeout: time.Millisecond},
 		TLS:      TLS{CertFile: "x"},
 		SASL:     SASL{Mechanism: "gssapi"},
-		Consumer: Consumer{TailBytes: -1},
+		Consumer: Consumer{InstanceID: "a b", TailBytes: -1},
 	}
 	err := cfg.Validate()
 	if err == nil {
@@ -32,7 +32,7 @@ func TestValidateNamesEveryBadKey(t *testing.T) {
 	for _, key := range []string{
 		`"nohost"`, `":"`, "topics.prefix", "topics.partitions.x", `"y z"`, "topics.replication_factor", "topics.retention.time",
 		"topics.retention.bytes", "topics.max_message_bytes", "producer.compression", "producer.max_in_flight_bytes",
-		"producer.timeout", "consumer.session_timeout", "consumer.rebalance_timeout", "consumer.tail_bytes", "tls:", "sasl.mechanism",
+		"producer.timeout", "consumer.instance_id", "consumer.session_timeout", "consumer.rebalance_timeout", "consumer.tail_bytes", "tls:", "sasl.mechanism",
 	} {
 		if !strings.Contains(err.Error(), key) {
 			t.Errorf("%s is not named in: %v", key, err)

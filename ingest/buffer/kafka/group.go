@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -28,18 +30,24 @@ const (
 // Claims outlive a rebalance, unless the new assignment lacks them, and a loss
 // of the connection, unless the coordinator has given them to another member
 // meanwhile.
+//
+// A static member has an instance id. One that joins under an id that the group
+// knows takes the place of the member before it, with its partitions and its
+// role, and the group has no rebalance: a process that was killed goes on at
+// once. The member before it is fenced: all it asks for is refused.
 type member struct {
-	b      *Buffer
-	t      *topic
-	group  string // in Kafka
-	handle func(context.Context, buffer.Claim) error
+	b        *Buffer
+	t        *topic
+	group    string // in Kafka
+	instance string // empty: a dynamic member
+	handle   func(context.Context, buffer.Claim) error
 
 	ctx    context.Context // of all claims; ends when a handler has failed
 	cancel context.CancelFunc
 
-	claims  map[int]*claim // by partition; also those whose handler has returned
-	leads   bool           // it deals out the partitions
-	counted int            // partitions when it last did
+	claims map[int]*claim // by partition; also those whose handler has returned
+	dealt  int            // partitions of the topic when they were dealt out
+	rounds int            // rebalances that this member has asked for
 
 	mu         sync.Mutex // guards what follows
 	id         string
@@ -50,7 +58,34 @@ type member struct {
 func newMember(b *Buffer, t *topic, group string, handle func(context.Context, buffer.Claim) error) *member {
 	return &member{
 		b: b, t: t, group: b.cfg.Topics.Prefix + group, handle: handle,
-		claims: map[int]*claim{}, generation: -1,
+		claims: map[int]*claim{}, dealt: math.MaxInt, generation: -1,
+	}
+}
+
+// instances hands out instance ids: every group of a topic has one member with
+// an id in a process; further ones are dynamic.
+type instances struct {
+	mu    sync.Mutex
+	taken map[string]bool // by group and topic
+}
+
+// take returns an instance id, empty for a dynamic member, and what gives it
+// back.
+func (i *instances) take(id, group, topic string) (instance string, release func()) {
+	key := group + "/" + topic
+	i.mu.Lock()
+	defer i.mu.Unlock()
+	if id == "" || i.taken[key] {
+		return "", func() {}
+	}
+	if i.taken == nil {
+		i.taken = map[string]bool{}
+	}
+	i.taken[key] = true
+	return id + "." + topic, func() {
+		i.mu.Lock()
+		defer i.mu.Unlock()
+		delete(i.taken, key)
 	}
 }
 
@@ -58,18 +93,26 @@ func newMember(b *Buffer, t *topic, group string, handle func(context.Context, b
 func (m *member) run(ctx context.Context) error {
 	m.ctx, m.cancel = context.WithCancel(ctx)
 	defer m.cancel()
+	var release func()
+	m.instance, release = m.b.instances.take(m.b.cfg.Consumer.InstanceID, m.group, m.t.name)
+	defer release()
 	m.b.metrics.addMember(m)
 	defer m.b.metrics.removeMember(m)
-	pause := groupPause
+	pause, fresh := groupPause, true
 	for m.ctx.Err() == nil {
 		assigned, final, err := m.join(m.ctx)
 		if err == nil {
-			pause = groupPause
 			again := m.take(assigned)
 			if final {
 				m.b.noteJoined(len(assigned))
 			}
-			if !again {
+			// One that begins in the middle of a move may be the very member that the
+			// group waits for, without having anything left to give up.
+			again = again || (!final && fresh && m.instance != "")
+			pause, fresh = groupPause, false
+			if again {
+				m.rounds++
+			} else {
 				m.stay()
 			}
 			continue
@@ -127,9 +170,6 @@ func (m *member) partitions() []int {
 	return out
 }
 
-// movingMark is the assignments' user data in a round that another one follows.
-const movingMark = "moving"
-
 // join takes part in a rebalance and returns the partitions that this member is
 // to have; unless that is final, another round follows soon.
 func (m *member) join(ctx context.Context) (assigned []int, final bool, err error) {
@@ -138,17 +178,20 @@ func (m *member) join(ctx context.Context) (assigned []int, final bool, err erro
 	defer cancel()
 	id, _ := m.identity()
 	var resp *kafkago.JoinGroupResponse
-	for range 2 { // a new member is given its id by an error first
+	for range 2 { // a new dynamic member is given its id by an error first
 		resp, err = m.b.client.JoinGroup(ctx, &kafkago.JoinGroupRequest{
 			GroupID:          m.group,
 			SessionTimeout:   cfg.SessionTimeout,
 			RebalanceTimeout: cfg.RebalanceTimeout,
 			MemberID:         id,
+			GroupInstanceID:  m.instance,
 			ProtocolType:     groupProtocolType,
 			Protocols: []kafkago.GroupProtocol{{
 				Name: groupProtocol,
 				Metadata: kafkago.GroupProtocolSubscription{
-					Topics:          []string{m.t.kafka},
+					Topics: []string{m.t.kafka},
+					// The coordinator begins a round for a member whose metadata has changed.
+					UserData:        strconv.AppendInt(nil, int64(m.rounds), 10),
 					OwnedPartitions: map[string][]int{m.t.kafka: m.partitions()},
 				},
 			}},
@@ -165,15 +208,15 @@ func (m *member) join(ctx context.Context) (assigned []int, final bool, err erro
 		return nil, false, fmt.Errorf("join group %s: %w", m.group, resp.Error)
 	}
 	m.setIdentity(resp.MemberID, resp.GenerationID)
-	m.leads = resp.LeaderID == resp.MemberID
 	req := &kafkago.SyncGroupRequest{
-		GroupID:      m.group,
-		GenerationID: resp.GenerationID,
-		MemberID:     resp.MemberID,
-		ProtocolType: groupProtocolType,
-		ProtocolName: groupProtocol,
+		GroupID:         m.group,
+		GenerationID:    resp.GenerationID,
+		MemberID:        resp.MemberID,
+		GroupInstanceID: m.instance,
+		ProtocolType:    groupProtocolType,
+		ProtocolName:    groupProtocol,
 	}
-	if m.leads {
+	if resp.LeaderID == resp.MemberID {
 		if req.Assignments, err = m.assignments(ctx, resp.Members); err != nil {
 			return nil, false, err
 		}
@@ -186,47 +229,11 @@ func (m *member) join(ctx context.Context) (assigned []int, final bool, err erro
 		return nil, false, err
 	}
 	m.t.metrics.generations.Inc()
-	final = string(synced.Assignment.UserData) != movingMark
-	return synced.Assignment.AssignedPartitions[m.t.kafka], final, nil
-}
-
-// assignments deals out the partitions of every topic that members read.
-func (m *member) assignments(ctx context.Context, members []kafkago.JoinGroupResponseMember) ([]kafkago.SyncGroupRequestAssignment, error) {
-	readers := map[string][]candidate{}
-	for _, o := range members {
-		for _, topic := range o.Metadata.Topics {
-			readers[topic] = append(readers[topic], candidate{id: o.ID, owned: o.Metadata.OwnedPartitions[topic]})
-		}
+	d := decodeDeal(synced.Assignment.UserData)
+	if n, ok := d.Partitions[m.t.kafka]; ok {
+		m.dealt = n
 	}
-	dealt := map[string]map[string][]int{} // member, topic
-	var mark []byte
-	for topic, candidates := range readers {
-		n, err := m.b.countPartitions(ctx, topic)
-		if err != nil {
-			return nil, err
-		}
-		if topic == m.t.kafka {
-			m.counted = n
-		}
-		result, moving := assign(candidates, n)
-		if moving {
-			mark = []byte(movingMark)
-		}
-		for id, partitions := range result {
-			if dealt[id] == nil {
-				dealt[id] = map[string][]int{}
-			}
-			dealt[id][topic] = partitions
-		}
-	}
-	var out []kafkago.SyncGroupRequestAssignment
-	for _, o := range members {
-		out = append(out, kafkago.SyncGroupRequestAssignment{
-			MemberID:   o.ID,
-			Assignment: kafkago.GroupProtocolAssignment{AssignedPartitions: dealt[o.ID], UserData: mark},
-		})
-	}
-	return out, nil
+	return synced.Assignment.AssignedPartitions[m.t.kafka], !d.Moving, nil
 }
 
 // countPartitions returns how many partitions a topic has, by its name in Kafka.
@@ -330,11 +337,10 @@ func (m *member) stay() {
 		if id, _ := m.identity(); id == "" || errors.Is(err, kafkago.RebalanceInProgress) {
 			return
 		}
-		if m.leads {
-			if n, err := m.b.countPartitions(m.ctx, m.t.kafka); err == nil && n > m.counted {
-				m.b.logger.Info("topic has got more partitions", "topic", m.t.kafka, "partitions", n)
-				return
-			}
+		if n, err := m.b.countPartitions(m.ctx, m.t.kafka); err == nil && n > m.dealt {
+			m.b.logger.Info("topic has got more partitions", "topic", m.t.kafka, "partitions", n)
+			m.rounds++
+			return
 		}
 	}
 }
@@ -351,7 +357,9 @@ func (m *member) beat(ctx context.Context) error {
 	}
 	ctx, cancel := context.WithTimeout(ctx, max(m.b.cfg.Consumer.SessionTimeout/3, time.Second))
 	defer cancel()
-	resp, err := m.b.transport.RoundTrip(ctx, m.b.client.Addr, &heartbeat{m.group, int32(generation), id})
+	resp, err := m.b.transport.RoundTrip(ctx, m.b.client.Addr, &heartbeat{
+		group: m.group, generation: int32(generation), member: id, instance: m.instance,
+	})
 	if err != nil {
 		return err
 	}
@@ -367,6 +375,10 @@ func (m *member) beat(ctx context.Context) error {
 // lost: without Kafka there is nothing to read either, and its clock for this
 // member starts anew when it is back.
 func (m *member) note(err error) {
+	if errors.Is(err, kafkago.FencedInstanceID) {
+		m.fail(fmt.Errorf("consume %s as a member of group %s: another process has joined with the same consumer.instance_id, %s, and has the partitions now: %w",
+			m.t.name, m.group, m.b.cfg.Consumer.InstanceID, err))
+	}
 	if id, _ := m.identity(); id == "" || !isFenced(err) {
 		return
 	}
@@ -386,9 +398,15 @@ func (m *member) leave() {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
 	defer cancel()
-	_, err := m.b.client.LeaveGroup(ctx, &kafkago.LeaveGroupRequest{
-		GroupID: m.group, Members: []kafkago.LeaveGroupRequestMember{{ID: id}},
+	resp, err := m.b.client.LeaveGroup(ctx, &kafkago.LeaveGroupRequest{
+		GroupID: m.group, Members: []kafkago.LeaveGroupRequestMember{{ID: id, GroupInstanceID: m.instance}},
 	})
+	if err == nil {
+		err = resp.Error
+		for i := range resp.Members {
+			err = errors.Join(err, resp.Members[i].Error)
+		}
+	}
 	if err != nil {
 		m.b.logger.Warn("leave group", "group", m.group, "topic", m.t.kafka, "err", err)
 	}
@@ -440,7 +458,7 @@ func (m *member) commit(ctx context.Context, c *claim, next int64) error {
 		switch {
 		case err == nil:
 			return nil
-		case c.isLost() || errors.Is(err, kafkago.UnknownMemberId):
+		case c.isLost() || errors.Is(err, kafkago.UnknownMemberId) || errors.Is(err, kafkago.FencedInstanceID):
 			return fmt.Errorf("%w: %w", errLost, err)
 		case isRefusal(err) || !sleep(ctx, pause):
 			return err
@@ -454,7 +472,7 @@ func (m *member) commitOnce(ctx context.Context, partition int, next int64) erro
 		return errLost
 	}
 	resp, err := m.b.client.OffsetCommit(ctx, &kafkago.OffsetCommitRequest{
-		GroupID: m.group, GenerationID: generation, MemberID: id,
+		GroupID: m.group, GenerationID: generation, MemberID: id, InstanceID: m.instance,
 		Topics: map[string][]kafkago.OffsetCommit{m.t.kafka: {{Partition: partition, Offset: next}}},
 	})
 	if err != nil {

@@ -9,13 +9,14 @@ import (
 	"github.com/segmentio/kafka-go/protocol"
 )
 
-// heartbeat is a Heartbeat request, version 0, that encodes itself: kafka-go
-// v0.4.51 reads the answers of later versions with their two fields exchanged,
-// so that a rebalance looks like a throttled success.
+// heartbeat is a Heartbeat request, version 3, that encodes itself: kafka-go
+// v0.4.51 reads the answers of all versions but the first with their two fields
+// exchanged, so that a rebalance looks like a throttled success.
 type heartbeat struct {
 	group      string
 	generation int32
 	member     string
+	instance   string // empty is none
 }
 
 // heartbeatAnswer is the coordinator's verdict.
@@ -23,9 +24,10 @@ type heartbeatAnswer struct{ err error }
 
 const (
 	heartbeatKey        = 12
+	heartbeatVersion    = 3
 	heartbeatID         = 1 // the connection has no other request under way
 	maxHeartbeatAnswer  = 64
-	heartbeatAnswerSize = 6 // correlation id, error code
+	heartbeatAnswerSize = 10 // correlation id, throttle time, error code
 )
 
 // ApiKey implements protocol.Message.
@@ -44,7 +46,7 @@ func (*heartbeat) Required(map[protocol.ApiKey]int16) bool { return true }
 func (h *heartbeat) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 	be := binary.BigEndian
 	b := be.AppendUint16(make([]byte, 4, 64), heartbeatKey)
-	b = be.AppendUint16(b, 0) // version
+	b = be.AppendUint16(b, heartbeatVersion)
 	b = be.AppendUint32(b, heartbeatID)
 	b = be.AppendUint16(b, ^uint16(0)) // no client id
 	b = be.AppendUint16(b, uint16(len(h.group)))
@@ -52,6 +54,12 @@ func (h *heartbeat) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 	b = be.AppendUint32(b, uint32(h.generation))
 	b = be.AppendUint16(b, uint16(len(h.member)))
 	b = append(b, h.member...)
+	if h.instance == "" {
+		b = be.AppendUint16(b, ^uint16(0)) // null
+	} else {
+		b = be.AppendUint16(b, uint16(len(h.instance)))
+		b = append(b, h.instance...)
+	}
 	be.PutUint32(b, uint32(len(b)-4))
 	if _, err := rw.Write(b); err != nil {
 		return nil, err
@@ -72,7 +80,7 @@ func (h *heartbeat) RawExchange(rw io.ReadWriter) (protocol.Message, error) {
 		return nil, fmt.Errorf("read answer to heartbeat: got correlation id %d, want %d", id, heartbeatID)
 	}
 	a := &heartbeatAnswer{}
-	if code := kafkago.Error(int16(be.Uint16(answer[4:]))); code != 0 {
+	if code := kafkago.Error(int16(be.Uint16(answer[8:]))); code != 0 {
 		a.err = code
 	}
 	return a, nil
