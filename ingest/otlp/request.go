@@ -5,8 +5,6 @@ import (
 	"math"
 	"math/rand/v2"
 
-	"github.com/klauspost/compress/s2"
-
 	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/ingest/wire"
 	"github.com/vedette-io/vedette/internal/labels"
@@ -51,13 +49,6 @@ type Request struct {
 }
 
 const (
-	// maxSnappyRatio is more than a snappy block can expand: a copy element of
-	// three bytes yields at most 64.
-	maxSnappyRatio = 24
-
-	// maxBuf keeps ByteRange offsets in range with a margin.
-	maxBuf = math.MaxUint32 / 2
-
 	// keepBytes is the memory beside the cache that a Request keeps when it is
 	// reset.
 	keepBytes = 8 << 20
@@ -96,46 +87,22 @@ func (r *Request) begin(format buffer.Format, limits wire.Limits) {
 	}
 }
 
-// uncompress sets r.body. The size that a block claims is checked against the
-// limit and against what its length can hold before any memory is taken.
-func (r *Request) uncompress(payload []byte) error {
-	limit := r.limits.MaxDecodedBytes
-	if limit == 0 || limit > maxBuf {
-		limit = maxBuf
-	}
+// uncompress sets r.body.
+func (r *Request) uncompress(payload []byte) (err error) {
+	limit := wire.BodyLimit(r.limits.MaxDecodedBytes)
 	switch r.format {
 	case buffer.FormatOTLP:
 		if len(payload) > limit {
 			return &wire.SizeError{What: "body", Got: len(payload), Limit: limit}
 		}
 		r.body = payload
-		return nil
 	case buffer.FormatOTLPSnappy:
+		r.own, err = wire.Uncompress(&r.budget, r.own, payload, limit)
+		r.body = r.own
 	default:
-		return &wire.SyntaxError{Message: "request", Detail: "unknown format"}
+		err = &wire.SyntaxError{Message: "request", Detail: "unknown format"}
 	}
-	n, err := s2.DecodedLen(payload)
-	if err != nil {
-		return &wire.SyntaxError{Message: "snappy block", Detail: "no valid length"}
-	}
-	if n > limit {
-		return &wire.SizeError{What: "uncompressed body", Got: n, Limit: limit}
-	}
-	if n > maxSnappyRatio*len(payload) {
-		return &wire.SyntaxError{Message: "snappy block", Detail: "claims more bytes than its length can hold"}
-	}
-	if cap(r.own) < n {
-		room := n + n/16
-		if err := r.budget.Charge(room - cap(r.own)); err != nil {
-			return err
-		}
-		r.own = make([]byte, 0, room)
-	}
-	if r.own, err = s2.Decode(r.own[:cap(r.own)], payload); err != nil {
-		return &wire.SyntaxError{Message: "snappy block", Detail: err.Error()}
-	}
-	r.body = r.own
-	return nil
+	return err
 }
 
 // finish settles what could not be settled point by point.
@@ -224,22 +191,9 @@ func grow[T any](b *wire.Budget, s []T, n, sizeBytes int) ([]T, error) {
 }
 
 // growBuf makes room for n more bytes in the batch's Buf.
-func (r *Request) growBuf(n int) error {
-	buf := r.Metrics.Buf
-	if cap(buf)-len(buf) >= n {
-		return nil
-	}
-	if len(buf)+n > maxBuf {
-		return &wire.SizeError{What: "labels of all series", Got: len(buf) + n, Limit: maxBuf}
-	}
-	room := max(len(buf)+n, cap(buf)+cap(buf)/2, 4096)
-	if err := r.budget.Charge(room); err != nil {
-		return err
-	}
-	bigger := make([]byte, len(buf), room)
-	copy(bigger, buf)
-	r.Metrics.Buf = bigger
-	return nil
+func (r *Request) growBuf(n int) (err error) {
+	r.Metrics.Buf, err = wire.GrowBuf(&r.budget, r.Metrics.Buf, n)
+	return err
 }
 
 // room makes room for a point of some rows with a sample each.

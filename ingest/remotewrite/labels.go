@@ -220,22 +220,9 @@ func (r *Request) appendPairs() (signal.ByteRange, error) {
 }
 
 // growBuf makes room for n more bytes in the batch's Buf.
-func (r *Request) growBuf(n int) error {
-	buf := r.Metrics.Buf
-	if cap(buf)-len(buf) >= n {
-		return nil
-	}
-	if len(buf)+n > maxBuf {
-		return &wire.SizeError{What: "expanded labels", Got: len(buf) + n, Limit: maxBuf}
-	}
-	room := max(len(buf)+n, cap(buf)+cap(buf)/2, 4096)
-	if err := r.budget.Charge(room); err != nil {
-		return err
-	}
-	bigger := make([]byte, len(buf), room)
-	copy(bigger, buf)
-	r.Metrics.Buf = bigger
-	return nil
+func (r *Request) growBuf(n int) (err error) {
+	r.Metrics.Buf, err = wire.GrowBuf(&r.budget, r.Metrics.Buf, n)
+	return err
 }
 
 func uvarintLen(n int) int {

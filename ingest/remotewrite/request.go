@@ -3,8 +3,6 @@ package remotewrite
 import (
 	"math"
 
-	"github.com/klauspost/compress/s2"
-
 	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/ingest/wire"
 	"github.com/vedette-io/vedette/internal/labels"
@@ -55,19 +53,14 @@ type row struct {
 // pair is a label whose name and value lie in the body.
 type pair struct{ name, value signal.ByteRange }
 
-const (
-	// maxSnappyRatio is more than a snappy block can expand: a copy element of
-	// three bytes yields at most 64.
-	maxSnappyRatio = 24
-
-	// maxBuf keeps ByteRange offsets in range with a margin.
-	maxBuf = math.MaxUint32 / 2
-)
-
 // Decode implements wire.Decoder for both versions.
 func (r *Request) Decode(format buffer.Format, compressed []byte, limits wire.Limits) error {
 	r.begin(format, limits)
-	if err := r.uncompress(compressed); err != nil {
+	if err := r.budget.Charge(r.capBytes()); err != nil {
+		return err
+	}
+	var err error
+	if r.body, err = wire.Uncompress(&r.budget, r.body, compressed, limits.MaxDecodedBytes); err != nil {
 		return err
 	}
 	return r.decodeBody()
@@ -83,41 +76,6 @@ func (r *Request) begin(format buffer.Format, limits wire.Limits) {
 	}
 	r.fastOK = (limits.MaxLabelNameBytes == 0 || limits.MaxLabelNameBytes >= 0x80) &&
 		(limits.MaxLabelValueBytes == 0 || limits.MaxLabelValueBytes >= 0x80)
-}
-
-// uncompress fills r.body. The size that the block claims is checked against
-// the limit and against what its length can hold before any memory is taken.
-func (r *Request) uncompress(compressed []byte) error {
-	n, err := s2.DecodedLen(compressed)
-	if err != nil {
-		return &wire.SyntaxError{Message: "snappy block", Detail: "no valid length"}
-	}
-	limit := r.limits.MaxDecodedBytes
-	if limit == 0 || limit > maxBuf {
-		limit = maxBuf
-	}
-	if n > limit {
-		return &wire.SizeError{What: "uncompressed body", Got: n, Limit: limit}
-	}
-	if n > maxSnappyRatio*len(compressed) {
-		return &wire.SyntaxError{Message: "snappy block", Detail: "claims more bytes than its length can hold"}
-	}
-	if err := r.budget.Charge(r.capBytes()); err != nil {
-		return err
-	}
-	if cap(r.body) < n {
-		room := n + n/16
-		if err := r.budget.Charge(room - cap(r.body)); err != nil {
-			return err
-		}
-		r.body = make([]byte, 0, room)
-	}
-	body, err := s2.Decode(r.body[:cap(r.body)], compressed)
-	if err != nil {
-		return &wire.SyntaxError{Message: "snappy block", Detail: err.Error()}
-	}
-	r.body = body
-	return nil
 }
 
 func (r *Request) decodeBody() error {

@@ -1,5 +1,11 @@
 package wire
 
+import "math"
+
+// MaxBuf is the largest Buf of a batch and body of a request: offsets in a
+// ByteRange stay in range with a margin.
+const MaxBuf = math.MaxUint32 / 2
+
 // reserveStep is how much memory is asked for at least.
 const reserveStep = 64 << 10
 
@@ -45,5 +51,22 @@ func Grow[T any](b *Budget, s []T, sizeBytes int) ([]T, error) {
 	}
 	bigger := make([]T, len(s), room)
 	copy(bigger, s)
+	return bigger, nil
+}
+
+// GrowBuf makes room for n more bytes in the Buf of a batch and charges for it.
+func GrowBuf(b *Budget, buf []byte, n int) ([]byte, error) {
+	if cap(buf)-len(buf) >= n {
+		return buf, nil
+	}
+	if len(buf)+n > MaxBuf {
+		return buf, &SizeError{What: "labels of all series", Got: len(buf) + n, Limit: MaxBuf}
+	}
+	room := max(len(buf)+n, cap(buf)+cap(buf)/2, 4096)
+	if err := b.Charge(room); err != nil {
+		return buf, err
+	}
+	bigger := make([]byte, len(buf), room)
+	copy(bigger, buf)
 	return bigger, nil
 }
