@@ -281,15 +281,15 @@ func (x *run) killBroker(ctx context.Context, w *writers) (time.Duration, error)
 	return time.Since(start), nil
 }
 
-// find compares until every acknowledged sample is found or patience is over,
-// and returns how long it waited.
+// find compares until every acknowledged sample is found or patience is over.
+// Behind is how long it took until that was so: 0 if nothing was ever missing.
 func (x *run) find(ctx context.Context, from []int) (v Verdict, overlap int64, behind time.Duration, err error) {
 	start := time.Now()
 	for {
-		v, overlap, err = x.verifyAll(ctx, from)
 		behind = time.Since(start)
+		v, overlap, err = x.verifyAll(ctx, from)
 		if err != nil || v.Lost == 0 || behind > findPatience {
-			return v, overlap, behind, err
+			return v, overlap, behind.Truncate(time.Millisecond), err
 		}
 		if err := pause(ctx, 100*time.Millisecond); err != nil {
 			return v, overlap, behind, err

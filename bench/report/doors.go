@@ -3,6 +3,7 @@ package report
 import (
 	"fmt"
 	"strings"
+	"time"
 
 	"github.com/vedette-io/vedette/bench/peer"
 )
@@ -117,25 +118,36 @@ func (r *Report) writeKafka(b *strings.Builder) {
 
 func (k *KafkaReport) writeLoad(b *strings.Builder, l KafkaLoad) {
 	fmt.Fprintf(b, "\nLoad %s: %s, %d series, %.1f million samples.\n\n", l.Kafka.Scenario.Key, l.Kafka.Scenario.Title, l.Kafka.AllSeries, float64(l.Kafka.Samples)/1e6)
+	perMillion := func(cpu time.Duration, samples int64) string {
+		return fmt.Sprintf("%.2f", cpu.Seconds()/float64(max(1, samples))*1e6)
+	}
+	mb := func(n int64) string { return fmt.Sprintf("%.0f MB", float64(n)/1e6) }
 	broker := l.Kafka.Broker
 	if broker == nil {
 		broker = new(BrokerUse)
 	}
-	perMillion := func(cpu float64, samples int64) string { return fmt.Sprintf("%.2f", cpu/float64(max(1, samples))*1e6) }
-	mb := func(n int64) string { return fmt.Sprintf("%.0f MB", float64(n)/1e6) }
-	rate := func(r Result) string {
-		return fmt.Sprintf("%.0fk", float64(r.Steady.Samples)/max(1e-9, r.Steady.Wall.Seconds())/1e3)
+	rows := [][]string{{"", "own buffer", fmt.Sprintf("own buffer, %d partitions", kafkaPartitions), "Kafka", "the broker beside it"}}
+	for _, f := range []struct {
+		title, broker string
+		cell          func(Result) string
+	}{
+		{"CPU-s per million samples, all", perMillion(broker.CreateCPU+broker.SteadyCPU, l.Kafka.Samples), func(r Result) string { return fmt.Sprintf("%.2f", r.TotalPerMillion().Seconds()) }},
+		{"CPU-s per million samples, steady", perMillion(broker.SteadyCPU, l.Kafka.Steady.Samples), func(r Result) string { return fmt.Sprintf("%.2f", r.SteadyPerMillion().Seconds()) }},
+		{"buffer on disk at the end", mb(broker.Log.Bytes), func(r Result) string {
+			if r.Broker != nil {
+				return "–"
+			}
+			return mb(r.Log.Bytes)
+		}},
+		{"peak memory", mb(broker.Memory.Peak), func(r Result) string { return mb(r.Memory.Peak) }},
+		{"samples a second while the load ran", "–", func(r Result) string {
+			return fmt.Sprintf("%.0fk", float64(r.Steady.Samples)/max(1e-9, r.Steady.Wall.Seconds())/1e3)
+		}},
+		{"acknowledged samples that a count did not find", "–", func(r Result) string { return fmt.Sprint(r.Samples - r.FoundCount) }},
+	} {
+		rows = append(rows, []string{f.title, f.cell(l.Embedded), f.cell(l.Divided), f.cell(l.Kafka), f.broker})
 	}
-	e, q := l.Embedded, l.Kafka
-	table(b, [][]string{
-		{"", "Vedette, own buffer", "Vedette, Kafka", "the broker beside it"},
-		{"CPU-s per million samples, all", fmt.Sprintf("%.2f", e.TotalPerMillion().Seconds()), fmt.Sprintf("%.2f", q.TotalPerMillion().Seconds()), perMillion((broker.CreateCPU + broker.SteadyCPU).Seconds(), q.Samples)},
-		{"CPU-s per million samples, steady", fmt.Sprintf("%.2f", e.SteadyPerMillion().Seconds()), fmt.Sprintf("%.2f", q.SteadyPerMillion().Seconds()), perMillion(broker.SteadyCPU.Seconds(), q.Steady.Samples)},
-		{"buffer on disk at the end", mb(e.Log.Bytes), "–", mb(broker.Log.Bytes)},
-		{"peak memory", mb(e.Memory.Peak), mb(q.Memory.Peak), mb(broker.Memory.Peak)},
-		{"samples a second while the load ran", rate(e), rate(q), "–"},
-		{"acknowledged samples that a count did not find", fmt.Sprint(e.Samples - e.FoundCount), fmt.Sprint(q.Samples - q.FoundCount), "–"},
-	})
+	table(b, rows)
 }
 
 func (k *KafkaReport) writeCrashes(b *strings.Builder) {

@@ -18,6 +18,7 @@ import (
 	"github.com/vedette-io/vedette/ingest/door"
 	"github.com/vedette-io/vedette/ingest/remotewrite"
 	"github.com/vedette-io/vedette/ingest/wire"
+	"github.com/vedette-io/vedette/internal/tenant"
 )
 
 // KafkaKey is the name of the scenario with Kafka as the buffer.
@@ -42,11 +43,16 @@ type KafkaReport struct {
 	Crashes []*crash.Report `json:"crashes,omitempty"`
 }
 
-// KafkaLoad is one load with both buffers.
+// KafkaLoad is one load with both buffers: the embedded one as it comes, with one
+// partition, and with as many as Kafka has, which divides requests as much.
 type KafkaLoad struct {
 	Embedded Result `json:"embedded"`
+	Divided  Result `json:"divided"`
 	Kafka    Result `json:"kafka"`
 }
+
+// kafkaPartitions is how many partitions Vedette creates a topic with.
+const kafkaPartitions = 4
 
 // CatchUp is how a store caught up with what came while it was down.
 type CatchUp struct {
@@ -142,6 +148,10 @@ func (r *Runner) runKafkaLoad(ctx context.Context, vedette peer.Spec, s Scenario
 	if load.Embedded, err = r.runPeer(ctx, s, vedette, spool, nil); err != nil {
 		return load, fmt.Errorf("run load %s on the embedded buffer: %w", s.Key, err)
 	}
+	divided := vedette.WithConfig(fmt.Sprintf("buffer:\n  partitions: {%s: %d}\n", buffer.TopicMetrics, kafkaPartitions))
+	if load.Divided, err = r.runPeer(ctx, s, divided, spool, nil); err != nil {
+		return load, fmt.Errorf("run load %s on the embedded buffer, divided: %w", s.Key, err)
+	}
 	err = r.withBroker(func(b *peer.Broker) error {
 		rep.Broker = b.Version()
 		load.Kafka, err = r.runPeer(ctx, s, vedette.WithConfig(b.Config()), spool, b)
@@ -222,7 +232,7 @@ func (r *Runner) fillTopic(ctx context.Context, b *peer.Broker, spool *gen.Spool
 					continue
 				}
 				if body, errs[w] = spool.Body(body[:0], q); errs[w] == nil {
-					_, errs[w] = entry.Write(ctx, "", buffer.FormatRemoteWriteV1, body)
+					_, errs[w] = entry.Write(ctx, tenant.Default, buffer.FormatRemoteWriteV1, body)
 				}
 			}
 		})

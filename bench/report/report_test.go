@@ -39,6 +39,71 @@ func sample() *Report {
 	return rep
 }
 
+// withDoors adds what the scenarios OTLP and Kafka measure.
+func withDoors(rep *Report) *Report {
+	for name, perPoint := range map[string]time.Duration{peer.Vedette: 2 * time.Microsecond, peer.Prometheus: 5 * time.Microsecond} {
+		x := OTLPResult{Peer: name, Title: name, Version: "v1", Series: 10, Samples: 100}
+		for _, l := range otlpLoads(1) {
+			for _, kind := range []string{otlpFirst, otlpGzip, otlpPlain} {
+				x.Phases = append(x.Phases, OTLPPhase{Title: l.title + kind, Sent: client.Sent{Samples: 1000, Requests: 10, Wall: time.Second}, CPU: 1000 * perPoint})
+			}
+		}
+		rep.OTLP = append(rep.OTLP, x)
+	}
+	s := Scenarios(1)[0]
+	load := KafkaLoad{Embedded: made(s, peer.Vedette, 0.4, 4, 0.6), Divided: made(s, peer.Vedette, 0.5, 4, 0.6), Kafka: made(s, peer.Vedette, 0.55, 4, 0.6)}
+	load.Kafka.Broker = &BrokerUse{SteadyCPU: 2 * time.Millisecond}
+	rep.Kafka = &KafkaReport{
+		Broker: "4.1.1", Loads: []KafkaLoad{load},
+		CatchUp: &CatchUp{Samples: 1e6, DataTime: time.Hour, Wall: 2 * time.Second, CPU: time.Second},
+		Crashes: []*crash.Report{{Stores: 2, Overlap: 7}, {Stores: 1, KillBroker: true, Rounds: []crash.Round{{Refused: 9, NoRetry: 1}}}},
+	}
+	return rep
+}
+
+func TestDoorsAreShown(t *testing.T) {
+	page := withDoors(sample()).Markdown()
+	for _, want := range []string{
+		"| Prometheus: CPU per OTLP data point, SDK, gzip | 0.40 | 0.5 | 0.35 | within the limit |",
+		"| the embedded buffer with as many partitions: CPU per steady sample with Kafka, broker apart, load A | 1.10 | 1.2 | 1 | within the limit |",
+		"| the embedded buffer with its one partition: CPU per steady sample with Kafka, broker apart, load A | 1.38 | 1.2 | 1 | **falls short** |",
+		"| the embedded buffer with as many partitions: CPU per steady sample with Kafka, broker apart, load B | not measured |",
+		"| CPU-s per million samples, steady | 0.40 | 0.50 | 0.55 | 0.20 |",
+		"Vedette and Prometheus hold the same numbers of series and samples.",
+		"**1800 times faster than real time**",
+		"| one of 2 stores, the others under load | 0 | 0.0 million | 0 | 0 | 7 | – |",
+		"9, 1 without Retry-After",
+	} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q:\n%s", want, page)
+		}
+	}
+}
+
+func TestMergeTakesWholeSections(t *testing.T) {
+	old := sample()
+	later := withDoors(&Report{Date: old.Date.Add(time.Hour), Command: "later", Machine: old.Machine})
+	r := made(Scenarios(1)[1], peer.Vedette, 9, 4, 0.6)
+	r.Version = "v2"
+	later.Results = []Result{r}
+	old.Merge(later)
+	if x := old.find(Long, peer.Prometheus); x != nil {
+		t.Error("a result of the older run stands beside one of the newer in one scenario")
+	}
+	if x := old.find(Long, peer.Vedette); x == nil || x.Version != "v2" {
+		t.Errorf("got %+v, want the newer result", x)
+	}
+	if x := old.find(Wide, peer.Prometheus); x == nil || len(old.OTLP) != 2 || old.Kafka == nil {
+		t.Error("sections are missing")
+	}
+	page := old.Markdown()
+	for _, want := range []string{"| A | 15 January 2027, 08:00 UTC | v1 | `make bench` |", "| B | 15 January 2027, 09:00 UTC | v2 | `later` |", "| Kafka | 15 January 2027, 09:00 UTC | v1 | `later` |"} {
+		if !strings.Contains(page, want) {
+			t.Errorf("the page lacks %q:\n%s", want, page)
+		}
+	}
+}
+
 func TestDerivedFigures(t *testing.T) {
 	r := made(Scenarios(1)[0], peer.Vedette, 0.5, 4, 0.6)
 	if got, want := r.SteadyPerMillion(), 500*time.Millisecond; got != want {

@@ -257,7 +257,11 @@ func (x *run) ingest(ctx context.Context) error {
 	if err := x.noteBrokerCreate(); err != nil {
 		return err
 	}
-	stopProfile := x.profile(ctx, x.s.Key)
+	name := x.s.Key
+	if x.broker != nil {
+		name = KafkaKey + "-" + name
+	}
+	stopProfile := x.profile(ctx, name)
 	x.res.Steady, err = client.Send(ctx, client.RemoteWrite(x.p.URL), x.spool, 1, x.s.Scrapes, connections)
 	if err := errors.Join(err, stopProfile()); err != nil {
 		return err
