@@ -2,7 +2,11 @@ package main
 
 import (
 	"context"
+	"crypto/rand"
+	"errors"
 	"fmt"
+	"io/fs"
+	"strings"
 
 	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/ingest/buffer/kafka"
@@ -24,7 +28,8 @@ type BufferConfig struct {
 	buffer.Config `yaml:",inline"`
 
 	// Kafka configures the buffer of kind `kafka`; the keys above are the embedded
-	// log's.
+	// log's. If consumer.instance_id is empty, the server makes one up and keeps it
+	// in the data directory.
 	Kafka kafka.Config `yaml:"kafka"`
 }
 
@@ -57,6 +62,12 @@ func (s *server) openBuffer(ctx context.Context) (openedBuffer, error) {
 	c := &s.config.Buffer
 	logger := s.logger.With("part", "buffer")
 	if c.Kind == bufferKafka {
+		if c.Kafka.Consumer.InstanceID == "" {
+			var err error
+			if c.Kafka.Consumer.InstanceID, err = s.instanceID(); err != nil {
+				return openedBuffer{}, err
+			}
+		}
 		b, err := kafka.Open(ctx, c.Kafka, []string{buffer.TopicMetrics}, logger, s.registry)
 		if err != nil {
 			return openedBuffer{}, err
@@ -68,4 +79,27 @@ func (s *server) openBuffer(ctx context.Context) (openedBuffer, error) {
 		return openedBuffer{}, err
 	}
 	return openedBuffer{b, int(c.MaxRecordBytes), false, nil}, nil
+}
+
+// instanceID names this data directory for ever, so that a restarted server is
+// known as the one that it was.
+func (s *server) instanceID() (string, error) {
+	file := s.path(instanceFile)
+	text, err := vfs.ReadFile(vfs.OS, file)
+	if err == nil {
+		if id := strings.TrimSpace(string(text)); id != "" {
+			return id, nil
+		}
+	} else if !errors.Is(err, fs.ErrNotExist) {
+		return "", fmt.Errorf("read instance id: %w", err)
+	}
+	id := "vedette-" + strings.ToLower(rand.Text())
+	err = vfs.OS.MkdirAll(s.config.DataDir)
+	if err == nil {
+		err = vfs.WriteFile(vfs.OS, file, []byte(id+"\n"))
+	}
+	if err != nil {
+		return "", fmt.Errorf("write instance id: %w", err)
+	}
+	return id, nil
 }

@@ -32,6 +32,7 @@ const (
 	setAsideDir    = "set-aside"
 	snapshotsDir   = "snapshots"
 	pushgatewayDir = "pushgateway"
+	instanceFile   = "instance-id"
 	activityFile   = "queries.active"
 )
 
