@@ -31,6 +31,7 @@ const (
 	batchLengthAt    = 12
 	batchCRCAt       = 21
 	batchSumFrom     = 25
+	batchLastDeltaAt = 27
 	batchMagic       = 2
 	recordOverhead   = 128 // upper bound of what a record takes beside payload and tenant
 	maxTenantBytes   = 256
@@ -78,7 +79,7 @@ func encodeBatch(dst, spare []byte, calls []*appendCall, codec compress.Compress
 	be.PutUint32(dst[16:], ^uint32(0))
 	dst[20] = batchMagic
 	be.PutUint16(dst[25:], uint16(attributes))
-	be.PutUint32(dst[27:], uint32(n-1))
+	be.PutUint32(dst[batchLastDeltaAt:], uint32(n-1))
 	be.PutUint64(dst[31:], uint64(nowMillis))
 	be.PutUint64(dst[39:], uint64(nowMillis))
 	for i := 47; i < 61; i++ {

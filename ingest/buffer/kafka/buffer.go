@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/klauspost/compress/zstd"
 	"github.com/prometheus/client_golang/prometheus"
 	kafkago "github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/compress"
@@ -42,6 +43,7 @@ type Buffer struct {
 	joinOnce  sync.Once     // closes joined
 	first     int           // how many those were; set before joined is closed
 	batches   sync.Pool     // of *batchBuffer
+	zstd      *zstd.Decoder // of batches as a whole; any goroutine may use it
 	warned    warnings
 	instances instances
 
@@ -109,6 +111,9 @@ func open(ctx context.Context, cfg Config, topics []string, o options) (*Buffer,
 	b.codec, _ = parseCompression(cfg.Producer.Compression)
 	b.batches.New = func() any { return new(batchBuffer) }
 	var err error
+	if b.zstd, err = zstd.NewReader(nil, zstd.WithDecoderMaxMemory(maxDecompressed)); err != nil {
+		return nil, err
+	}
 	if b.transport, err = newTransport(&cfg, topics, metadataTTL, o.dial); err != nil {
 		return nil, err
 	}

@@ -4,13 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"slices"
 	"sync"
 	"time"
 
 	kafkago "github.com/segmentio/kafka-go"
-	"github.com/segmentio/kafka-go/protocol"
 
 	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/internal/invariants"
@@ -25,6 +23,8 @@ const (
 	settleTime = 50 * time.Millisecond
 	// commitPatience bounds one Commit: through a rebalance, not through an outage.
 	commitPatience = 5 * time.Second
+	// damageTries is how often a batch that cannot be read is fetched.
+	damageTries = 3
 )
 
 // claim is one assigned partition. Next and what it calls run in the handler's
@@ -44,9 +44,13 @@ type claim struct {
 	fetches  chan *fetched // has room for the one that is under way
 	fetching bool
 	got      *fetched // the last one, as long as it has messages
+	used     *fetched // msgs may be in its memory
+	spare    []byte   // for the next fetch
 
-	arena  []byte // payloads of msgs
-	tenant string // of the last message: most have the same
+	decoder batchDecoder // has payloads of msgs
+	tenant  string       // of the last message: most have the same
+	damaged int64        // offset of the last batch that could not be read
+	tries   int          // how often it was fetched
 
 	mu        sync.Mutex // guards what follows
 	committed int64
@@ -60,6 +64,7 @@ func newClaim(ctx context.Context, m *member, index int) (*claim, error) {
 	c := &claim{
 		p: m.t.partition(m.b, index), m: m,
 		wake: make(chan struct{}, 1), done: make(chan struct{}), fetches: make(chan *fetched, 1),
+		decoder: batchDecoder{zstd: m.b.zstd},
 	}
 	committed, err := m.committedOffset(ctx, index)
 	if err != nil {
@@ -188,11 +193,7 @@ func (c *claim) isLost() bool {
 
 // Next implements buffer.Claim.
 func (c *claim) Next(ctx context.Context) ([]buffer.Message, error) {
-	if invariants.Enabled {
-		invariants.Mangle(c.arena)
-	}
-	clear(c.msgs) // lets go of attachments
-	c.msgs, c.arena = c.msgs[:0], c.arena[:0]
+	c.release()
 	quiet := time.NewTimer(quietBeforeFetch)
 	defer quiet.Stop()
 	isQuiet := false
@@ -282,111 +283,157 @@ func (c *claim) settle(ctx context.Context) {
 	}
 }
 
-// fetched is what a fetch request returned.
-type fetched struct {
-	offset  int64 // that was asked for
-	resp    *kafkago.FetchResponse
-	outside bool // the offset is not in the log
+// release ends the validity of what Next returned last.
+func (c *claim) release() {
+	clear(c.msgs) // lets go of attachments
+	c.msgs = c.msgs[:0]
+	if invariants.Enabled {
+		invariants.Mangle(c.decoder.arena)
+	}
+	c.decoder.reset()
+	if c.used == nil {
+		return
+	}
+	if invariants.Enabled {
+		invariants.Mangle(c.used.buf)
+	}
+	const most = 2 * maxNextBytes
+	if c.spare = c.used.buf[:0]; cap(c.spare) > most {
+		c.spare = nil
+	}
+	c.used = nil
 }
 
 // startFetch asks Kafka for messages from c.pos on.
 func (c *claim) startFetch() {
 	c.fetching = true
-	offset := c.pos
+	offset, buf := c.pos, c.spare
+	c.spare = nil
 	c.wg.Go(func() {
-		if f := c.p.fetch(c.ctx, offset); f != nil {
+		if f := c.p.fetch(c.ctx, offset, buf); f != nil {
 			c.fetches <- f
 		}
 	})
 }
 
-// read moves messages below upTo from the last fetch to c.msgs.
+// finish is called when nothing more is read from the last fetch.
+func (c *claim) finish() {
+	if len(c.got.all) > 0 {
+		c.used = c.got
+	}
+	c.got = nil
+}
+
+// read moves messages below upTo from the last fetch to c.msgs, batch by batch.
 func (c *claim) read(upTo int64) error {
 	f := c.got
 	if f.outside {
-		c.got = nil
+		c.finish()
 		return c.returnToLog()
 	}
-	high := f.resp.HighWatermark
-	c.noteBounds(f.resp.LogStartOffset, high)
-	if f.offset > c.pos { // StartAt has gone back
-		c.got = nil
+	c.noteBounds(f.oldest, f.high)
+	if f.offset != c.pos { // StartAt has gone somewhere else
+		c.finish()
 		return nil
 	}
-	pos := c.pos
-	for len(c.arena) < maxNextBytes {
-		r, err := f.resp.Records.ReadRecord()
-		if errors.Is(err, io.EOF) {
-			pos = max(pos, behindControl(f.resp.Records))
-			c.got = nil
-			break
-		}
-		if err != nil {
-			c.got = nil
-			return fmt.Errorf("read %s/%d from offset %d: %w", c.Topic(), c.Partition(), pos, err)
-		}
-		if r.Offset >= upTo {
-			closeRecord(r)
-			pos = max(pos, upTo)
-			c.got = nil
-			break
-		}
-		if r.Offset >= pos {
-			if err := c.addMessage(r); err != nil {
-				return err
+	pos, bytes := c.pos, 0
+	for bytes < maxNextBytes && c.got != nil {
+		b, rest, ok := cutBatch(f.rest)
+		switch {
+		case !ok && pos == f.asked && len(f.all) > 0:
+			f.rest = nil
+			pos = c.passDamage(&recordBatch{raw: f.all, base: pos, next: pos + 1}, pos, errNoBatch)
+		case !ok:
+			c.finish()
+		case b.base >= upTo:
+			c.finish()
+			pos = upTo
+		case b.next <= pos && b.next > b.base: // it is before what was asked for
+			f.rest = rest
+		default:
+			f.rest = rest
+			n, err := c.addBatch(&b, pos, upTo)
+			if err != nil {
+				pos = min(c.passDamage(&b, pos, err), upTo)
+				continue
 			}
-			pos = r.Offset + 1
+			bytes += n
+			pos = min(b.next, upTo)
 		}
-		closeRecord(r)
 	}
+	f.offset = pos
 	c.moveTo(pos)
+	c.noteBounds(f.oldest, pos) // the broker may have read beyond the end that it had noted before
 	if n := len(c.msgs); n > 0 {
 		c.p.t.metrics.fetchedRecords.Add(float64(n))
-		c.p.t.metrics.fetchedBytes.Add(float64(len(c.arena)))
+		c.p.t.metrics.fetchedBytes.Add(float64(bytes))
 	}
-	if c.got == nil && pos < high && pos < upTo && !c.fetching {
+	if c.got == nil && pos < f.high && pos < upTo && !c.fetching {
 		c.startFetch() // while the handler works on these
 	}
 	return nil
 }
 
-// behindControl returns the offset behind the last control batch of records,
-// which ReadRecord passes over.
-func behindControl(records kafkago.RecordReader) int64 {
-	stream, ok := records.(*protocol.RecordStream)
-	if !ok || len(stream.Records) == 0 {
-		return 0
+var errNoBatch = errors.New("got no complete batch with the offset that was asked for")
+
+// addBatch adds the batch's messages from pos up to upTo, all or none. It
+// returns the bytes of their payloads.
+func (c *claim) addBatch(b *recordBatch, pos, upTo int64) (bytes int, err error) {
+	if err := b.check(); err != nil {
+		return 0, err
 	}
-	switch b := stream.Records[len(stream.Records)-1].(type) {
-	case *protocol.ControlBatch:
-		return b.BaseOffset + 1
-	case *protocol.RecordBatch:
-		return b.BaseOffset + 1 // compaction may have emptied it
+	if b.isControl() {
+		return 0, nil
 	}
-	return 0
+	first := len(c.msgs)
+	err = c.decoder.decode(b, func(offset int64, value []byte, headers []kafkago.Header) {
+		if offset >= pos && offset < upTo {
+			c.addMessage(offset, value, headers)
+			bytes += len(value)
+		}
+	})
+	if err != nil {
+		clear(c.msgs[first:])
+		c.msgs = c.msgs[:first]
+		return 0, err
+	}
+	return bytes, nil
 }
 
-func closeRecord(r *kafkago.Record) {
-	if r.Key != nil {
-		_ = r.Key.Close()
+// passDamage is called for a batch of the last fetch that cannot be read. It is
+// fetched again first, as it may have suffered on the way; then it is passed
+// over, and the consumer gets its bytes instead of its messages. passDamage
+// returns where to go on.
+func (c *claim) passDamage(b *recordBatch, pos int64, cause error) int64 {
+	if c.damaged != pos {
+		c.damaged, c.tries = pos, 0
 	}
-	if r.Value != nil {
-		_ = r.Value.Close()
+	if c.tries++; c.tries < damageTries {
+		c.p.t.metrics.fetchErrors.Inc()
+		c.finish()
+		return pos
 	}
+	c.tries = 0
+	next := min(b.next, c.got.high)
+	if following, _, ok := cutBatch(c.got.rest); ok {
+		next = following.base // what the batch says of itself may be wrong
+	}
+	next = max(next, pos+1)
+	c.p.t.metrics.damaged.Inc()
+	c.p.b.logger.Error("passed over a record batch that cannot be read", "topic", c.p.t.kafka, "partition", c.p.index,
+		"offset", pos, "next", next, "size_bytes", len(b.raw), "err", cause)
+	c.msgs = append(c.msgs, damagedMessage(pos, b.raw))
+	return next
 }
 
-// addMessage copies a record to c.msgs. Tombstones and empty messages of others
+// addMessage adds a record to c.msgs. Tombstones and empty messages of others
 // are passed over.
-func (c *claim) addMessage(r *kafkago.Record) error {
-	m := buffer.Message{Offset: r.Offset}
-	ours := decodeHeaders(r.Headers, &m.Record)
-	n := 0
-	if r.Value != nil {
-		n = r.Value.Len()
-	}
-	if n == 0 && !ours {
+func (c *claim) addMessage(offset int64, value []byte, headers []kafkago.Header) {
+	m := buffer.Message{Offset: offset}
+	ours := decodeHeaders(headers, &m.Record)
+	if len(value) == 0 && !ours {
 		c.p.t.metrics.skipped.Inc()
-		return nil
+		return
 	}
 	if !ours {
 		c.p.t.metrics.foreign.Inc()
@@ -396,21 +443,8 @@ func (c *claim) addMessage(r *kafkago.Record) error {
 	} else {
 		c.tenant = m.Tenant
 	}
-	from := len(c.arena)
-	if cap(c.arena)-from < n {
-		// Messages already point into the old one, which lives on as long as they.
-		c.arena = make([]byte, 0, max(n, min(maxNextBytes, 2*cap(c.arena)), 64<<10))
-		from = 0
-	}
-	c.arena = c.arena[:from+n]
-	if n > 0 {
-		if _, err := io.ReadFull(r.Value, c.arena[from:]); err != nil {
-			return fmt.Errorf("read %s/%d, offset %d: %w", c.Topic(), c.Partition(), r.Offset, err)
-		}
-	}
-	m.Payload = c.arena[from : from+n : from+n]
+	m.Payload = value
 	c.msgs = append(c.msgs, m)
-	return nil
 }
 
 // noteBounds keeps what a fetch says of the partition.

@@ -15,14 +15,27 @@ const (
 	boundsTimeout = 3 * time.Second
 )
 
+// fetched is what a fetch request returned.
+type fetched struct {
+	asked   int64
+	offset  int64 // up to which messages were read
+	high    int64
+	oldest  int64
+	all     []byte // batches; in buf
+	rest    []byte // those that have not been read
+	buf     []byte
+	outside bool // the offset is not in the log
+}
+
 // fetch asks for messages from offset on until it gets an answer, be it empty;
-// it returns nil when ctx ends.
-func (p *partition) fetch(ctx context.Context, offset int64) *fetched {
+// it returns nil when ctx ends. It uses buf, if that is large enough.
+func (p *partition) fetch(ctx context.Context, offset int64, buf []byte) *fetched {
 	for pause := firstRetryPause; ; pause = min(2*pause, maxRetryPause) {
-		f, err := p.fetchOnce(ctx, offset)
+		f, err := p.fetchOnce(ctx, offset, buf)
 		if err == nil {
 			return f
 		}
+		buf = nil // the connection may still write to it
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -36,27 +49,26 @@ func (p *partition) fetch(ctx context.Context, offset int64) *fetched {
 	}
 }
 
-func (p *partition) fetchOnce(ctx context.Context, offset int64) (*fetched, error) {
+func (p *partition) fetchOnce(ctx context.Context, offset int64, buf []byte) (*fetched, error) {
 	ctx, cancel := context.WithTimeout(ctx, fetchTimeout)
 	defer cancel()
-	resp, err := p.b.client.Fetch(ctx, &kafkago.FetchRequest{
-		Topic:     p.t.kafka,
-		Partition: p.index,
-		Offset:    offset,
-		MinBytes:  1,
-		MaxBytes:  maxNextBytes,
-		MaxWait:   fetchMaxWait,
+	resp, err := p.b.transport.RoundTrip(ctx, p.b.client.Addr, &fetchRequest{
+		client: p.b.cfg.ClientID, topic: p.t.kafka, partition: int32(p.index), offset: offset, buf: buf,
 	})
 	if err != nil {
 		return nil, err
 	}
-	if errors.Is(resp.Error, kafkago.OffsetOutOfRange) {
-		return &fetched{offset: offset, outside: true}, nil
+	a, ok := resp.(*fetchAnswer)
+	if !ok {
+		return nil, errors.New("fetch: got an answer of another kind")
 	}
-	if resp.Error != nil {
-		return nil, resp.Error
+	if errors.Is(a.err, kafkago.OffsetOutOfRange) {
+		return &fetched{asked: offset, offset: offset, outside: true}, nil
 	}
-	return &fetched{offset: offset, resp: resp}, nil
+	if a.err != nil {
+		return nil, a.err
+	}
+	return &fetched{asked: offset, offset: offset, high: a.high, oldest: a.oldest, all: a.records, rest: a.records, buf: a.buf}, nil
 }
 
 // bounds asks for the partition's oldest offset and its end until it gets an

@@ -25,6 +25,7 @@ type metrics struct {
 	fromTail        *prometheus.CounterVec
 	foreign         *prometheus.CounterVec
 	skipped         *prometheus.CounterVec
+	damaged         *prometheus.CounterVec
 	outOfRange      *prometheus.CounterVec
 	generations     *prometheus.CounterVec
 	groupErrors     *prometheus.CounterVec
@@ -71,6 +72,7 @@ func newMetrics() *metrics {
 		fromTail:        counter("tail_records_total", "Messages that consumers got from memory, with what their producer had decoded."),
 		foreign:         counter("foreign_records_total", "Fetched messages without our headers, read as OTLP."),
 		skipped:         counter("skipped_records_total", "Empty messages of others, which were passed over."),
+		damaged:         counter("damaged_batches_total", "Record batches that nobody can read, which were passed over and handed on to be set aside."),
 		outOfRange:      counter("out_of_range_total", "Times a consumer's offset was not in the log any more and it went on at the oldest."),
 		generations:     counter("group_generations_total", "Rebalances that this process took part in."),
 		groupErrors:     counter("group_errors_total", "Failed attempts to join the group."),
@@ -88,7 +90,7 @@ func newMetrics() *metrics {
 func (m *metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.producedRecords, m.producedBytes, m.requestSeconds, m.requestAppends, m.appendSeconds, m.retries, m.errors,
-		m.refusals, m.discarded, m.fetchedRecords, m.fetchedBytes, m.fetchErrors, m.fromTail, m.foreign, m.skipped,
+		m.refusals, m.discarded, m.fetchedRecords, m.fetchedBytes, m.fetchErrors, m.fromTail, m.foreign, m.skipped, m.damaged,
 		m.outOfRange, m.generations, m.groupErrors, m.commits, m.commitErrors,
 	}
 }
@@ -111,6 +113,7 @@ type topicMetrics struct {
 	fromTail        prometheus.Counter
 	foreign         prometheus.Counter
 	skipped         prometheus.Counter
+	damaged         prometheus.Counter
 	outOfRange      prometheus.Counter
 	generations     prometheus.Counter
 	groupErrors     prometheus.Counter
@@ -136,6 +139,7 @@ func (m *metrics) topic(name string) *topicMetrics {
 		fromTail:        m.fromTail.WithLabelValues(name),
 		foreign:         m.foreign.WithLabelValues(name),
 		skipped:         m.skipped.WithLabelValues(name),
+		damaged:         m.damaged.WithLabelValues(name),
 		outOfRange:      m.outOfRange.WithLabelValues(name),
 		generations:     m.generations.WithLabelValues(name),
 		groupErrors:     m.groupErrors.WithLabelValues(name),

@@ -134,6 +134,12 @@ func Run(dir string, opts Options) (*Broker, error) {
 // Addr returns host:port of the listener without security.
 func (b *Broker) Addr() string { return address(b.ports.plain) }
 
+// PartitionDir returns where the broker keeps the log of a partition. Its files
+// may be changed while the broker is stopped.
+func (b *Broker) PartitionDir(topic string, partition int) string {
+	return filepath.Join(b.logDir(), fmt.Sprintf("%s-%d", topic, partition))
+}
+
 // Listener names a listener with security.
 type Listener string
 

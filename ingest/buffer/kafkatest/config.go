@@ -21,6 +21,8 @@ appender.out.layout.pattern = %p %c{1}: %m%n
 
 func (b *Broker) configFile() string { return filepath.Join(b.dir, "server.properties") }
 
+func (b *Broker) logDir() string { return filepath.Join(b.dir, "log") }
+
 // config returns the broker's properties. The coordinator's topics are small so
 // that start, restart and joining a group are quick.
 func (b *Broker) config() string {
@@ -30,7 +32,7 @@ func (b *Broker) config() string {
 		"controller.quorum.voters":                         "1@" + address(b.ports.controller),
 		"controller.listener.names":                        "CONTROLLER",
 		"inter.broker.listener.name":                       "PLAINTEXT",
-		"log.dirs":                                         filepath.Join(b.dir, "log"),
+		"log.dirs":                                         b.logDir(),
 		"offsets.topic.replication.factor":                 "1",
 		"offsets.topic.num.partitions":                     "1",
 		"transaction.state.log.replication.factor":         "1",
