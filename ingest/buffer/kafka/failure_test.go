@@ -235,6 +235,51 @@ func TestBrokerKilled(t *testing.T) {
 	t.Logf("%d acknowledged, %d refused, %d claims", len(p.acked), p.fulls.Load(), c.claims)
 }
 
+// TestRefusedAtOnce kills the broker: the first appends wait for it, and after
+// they were refused all but one are at once. The timeout is longer than the test
+// may take; only those that wait for it would hang.
+func TestRefusedAtOnce(t *testing.T) {
+	broker := shared.Broker(t)
+	cfg := testConfig(t, broker.Addr())
+	cfg.Producer.Timeout = time.Second
+	b := openTest(t, cfg)
+	ctx := testContext(t)
+	record := func(id string) []buffer.Record {
+		return []buffer.Record{{Tenant: "t", Format: 1, Payload: []byte(id + " ")}}
+	}
+	c := consume(t, b, "g", true)
+	_, err := b.Append(ctx, testTopic, 0, record("before"))
+	require.NoError(t, err)
+	require.NoError(t, broker.Kill())
+	var full *buffer.FullError
+	_, err = b.Append(ctx, testTopic, 0, record("first"))
+	require.ErrorAs(t, err, &full)
+	b.cfg.Producer.Timeout = time.Hour // nothing is under way
+	probe := make(chan error, 1)
+	go func() {
+		_, err := b.Append(context.Background(), testTopic, 0, record("probe"))
+		probe <- err
+	}()
+	p := b.topics[testTopic].partition(b, 0)
+	require.Eventually(t, func() bool {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		return p.flushing
+	}, patience, time.Millisecond)
+	for range 1000 {
+		_, err := b.Append(ctx, testTopic, 0, record("more"))
+		require.ErrorAs(t, err, &full)
+		require.Positive(t, full.RetryAfter)
+		require.Error(t, full.Err)
+	}
+	require.Equal(t, int64(len("probe ")), b.inFlight.Load())
+	require.NoError(t, broker.Restart())
+	require.NoError(t, <-probe)
+	_, err = b.Append(ctx, testTopic, 0, record("after"))
+	require.NoError(t, err)
+	awaitAll(t, map[string]bool{"before": true, "probe": true, "after": true}, c)
+}
+
 // TestTakeover cuts one of two consumers off. The other takes its partitions
 // over and sees everything that was not committed; the first commits no more,
 // and comes back once it can.

@@ -37,6 +37,8 @@ type partition struct {
 	queue    []*appendCall
 	flushing bool          // a goroutine produces what is queued
 	flight   chan struct{} // closed when the request under way has been answered; nil without one
+	away     error         // why an append was refused since the last answer from Kafka; nil if none was
+	awayAt   time.Time     // when that was seen last
 	high     int64         // all offsets below it are known to be in the log
 	tail     tail
 	claims   []*claim
@@ -61,8 +63,8 @@ type appendCall struct {
 type batchBuffer struct{ batch, spare []byte }
 
 // Append implements buffer.Buffer. While Kafka does not take what it is given,
-// it returns a *buffer.FullError: at once when too much waits already, otherwise
-// when the timeout is over.
+// it returns a *buffer.FullError: at once when too much waits already or when
+// Kafka is known to be away, otherwise when the timeout is over.
 func (b *Buffer) Append(ctx context.Context, name string, index int, records []buffer.Record) (int64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -97,7 +99,9 @@ func (b *Buffer) Append(ctx context.Context, name string, index int, records []b
 	defer b.inFlight.Add(-payload)
 	start := time.Now()
 	c := &appendCall{records: records, bytes: batch, deadline: start.Add(b.cfg.Producer.Timeout), done: make(chan struct{})}
-	p.enqueue(c)
+	if err := p.enqueue(c); err != nil {
+		return 0, fmt.Errorf("append to %s/%d: %w", name, index, err)
+	}
 	if err := p.await(ctx, c); err != nil {
 		return 0, fmt.Errorf("append to %s/%d: %w", name, index, err)
 	}
@@ -132,13 +136,18 @@ func (p *partition) highWatermark() int64 {
 	return p.high
 }
 
-// enqueue adds the call and sees to it that somebody produces.
-func (p *partition) enqueue(c *appendCall) {
+// enqueue adds the call and sees to it that somebody produces. While Kafka is
+// known to be away, one call at a time finds out whether it is back, with a
+// request every now and then until its timeout, and all others are refused.
+func (p *partition) enqueue(c *appendCall) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	if p.away != nil && p.flushing && time.Since(p.awayAt) < p.b.cfg.Producer.Timeout {
+		return p.unreachable(p.away)
+	}
 	p.queue = append(p.queue, c)
 	if p.flushing {
-		return
+		return nil
 	}
 	p.flushing = true
 	p.b.appends.Add(1) // the caller is counted, so Close does not wait yet
@@ -146,6 +155,22 @@ func (p *partition) enqueue(c *appendCall) {
 		defer p.b.appends.Done()
 		p.flush()
 	}()
+	return nil
+}
+
+// noteAway keeps why Kafka did not answer in time; nil means that it has
+// answered, whatever it said.
+func (p *partition) noteAway(cause error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.away, p.awayAt = cause, time.Now()
+}
+
+// isAway says whether Kafka is known to be away.
+func (p *partition) isAway() bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.away != nil
 }
 
 // await waits for the call's end. One that is being produced is waited for even
@@ -234,15 +259,18 @@ func (p *partition) produce(calls []*appendCall) {
 			p.acknowledge(calls, base)
 			return
 		case isTooLarge(err) && len(calls) > 1:
+			p.noteAway(nil)
 			// The topic's limit was lowered: append by append it may still fit.
 			for i := range calls {
 				p.produce(calls[i : i+1])
 			}
 			return
 		case isTooLarge(err):
+			p.noteAway(nil)
 			p.fail(calls, fmt.Errorf("%w: %w", buffer.ErrTooLarge, err))
 			return
 		case isRefusal(err):
+			p.noteAway(nil)
 			p.t.metrics.errors.Inc()
 			p.b.logger.Error("produce to kafka", "topic", p.t.kafka, "partition", p.index, "err", err)
 			p.fail(calls, err)
@@ -251,6 +279,9 @@ func (p *partition) produce(calls []*appendCall) {
 		p.t.metrics.errors.Inc()
 		if pause >= warnRetryPause && p.b.warned.produce.allow() {
 			p.b.logger.Warn("produce to kafka, trying again", "topic", p.t.kafka, "partition", p.index, "err", err)
+		}
+		if p.isAway() {
+			p.noteAway(err)
 		}
 		calls = p.failExpired(calls, err)
 		if len(calls) > 0 {
@@ -272,6 +303,7 @@ func (p *partition) failExpired(calls []*appendCall, cause error) []*appendCall 
 		}
 	}
 	if len(expired) > 0 {
+		p.noteAway(cause)
 		p.fail(expired, p.unreachable(cause))
 	}
 	return kept
@@ -321,7 +353,7 @@ func (p *partition) request(calls []*appendCall) (int64, error) {
 	if err != nil {
 		return 0, err
 	}
-	base, err := producedAt(resp)
+	base, err := producedAt(resp, p)
 	if err != nil {
 		return 0, err
 	}
@@ -346,17 +378,26 @@ func codecFor(calls []*appendCall, codec compress.Compression) compress.Compress
 	return compress.None
 }
 
-func producedAt(resp protocol.Message) (int64, error) {
+// producedAt returns the offset that the answer gives the batch's first record.
+// The others follow it: the leader gives a batch offsets without gaps, whoever
+// else appends.
+func producedAt(resp protocol.Message, p *partition) (int64, error) {
 	r, ok := resp.(*produce.Response)
 	if !ok || len(r.Topics) != 1 || len(r.Topics[0].Partitions) != 1 {
 		return 0, errors.New("produce: got an answer without the partition")
 	}
 	part := &r.Topics[0].Partitions[0]
+	if r.Topics[0].Topic != p.t.kafka || part.Partition != int32(p.index) {
+		return 0, fmt.Errorf("produce: got an answer for %s/%d, want %s/%d", r.Topics[0].Topic, part.Partition, p.t.kafka, p.index)
+	}
 	if part.ErrorCode != 0 {
 		if part.ErrorMessage != "" {
 			return 0, fmt.Errorf("%w: %s", kafkago.Error(part.ErrorCode), part.ErrorMessage)
 		}
 		return 0, kafkago.Error(part.ErrorCode)
+	}
+	if part.BaseOffset < 0 {
+		return 0, fmt.Errorf("produce: got offset %d", part.BaseOffset)
 	}
 	return part.BaseOffset, nil
 }
@@ -379,6 +420,7 @@ func (p *partition) acknowledge(calls []*appendCall, base int64) {
 		records += len(c.records)
 	}
 	p.high = max(p.high, next)
+	p.away = nil
 	claims := p.claims
 	for _, c := range claims {
 		c.notify()

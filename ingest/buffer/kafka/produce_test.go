@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/segmentio/kafka-go/compress"
+	"github.com/segmentio/kafka-go/protocol/produce"
 
 	"github.com/vedette-io/vedette/ingest/buffer"
 )
@@ -93,6 +94,66 @@ func TestFailExpired(t *testing.T) {
 	var full *buffer.FullError
 	if !errors.As(calls[0].err, &full) || full.RetryAfter <= 0 || !strings.Contains(full.Error(), "unreachable") {
 		t.Fatalf("got %v, want a FullError", calls[0].err)
+	}
+}
+
+// TestAway has one call at a time find out whether Kafka is back.
+func TestAway(t *testing.T) {
+	p := lonePartition(1000)
+	calls := queued(p, 1, 2)
+	calls[0].deadline = time.Now().Add(-time.Second)
+	p.flushing = true
+	p.failExpired(p.takeCalls(), context.DeadlineExceeded)
+	var full *buffer.FullError
+	refused := func() bool {
+		t.Helper()
+		err := p.enqueue(&appendCall{bytes: 1, done: make(chan struct{})})
+		if err == nil {
+			return false
+		}
+		if !errors.As(err, &full) || full.RetryAfter <= 0 || !errors.Is(full, context.DeadlineExceeded) {
+			t.Errorf("got %v, want a FullError", err)
+		}
+		return true
+	}
+	if !refused() {
+		t.Error("a second call waits for a Kafka that is away")
+	}
+	p.acknowledge(calls[1:], 0)
+	if refused() {
+		t.Error("a call was refused after Kafka was back")
+	}
+	p.noteAway(context.DeadlineExceeded)
+	if !refused() {
+		t.Error("a second call waits for a Kafka that is away")
+	}
+	p.awayAt = p.awayAt.Add(-p.b.cfg.Producer.Timeout)
+	if refused() {
+		t.Error("a call was refused long after Kafka was away")
+	}
+	p.noteAway(nil)
+	if p.isAway() {
+		t.Error("Kafka is away after an answer")
+	}
+}
+
+func TestProducedAt(t *testing.T) {
+	p := lonePartition(1000)
+	answer := func(topic string, partition int32, code int16, base int64) *produce.Response {
+		return &produce.Response{Topics: []produce.ResponseTopic{{Topic: topic, Partitions: []produce.ResponsePartition{{
+			Partition: partition, ErrorCode: code, BaseOffset: base,
+		}}}}}
+	}
+	if base, err := producedAt(answer(testTopic, 0, 0, 7), p); base != 7 || err != nil {
+		t.Errorf("got %d, %v", base, err)
+	}
+	for name, r := range map[string]*produce.Response{
+		"other topic": answer("x", 0, 0, 7), "other partition": answer(testTopic, 1, 0, 7), "refused": answer(testTopic, 0, 2, 7),
+		"no offset": answer(testTopic, 0, 0, -1), "empty": {},
+	} {
+		if base, err := producedAt(r, p); err == nil {
+			t.Errorf("%s: got offset %d, want an error", name, base)
+		}
 	}
 }
 
