@@ -19,5 +19,10 @@
 // member that has lost its partition to another commits no more.
 //
 // The group protocol is cooperative: partitions that stay where they are go on
-// through a rebalance, and through a restart of the broker.
+// through a rebalance, and through a restart of the broker. A member with an
+// instance id takes the place of the one that had it before.
+//
+// While Kafka is known to be away, one append per partition waits for it and
+// the others are refused at once. A record batch that nobody can read reaches
+// the consumer as a message in no format, and the partition goes on.
 package kafka
