@@ -7,6 +7,13 @@
 // again, as a real sender would, and must then be there once. After the last
 // round the server is stopped in good order and everything is compared again.
 //
+// With Kafka as the buffer there is more to kill. One of several stores that
+// share the topics: the others take over what it consumed, all while writers go
+// on, and every acknowledged sample must be in the union of what they answer.
+// What a store had in blocks but had not committed when it was killed is read by
+// its successor again; such samples, which more than one store has, are counted
+// apart. Or the broker: writers are told to come back later, and do.
+//
 // A killed process loses what it holds itself, not what it gave to the kernel:
 // that data is synced before it is acknowledged is for tests on a file system
 // that forgets to prove.

@@ -150,3 +150,25 @@ func TestLookupNamesItsPeers(t *testing.T) {
 		t.Errorf("got %v, want an error that lists the names", err)
 	}
 }
+
+func TestWithConfigAddsSections(t *testing.T) {
+	base, err := Lookup(Vedette, "vedette", "v1")
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	spec := base.WithConfig("store: {flush_interval: 1s}\n").WithConfig("buffer: {kind: kafka}\n")
+	if err := spec.Prepare(dir); err != nil {
+		t.Fatal(err)
+	}
+	got, err := os.ReadFile(filepath.Join(dir, configFile))
+	if want := baseConfig + "store: {flush_interval: 1s}\nbuffer: {kind: kafka}\n"; err != nil || string(got) != want {
+		t.Fatalf("got %q (error %v), want %q", got, err, want)
+	}
+	if err := base.Prepare(dir); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := os.ReadFile(filepath.Join(dir, configFile)); err != nil || string(got) != baseConfig {
+		t.Fatalf("the spec it was made of now has %q (error %v)", got, err)
+	}
+}
