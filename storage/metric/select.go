@@ -227,7 +227,7 @@ type gatherer struct {
 
 	from, histFrom       int // where the window's samples begin in dst
 	overlap, histOverlap bool
-	starts               map[int64]int64 // by timestamp
+	starts               []sampleStart
 	times                []int64
 	values               []float64
 	hists                []encoding.Histogram
@@ -255,12 +255,12 @@ func (g *gatherer) histogram(time int64, h encoding.Histogram) {
 	g.dst.Histograms = append(g.dst.Histograms, Histogram(h))
 }
 
+// sampleStart is the start timestamp of the sample at a time.
+type sampleStart struct{ time, start int64 }
+
 func (g *gatherer) start(time, start int64) {
-	if g.starts == nil {
-		g.starts = make(map[int64]int64)
-	}
-	if _, ok := g.starts[time]; !ok {
-		g.starts[time] = start
+	if time >= g.sel.MinTime && time <= g.sel.MaxTime {
+		g.starts = append(g.starts, sampleStart{time, start})
 	}
 }
 
@@ -329,13 +329,29 @@ func (g *gatherer) attachStarts() {
 	if len(g.starts) == 0 {
 		return
 	}
+	byTime := func(a, b sampleStart) int { return cmp.Compare(a.time, b.time) }
+	if !slices.IsSortedFunc(g.starts, byTime) {
+		slices.SortStableFunc(g.starts, byTime)
+	}
 	d := g.dst
-	for _, t := range d.Times {
-		d.Starts = append(d.Starts, g.starts[t])
+	d.Starts = startsAt(d.Starts, d.Times, g.starts)
+	d.HistogramStarts = startsAt(d.HistogramStarts, d.HistogramTimes, g.starts)
+}
+
+// startsAt appends the start of every time, 0 where there is none; of equal
+// times in starts the first counts. Both ascend.
+func startsAt(dst, times []int64, starts []sampleStart) []int64 {
+	for _, t := range times {
+		for len(starts) > 0 && starts[0].time < t {
+			starts = starts[1:]
+		}
+		start := int64(0)
+		if len(starts) > 0 && starts[0].time == t {
+			start = starts[0].start
+		}
+		dst = append(dst, start)
 	}
-	for _, t := range d.HistogramTimes {
-		d.HistogramStarts = append(d.HistogramStarts, g.starts[t])
-	}
+	return dst
 }
 
 // blockPart reads the series of a set from one block.
@@ -508,8 +524,8 @@ type tablePart struct {
 	once   sync.Once
 	view   *sortedRows
 	tail   map[index.Ref]*Samples
-	hists  map[index.Ref]part
-	starts map[index.Ref]part
+	hists  grouped[histogramRow]
+	starts grouped[startRow]
 }
 
 // newTablePart takes a snapshot of t; the caller holds the window's lock.
@@ -524,8 +540,8 @@ func newTablePart(t *table, series int, refs []index.Ref) *tablePart {
 func (p *tablePart) prepare() {
 	p.view = p.snap.sorted()
 	p.tail = p.snap.tail(p.view, p.refs)
-	p.hists = histogramsByRef(p.snap.histograms)
-	p.starts = startsByRef(p.snap.starts)
+	p.hists = groupRows(wanted(p.snap.histograms, p.refs, p.snap.series), p.snap.series)
+	p.starts = groupRows(wanted(p.snap.starts, p.refs, p.snap.series), p.snap.series)
 }
 
 func (p *tablePart) read(ref index.Ref, g *gatherer) {
@@ -535,16 +551,12 @@ func (p *tablePart) read(ref index.Ref, g *gatherer) {
 	if t := p.tail[ref]; t != nil {
 		g.floatsInRange(t.Times, t.Values)
 	}
-	hs := p.hists[ref]
-	for i, t := range hs.times {
+	eachFirst(p.hists.of(ref), func(t int64, r *histogramRow) {
 		if t >= g.sel.MinTime && t <= g.sel.MaxTime {
-			g.histogram(t, hs.hists[i])
+			g.histogram(t, encoding.Histogram(r.h))
 		}
-	}
-	ss := p.starts[ref]
-	for i, t := range ss.times {
-		g.start(t, ss.starts[i])
-	}
+	})
+	eachFirst(p.starts.of(ref), func(t int64, r *startRow) { g.start(t, r.start) })
 }
 
 // floatsInRange takes those of the samples, which ascend but may have equal

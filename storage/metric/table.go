@@ -228,10 +228,7 @@ func (s *snapshot) tail(view *sortedRows, refs []index.Ref) map[index.Ref]*Sampl
 	if view.n >= s.n {
 		return nil
 	}
-	wanted := make([]uint64, s.series/64+1)
-	for _, r := range refs {
-		wanted[r/64] |= 1 << (r % 64)
-	}
+	wanted := refSet(refs, s.series)
 	var out map[index.Ref]*Samples
 	for row := view.n; row < s.n; row++ {
 		r, at := s.runs[row/runRows], row%runRows

@@ -309,24 +309,39 @@ func (w *window) flush(t *table) error {
 
 // writeTable writes the samples of a table in the order of their families.
 func (w *window) writeTable(out *blockWriter, t *table, rows *sortedRows) {
-	hists := histogramsByRef(t.histograms)
-	starts := startsByRef(t.starts)
+	series := len(rows.start) - 1
+	hists := groupRows(t.histograms, series)
+	starts := groupRows(t.starts, series)
 	var times []int64
 	var values []float64
-	w.eachInOrder(len(rows.start)-1, func(f index.Family, ref index.Ref) {
+	var p part
+	w.eachInOrder(series, func(f index.Family, ref index.Ref) {
 		ts, vs := rows.of(ref)
+		column := uint32(0)
 		if len(ts) > 0 {
 			if !strictlyAscending(ts) {
 				times, values = uniqueFirst(times[:0], values[:0], ts, vs)
 				ts, vs = times, values
 			}
-			out.addFloats(key{f, ref, kindFloats}, out.addTimes(ts), vs)
+			column = out.addTimes(ts)
+			out.addFloats(key{f, ref, kindFloats}, column, vs)
 		}
-		if hs := hists[ref]; len(hs.times) > 0 {
-			out.addHistograms(key{f, ref, kindHistograms}, out.addTimes(hs.times), hs.hists)
+		if rows := hists.of(ref); len(rows) > 0 {
+			p.times, p.hists = p.times[:0], p.hists[:0]
+			eachFirst(rows, func(t int64, r *histogramRow) {
+				p.times, p.hists = append(p.times, t), append(p.hists, encoding.Histogram(r.h))
+			})
+			out.addHistograms(key{f, ref, kindHistograms}, out.addTimes(p.times), p.hists)
 		}
-		if ss := starts[ref]; len(ss.times) > 0 {
-			out.addStarts(key{f, ref, kindStarts}, out.addTimes(ss.times), ss.starts)
+		if rows := starts.of(ref); len(rows) > 0 {
+			p.times, p.starts = p.times[:0], p.starts[:0]
+			eachFirst(rows, func(t int64, r *startRow) {
+				p.times, p.starts = append(p.times, t), append(p.starts, r.start)
+			})
+			if !slices.Equal(p.times, ts) { // as it mostly is
+				column = out.addTimes(p.times)
+			}
+			out.addStarts(key{f, ref, kindStarts}, column, p.starts)
 		}
 	})
 	w.mu.RLock()
@@ -375,43 +390,6 @@ func uniqueFirst(times []int64, values []float64, ts []int64, vs []float64) ([]i
 		}
 	}
 	return times, values
-}
-
-// groupRows groups rows by series, sorted by time, the first of equal times. At
-// tells a row's series and time, add appends its value.
-func groupRows[R any](rows []R, at func(*R) (index.Ref, int64), add func(*part, *R)) map[index.Ref]part {
-	if len(rows) == 0 {
-		return nil
-	}
-	rows = slices.Clone(rows)
-	slices.SortStableFunc(rows, func(a, b R) int {
-		_, s := at(&a)
-		_, t := at(&b)
-		return cmp.Compare(s, t)
-	})
-	out := make(map[index.Ref]part)
-	for i := range rows {
-		ref, time := at(&rows[i])
-		p := out[ref]
-		if n := len(p.times); n == 0 || p.times[n-1] != time {
-			p.times = append(p.times, time)
-			add(&p, &rows[i])
-		}
-		out[ref] = p
-	}
-	return out
-}
-
-func histogramsByRef(rows []histogramRow) map[index.Ref]part {
-	return groupRows(rows,
-		func(r *histogramRow) (index.Ref, int64) { return r.ref, r.time },
-		func(p *part, r *histogramRow) { p.hists = append(p.hists, encoding.Histogram(r.h)) })
-}
-
-func startsByRef(rows []startRow) map[index.Ref]part {
-	return groupRows(rows,
-		func(r *startRow) (index.Ref, int64) { return r.ref, r.time },
-		func(p *part, r *startRow) { p.starts = append(p.starts, r.start) })
 }
 
 // close releases the blocks. Nobody may use the window afterwards.
