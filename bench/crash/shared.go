@@ -239,6 +239,13 @@ func (x *run) killStore(ctx context.Context, w *writers) (time.Duration, error) 
 	}
 	w.calm.Store(true)
 	w.setUp(rest...)
+	// Every other time on average it is back before its session ends, and nobody
+	// takes over.
+	if x.rng.IntN(2) == 0 {
+		if err := pause(ctx, session+time.Duration(x.rng.Int64N(int64(3*time.Second)))); err != nil {
+			return 0, err
+		}
+	}
 	p, err := x.Spec.Start(x.storeDir(k))
 	if err != nil {
 		return 0, err

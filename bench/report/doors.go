@@ -154,7 +154,7 @@ func (k *KafkaReport) writeCrashes(b *strings.Builder) {
 	if len(k.Crashes) == 0 {
 		return
 	}
-	b.WriteString("\n**kill -9 with Kafka**: four writers; every acknowledged sample read back and compared. A killed store's partitions are free once its session ends, here after 3 s; the time to ready includes that.\n\n")
+	b.WriteString("\n**kill -9 with Kafka**: four writers; every acknowledged sample read back and compared. A killed store's partitions are free once its session ends, here after 3 s; half the time one of two stores stays away for longer, and the other takes over.\n\n")
 	rows := [][]string{{"killed", "rounds", "samples acknowledged", "lost", "doubled or altered", "in both stores", "requests told to come back", "ready, median / worst"}}
 	for _, c := range k.Crashes {
 		title, both, refused := "the store", "–", "–"

@@ -365,6 +365,9 @@ func (c *crashCommand) Run(e *env) error {
 			fmt.Println("  ", x)
 		}
 	}
+	for _, x := range rep.Final.Examples {
+		fmt.Println("   after a stop in good order:", x)
+	}
 	if bad := rep.Lost() + rep.Doubled(); bad > 0 {
 		return fmt.Errorf("%d samples lost, doubled or altered; data in %s", bad, o.RunDir)
 	}
