@@ -126,7 +126,7 @@ func (k *KafkaReport) writeLoad(b *strings.Builder, l KafkaLoad) {
 	if broker == nil {
 		broker = new(BrokerUse)
 	}
-	rows := [][]string{{"", "own buffer", fmt.Sprintf("own buffer, %d partitions", kafkaPartitions), "Kafka", "the broker beside it"}}
+	rows := [][]string{{"", "own buffer", "Kafka, 1 partition", fmt.Sprintf("own buffer, %d partitions", kafkaPartitions), fmt.Sprintf("Kafka, %d partitions", kafkaPartitions), "the broker beside the latter"}}
 	for _, f := range []struct {
 		title, broker string
 		cell          func(Result) string
@@ -145,7 +145,7 @@ func (k *KafkaReport) writeLoad(b *strings.Builder, l KafkaLoad) {
 		}},
 		{"acknowledged samples that a count did not find", "–", func(r Result) string { return fmt.Sprint(r.Samples - r.FoundCount) }},
 	} {
-		rows = append(rows, []string{f.title, f.cell(l.Embedded), f.cell(l.Divided), f.cell(l.Kafka), f.broker})
+		rows = append(rows, []string{f.title, f.cell(l.Embedded), f.cell(l.Single), f.cell(l.Divided), f.cell(l.Kafka), f.broker})
 	}
 	table(b, rows)
 }

@@ -44,10 +44,12 @@ type KafkaReport struct {
 }
 
 // KafkaLoad is one load with both buffers: the embedded one as it comes, with one
-// partition, and with as many as Kafka has, which divides requests as much.
+// partition, and Kafka with one; and both with as many as a topic is created with,
+// which divides requests.
 type KafkaLoad struct {
 	Embedded Result `json:"embedded"`
 	Divided  Result `json:"divided"`
+	Single   Result `json:"single"` // Kafka with one partition
 	Kafka    Result `json:"kafka"`
 }
 
@@ -151,6 +153,14 @@ func (r *Runner) runKafkaLoad(ctx context.Context, vedette peer.Spec, s Scenario
 	divided := vedette.WithConfig(fmt.Sprintf("buffer:\n  partitions: {%s: %d}\n", buffer.TopicMetrics, kafkaPartitions))
 	if load.Divided, err = r.runPeer(ctx, s, divided, spool, nil); err != nil {
 		return load, fmt.Errorf("run load %s on the embedded buffer, divided: %w", s.Key, err)
+	}
+	err = r.withBroker(func(b *peer.Broker) error {
+		one := b.Config(fmt.Sprintf("topics: {partitions: {%s: 1}}", buffer.TopicMetrics))
+		load.Single, err = r.runPeer(ctx, s, vedette.WithConfig(one), spool, b)
+		return err
+	})
+	if err != nil {
+		return load, fmt.Errorf("run load %s on kafka with one partition: %w", s.Key, err)
 	}
 	err = r.withBroker(func(b *peer.Broker) error {
 		rep.Broker = b.Version()

@@ -59,8 +59,8 @@ func Targets() []Target {
 	steady := func(r Result) float64 { return float64(r.SteadyPerMillion()) }
 	create := func(r Result) float64 { return float64(r.PerCreatedSeries()) }
 	bytes := func(r Result) float64 { return r.BytesPerSample() }
-	embedded := func(l KafkaLoad) Result { return l.Embedded }
-	divided := func(l KafkaLoad) Result { return l.Divided }
+	single := func(l KafkaLoad) (kafka, own Result) { return l.Single, l.Embedded }
+	divided := func(l KafkaLoad) (kafka, own Result) { return l.Kafka, l.Divided }
 	peak := func(r Result) float64 { return float64(r.Memory.Peak) }
 	return []Target{
 		{"VictoriaMetrics: CPU per steady sample, scenario A", 0.5, 0.35, "", ratio(Wide, peer.VictoriaMetrics, steady)},
@@ -74,10 +74,10 @@ func Targets() []Target {
 		{"Prometheus: CPU per OTLP data point, Collector, not compressed", 0.5, 0.35, "", perPoint("Collector" + otlpPlain)},
 		{"Prometheus: CPU per OTLP data point, SDK, gzip", 0.5, 0.35, "", perPoint("SDK" + otlpGzip)},
 		{"Prometheus: CPU per OTLP data point, SDK, not compressed", 0.5, 0.35, "", perPoint("SDK" + otlpPlain)},
-		{"the embedded buffer with as many partitions: CPU per steady sample with Kafka, broker apart, load A", 1.2, 1, "", onKafka(Wide, divided)},
-		{"the embedded buffer with as many partitions: CPU per steady sample with Kafka, broker apart, load B", 1.2, 1, "", onKafka(Long, divided)},
-		{"the embedded buffer with its one partition: CPU per steady sample with Kafka, broker apart, load A", 1.2, 1, "", onKafka(Wide, embedded)},
-		{"the embedded buffer with its one partition: CPU per steady sample with Kafka, broker apart, load B", 1.2, 1, "", onKafka(Long, embedded)},
+		{"the embedded buffer: CPU per steady sample with Kafka, broker apart, one partition each, load A", 1.2, 1, "", onKafka(Wide, single)},
+		{"the embedded buffer: CPU per steady sample with Kafka, broker apart, one partition each, load B", 1.2, 1, "", onKafka(Long, single)},
+		{"the embedded buffer: CPU per steady sample with Kafka, broker apart, four partitions each, load A", 1.2, 1, "", onKafka(Wide, divided)},
+		{"the embedded buffer: CPU per steady sample with Kafka, broker apart, four partitions each, load B", 1.2, 1, "", onKafka(Long, divided)},
 		{"ready after kill -9, scenario A", 2, 1, "s", readySeconds},
 		{"acknowledged samples lost by kill -9 under full load", 0, 0, "samples", lostSamples},
 		{"acknowledged samples lost by kill -9 with Kafka", 0, 0, "samples", lostOnKafka},
@@ -115,15 +115,15 @@ func perPoint(phase string) func(*Report) (float64, bool) {
 }
 
 // onKafka divides what a steady sample costs with Kafka by what it costs with
-// an embedded buffer.
-func onKafka(key string, buffer func(KafkaLoad) Result) func(*Report) (float64, bool) {
+// the embedded buffer with as many partitions.
+func onKafka(key string, pair func(KafkaLoad) (kafka, own Result)) func(*Report) (float64, bool) {
 	return func(r *Report) (float64, bool) {
 		if r.Kafka == nil {
 			return 0, false
 		}
 		for _, l := range r.Kafka.Loads {
-			if own := buffer(l); l.Kafka.Scenario.Key == key && own.SteadyCPU > 0 {
-				return float64(l.Kafka.SteadyPerMillion()) / float64(own.SteadyPerMillion()), true
+			if kafka, own := pair(l); kafka.Scenario.Key == key && own.SteadyCPU > 0 {
+				return float64(kafka.SteadyPerMillion()) / float64(own.SteadyPerMillion()), true
 			}
 		}
 		return 0, false
@@ -335,8 +335,9 @@ const method = `
   in one; histogram and summary are one point each), and 50 data points a request as applications with an SDK send them (integers, histograms of 15
   buckets, exponential histograms at scale 4). HTTP, protobuf, 4 connections; first compressed by gzip as exporters do, then as many scrapes not
   compressed. CPU as above, settled after each kind, with half the quiet time.
-- **Kafka**: one broker on the same machine, four partitions, acks=all; the load is sent to Vedette with its own buffer, with that in four partitions and
-  with Kafka, one after the other, from the same bytes. A request whose series belong to several partitions is divided, which costs what the first two differ by. The broker is a process of its own whose CPU time is counted apart. Catching up: the samples of an hour are written to
+- **Kafka**: one broker on the same machine, acks=all; the load is sent to Vedette with its own buffer and with Kafka, with one partition and with
+  four, one after the other, from the same bytes. A request whose series belong to several partitions is divided and compressed again, which costs
+  what four differ from one by, whatever the buffer. The broker is a process of its own whose CPU time is counted apart. Catching up: the samples of an hour are written to
   the topic, as a door writes them, while no store runs; then the time from starting Vedette until it says that it has read everything.
 - **Settings**: each server's defaults on an empty directory; remote write receiver on; nothing is scraped; Prometheus and Vedette with delayed name removal,
   without which both refuse one of the queries.
