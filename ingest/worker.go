@@ -106,7 +106,7 @@ func (w *worker) run(ctx context.Context) error {
 	}
 	w.claim.StartAt(w.processed)
 	w.start = w.claim.HighWatermark()
-	w.due = time.Now().Add(w.c.cfg.CommitInterval)
+	w.due = time.Now().Add(w.commitInterval())
 	for ctx.Err() == nil {
 		if err := w.serve(ctx); err != nil {
 			return err
@@ -155,12 +155,23 @@ func (w *worker) serve(ctx context.Context) error {
 	}
 	w.drains = open
 	if now := time.Now(); !now.Before(w.due) {
-		w.due = now.Add(w.c.cfg.CommitInterval)
+		w.due = now.Add(w.commitInterval())
 		if err := w.commit(ctx); err != nil && ctx.Err() == nil {
 			w.c.log.Warn("commit offset", "topic", w.topic, "partition", w.partition, "err", err)
 		}
 	}
 	return nil
+}
+
+// commitInterval is the time between two looks at what the sink has made durable.
+// On a shared buffer it is short: what is durable but not committed when this
+// process dies will be read by another store, too.
+func (w *worker) commitInterval() time.Duration {
+	const shared = 50 * time.Millisecond
+	if w.c.shared() {
+		return min(w.c.cfg.CommitInterval, shared)
+	}
+	return w.c.cfg.CommitInterval
 }
 
 // commit records what the sink has made durable since the last commit.
