@@ -40,6 +40,7 @@ type claim struct {
 
 	pos  int64 // offset that Next returns first; written under partition.mu
 	msgs []buffer.Message
+	busy time.Time // when Next has last returned some
 
 	fetches  chan *fetched // has room for the one that is under way
 	fetching bool
@@ -194,9 +195,16 @@ func (c *claim) isLost() bool {
 // Next implements buffer.Claim.
 func (c *claim) Next(ctx context.Context) ([]buffer.Message, error) {
 	c.release()
-	quiet := time.NewTimer(quietBeforeFetch)
+	// The wait counts on over calls that end without messages, however short their
+	// contexts are: others may be producing all the while.
+	quiet := time.NewTimer(quietBeforeFetch - time.Since(c.busy))
 	defer quiet.Stop()
 	isQuiet := false
+	defer func() {
+		if len(c.msgs) > 0 {
+			c.busy = time.Now()
+		}
+	}()
 	for {
 		if err := ctx.Err(); err != nil {
 			return nil, err
