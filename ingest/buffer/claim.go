@@ -50,7 +50,7 @@ func (c *claim) close() {
 	p.mu.Lock()
 	p.claims = slices.DeleteFunc(p.claims, func(o *claim) bool { return o == c })
 	if p.tail.owner == c {
-		discarded = p.tail.skipTo(p.next, nil)
+		discarded = p.tail.SkipTo(p.next, nil)
 		p.tail.owner = nil
 		if len(p.claims) > 0 {
 			p.tail.owner = p.claims[0]
@@ -154,9 +154,9 @@ func (c *claim) takeTail() (upTo int64, err error) {
 	p.mu.Lock()
 	upTo = p.next
 	if p.tail.owner == c {
-		discarded = p.tail.skipTo(c.pos, nil)
-		c.msgs = p.tail.take(c.pos, c.msgs)
-		if first, ok := p.tail.first(); ok {
+		discarded = p.tail.SkipTo(c.pos, nil)
+		c.msgs = p.tail.Take(c.pos, c.msgs)
+		if first, ok := p.tail.First(); ok {
 			upTo = first
 		}
 	}
@@ -181,7 +181,7 @@ func (c *claim) readSegment(upTo int64) error {
 		return err
 	}
 	stop := min(end, upTo)
-	for bytes := int64(0); c.pos < stop && bytes < maxNextBytes; {
+	for bytes := int64(0); c.pos < stop && bytes < MaxNextBytes; {
 		r, err := c.scan.next(len(c.msgs) == 0)
 		switch {
 		case errors.Is(err, errMore):

@@ -111,14 +111,14 @@ func TestCancelWhileWaiting(t *testing.T) {
 func TestTail(t *testing.T) {
 	for seed := range uint64(20) {
 		rng := rand.New(rand.NewPCG(seed, 1))
-		ring := tail{owner: &claim{}, maxBytes: 200}
+		ring := tail{owner: &claim{}, Tail: Tail{MaxBytes: 200}}
 		var model []int64
 		var bytes, next, pos int64
 		for range 2000 {
 			switch rng.IntN(3) {
 			case 0, 1:
 				n := rng.Int64N(20)
-				fits := bytes+n <= ring.maxBytes
+				fits := bytes+n <= ring.MaxBytes
 				if got := ring.push(next, &Record{Payload: make([]byte, n)}); got != fits {
 					t.Fatalf("seed %d: push of %d bytes to %d: got %v", seed, n, bytes, got)
 				}
@@ -129,7 +129,7 @@ func TestTail(t *testing.T) {
 				next++
 			case 2:
 				pos = min(next, pos+rng.Int64N(5))
-				ring.skipTo(pos, nil)
+				ring.SkipTo(pos, nil)
 				for len(model) > 0 && model[0] < pos {
 					model = model[1:]
 				}
@@ -140,7 +140,7 @@ func TestTail(t *testing.T) {
 					pos++
 				}
 				start := pos - int64(len(want))
-				for _, m := range ring.take(start, nil) {
+				for _, m := range ring.Take(start, nil) {
 					got = append(got, m.Offset)
 				}
 				if !slices.Equal(got, want) {
@@ -148,11 +148,11 @@ func TestTail(t *testing.T) {
 				}
 				bytes = ring.bytes
 			}
-			if first, ok := ring.first(); ok != (len(model) > 0) || ok && first != model[0] {
+			if first, ok := ring.First(); ok != (len(model) > 0) || ok && first != model[0] {
 				t.Fatalf("seed %d: first: got %d, %v", seed, first, ok)
 			}
 		}
-		ring.skipTo(next, nil)
+		ring.SkipTo(next, nil)
 		if ring.bytes != 0 {
 			t.Fatalf("seed %d: an empty ring counts %d bytes", seed, ring.bytes)
 		}

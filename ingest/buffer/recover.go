@@ -130,7 +130,7 @@ func (t *topic) openPartition(index int) (*partition, error) {
 		dir:     filepath.Join(t.dir, strconv.Itoa(index)),
 		logger:  t.logger.With("partition", index),
 		relaxed: l.cfg.Sync != SyncAlways,
-		tail:    tail{maxBytes: l.cfg.TailBytes},
+		tail:    tail{Tail: Tail{MaxBytes: l.cfg.TailBytes}},
 	}
 	if err := l.fs.MkdirAll(p.dir); err != nil {
 		return nil, err

@@ -100,7 +100,7 @@ func (c *claim) close() {
 	p.mu.Lock()
 	p.claims = slices.DeleteFunc(slices.Clone(p.claims), func(o *claim) bool { return o == c })
 	if p.tail.owner == c {
-		discarded = p.tail.clear(nil)
+		discarded = p.tail.Clear(nil)
 		p.tail.owner = nil
 		if len(p.claims) > 0 {
 			p.tail.owner = p.claims[0]
@@ -255,9 +255,9 @@ func (c *claim) takeTail() (upTo int64, behind bool) {
 	p.mu.Lock()
 	upTo, behind = noLimit, c.pos < p.high
 	if p.tail.owner == c {
-		discarded = p.tail.skipTo(c.pos, nil)
-		c.msgs = p.tail.take(c.pos, c.msgs)
-		if first, ok := p.tail.first(); ok {
+		discarded = p.tail.SkipTo(c.pos, nil)
+		c.msgs = p.tail.Take(c.pos, c.msgs)
+		if first, ok := p.tail.First(); ok {
 			upTo = first
 		}
 	}
@@ -305,7 +305,7 @@ func (c *claim) release() {
 	if invariants.Enabled {
 		invariants.Mangle(c.used.buf)
 	}
-	const most = 2 * maxNextBytes
+	const most = 2 * buffer.MaxNextBytes
 	if c.spare = c.used.buf[:0]; cap(c.spare) > most {
 		c.spare = nil
 	}
@@ -345,7 +345,7 @@ func (c *claim) read(upTo int64) error {
 		return nil
 	}
 	pos, bytes := c.pos, 0
-	for bytes < maxNextBytes && c.got != nil {
+	for bytes < buffer.MaxNextBytes && c.got != nil {
 		b, rest, ok := cutBatch(f.rest)
 		switch {
 		case !ok && pos == f.asked && len(f.all) > 0:

@@ -8,6 +8,8 @@ import (
 	kafkago "github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/protocol"
 	fetchapi "github.com/segmentio/kafka-go/protocol/fetch"
+
+	"github.com/vedette-io/vedette/ingest/buffer"
 )
 
 // fetchRequest is a Fetch request for one partition, version 11, that encodes
@@ -99,7 +101,7 @@ func (r *fetchRequest) encode() []byte {
 	b = be.AppendUint32(b, none) // we are no replica
 	b = be.AppendUint32(b, uint32(fetchMaxWait.Milliseconds()))
 	b = be.AppendUint32(b, 1) // bytes at least
-	b = be.AppendUint32(b, maxNextBytes)
+	b = be.AppendUint32(b, buffer.MaxNextBytes)
 	b = append(b, 0)             // what transactions have not committed is read, too
 	b = be.AppendUint32(b, 0)    // no session
 	b = be.AppendUint32(b, none) // its epoch
@@ -110,7 +112,7 @@ func (r *fetchRequest) encode() []byte {
 	b = be.AppendUint32(b, none) // leader epoch
 	b = be.AppendUint64(b, uint64(r.offset))
 	b = be.AppendUint64(b, ^uint64(0)) // log start, of replicas
-	b = be.AppendUint32(b, maxNextBytes)
+	b = be.AppendUint32(b, buffer.MaxNextBytes)
 	b = be.AppendUint32(b, 0) // topics of the session to forget
 	b = be.AppendUint16(b, 0) // no rack
 	be.PutUint32(b, uint32(len(b)-4))

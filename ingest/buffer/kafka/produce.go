@@ -45,7 +45,7 @@ type partition struct {
 }
 
 func newPartition(b *Buffer, t *topic, index int) *partition {
-	return &partition{b: b, t: t, index: index, tail: tail{maxBytes: b.cfg.Consumer.TailBytes}}
+	return &partition{b: b, t: t, index: index, tail: tail{Tail: buffer.Tail{MaxBytes: b.cfg.Consumer.TailBytes}}}
 }
 
 // appendCall is one Append.

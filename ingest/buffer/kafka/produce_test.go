@@ -164,7 +164,7 @@ func (d *discarder) Discard() { d.discarded++ }
 // TestAcknowledge follows attachments from the acknowledgement to the tail.
 func TestAcknowledge(t *testing.T) {
 	p := lonePartition(1000)
-	p.tail.maxBytes = 10
+	p.tail.MaxBytes = 10
 	d := make([]*discarder, 6)
 	call := func(i ...int) *appendCall {
 		c := &appendCall{done: make(chan struct{})}

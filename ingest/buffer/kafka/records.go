@@ -92,7 +92,7 @@ type batchDecoder struct {
 
 // reset lets go of all that was decoded.
 func (d *batchDecoder) reset() {
-	const most = 4 * maxNextBytes
+	const most = 4 * buffer.MaxNextBytes
 	d.arena = d.arena[:0]
 	if cap(d.arena) > most {
 		d.arena = nil
