@@ -1,0 +1,2 @@
+// Package traceql finds traces with TraceQL.
+package traceql
