@@ -33,7 +33,19 @@ const (
 	FormatRemoteWriteV2 Format = 2 // io.prometheus.write.v2.Request, snappy block
 	FormatOTLP          Format = 3 // ExportMetricsServiceRequest of OTLP, protobuf, as otlp_proto of others
 	FormatOTLPSnappy    Format = 4 // the same as a snappy block
+
+	FormatOTLPTraces       Format = 5 // ExportTraceServiceRequest of OTLP, protobuf, as otlp_proto of others
+	FormatOTLPTracesSnappy Format = 6 // the same as a snappy block
 )
+
+// Topic returns the topic that payloads of the format belong to.
+func (f Format) Topic() string {
+	switch f {
+	case FormatOTLPTraces, FormatOTLPTracesSnappy:
+		return TopicTraces
+	}
+	return TopicMetrics
+}
 
 // Record is what a producer appends: a payload as it came over the wire, and a
 // small header that lets a consumer route and prune it without decoding.

@@ -12,7 +12,17 @@ type Limits struct {
 	MaxLabels          int   // labels of a series, the name included
 	MaxLabelNameBytes  int   // length of a label's name
 	MaxLabelValueBytes int   // length of a label's value
-	MaxTime            int64 // newest accepted timestamp, unix milliseconds
+	MaxTime            int64 // newest accepted timestamp, unix milliseconds; a span that begins later is marked
+
+	// Spans beyond these are cut rather than refused.
+	MaxAttrs     int // attributes of a span, event, link, resource or scope
+	MaxEvents    int // of a span
+	MaxLinks     int // of a span
+	MaxAttrBytes int // length of an attribute's value
+	MaxSpanBytes int // size of a span's message
+
+	// KeepTrace says whether a trace's spans are wanted; nil wants all.
+	KeepTrace func(id signal.TraceID) bool
 
 	// Reserve is asked before the decode takes more memory; an error ends the
 	// decode and is returned as it is. What was granted counts until the decoder
@@ -43,10 +53,15 @@ type Decoder interface {
 	Reset()
 }
 
-// Decoded is what a payload held.
+// Decoded is what a payload held: metrics or spans, by its format.
 type Decoded struct {
 	Metrics signal.Metrics
-	Rejects Rejects // what was left out of Metrics
+	Spans   signal.Spans
+	Rejects Rejects // what was left out of both
+
+	Cut     int // spans of which something was cut off
+	Skewed  int // spans whose clock was found to be wrong
+	NotKept int // spans that Limits.KeepTrace did not want
 }
 
 // PartOptions says how to divide.

@@ -49,6 +49,9 @@ const (
 	ReasonUnsupportedType
 	ReasonUnsupportedTemporality
 	ReasonInvalidLine
+	ReasonInvalidTraceID
+	ReasonInvalidSpanID
+	ReasonInvalidSpan
 	NumReasons
 )
 
@@ -59,6 +62,7 @@ func (r Reason) String() string {
 		"label_value_too_long", "invalid_utf8", "duplicate_label", "missing_metric_name",
 		"no_samples", "too_far_in_future", "invalid_histogram", "invalid_exemplar", "invalid_metadata",
 		"no_value", "unsupported_type", "unsupported_temporality", "invalid_line",
+		"invalid_trace_id", "invalid_span_id", "invalid_span",
 	}
 	if r >= NumReasons {
 		return "unknown"
@@ -70,7 +74,7 @@ func (r Reason) String() string {
 // was kept.
 type InvalidError struct {
 	Reason Reason
-	Series string // the series as text, cut short; empty for metadata
+	Series string // the series as text, cut short; empty for metadata and spans
 	Detail string
 }
 
@@ -88,6 +92,7 @@ type Rejects struct {
 	Samples    int // float samples
 	Histograms int
 	Exemplars  int
+	Spans      int
 
 	First *InvalidError // nil if nothing was refused
 }

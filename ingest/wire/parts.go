@@ -12,9 +12,10 @@ import (
 type Part struct {
 	Partition int
 	Format    buffer.Format
-	Metrics   *signal.Metrics
+	Metrics   *signal.Metrics // nil for a format of spans
+	Spans     *signal.Spans   // nil for a format of metrics
 	Payload   []byte
-	MinTime   int64 // unix milliseconds of the oldest sample; 0 if there is none
+	MinTime   int64 // unix milliseconds of the oldest sample or span; 0 if there is none
 	MaxTime   int64
 }
 
@@ -259,6 +260,8 @@ func MessageName(f buffer.Format) string {
 		return "io.prometheus.write.v2.Request"
 	case buffer.FormatOTLP, buffer.FormatOTLPSnappy:
 		return "opentelemetry.proto.collector.metrics.v1.ExportMetricsServiceRequest"
+	case buffer.FormatOTLPTraces, buffer.FormatOTLPTracesSnappy:
+		return "opentelemetry.proto.collector.trace.v1.ExportTraceServiceRequest"
 	}
 	return fmt.Sprintf("payload of format %d", f)
 }
