@@ -12,11 +12,13 @@ import (
 
 	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/ingest/wire"
+	"github.com/vedette-io/vedette/internal/signal"
 )
 
 // ConsumerConfig configures a Consumer.
 type ConsumerConfig struct {
-	// Group is the consumer group whose offsets are committed.
+	// Group is the consumer group whose offsets are committed; that of spans has
+	// `.traces` behind it.
 	Group string `yaml:"group"`
 
 	// CommitInterval is the least time between two commits of a partition.
@@ -51,10 +53,12 @@ func (c ConsumerConfig) Validate() error {
 	return errors.Join(errs...)
 }
 
-// Consumer reads the metrics topic of a buffer into a Sink.
+// Consumer reads one topic of a buffer into a store.
 type Consumer struct {
 	buf     buffer.Buffer
-	sink    Sink
+	topic   string
+	group   string
+	store   store
 	cfg     ConsumerConfig
 	formats *wire.Formats
 	joined  func(context.Context) (int, error) // nil if no other store consumes
@@ -71,12 +75,18 @@ type Consumer struct {
 	aside   []SetAside   // oldest first
 }
 
-// ConsumerOptions are what a Consumer is made of.
+// ConsumerOptions are what a Consumer is made of. The topic is that of the one
+// sink that is not nil.
 type ConsumerOptions struct {
-	Buffer  buffer.Buffer
-	Sink    Sink
-	Config  ConsumerConfig
-	Formats *wire.Formats // that can be decoded
+	Buffer   buffer.Buffer
+	Sink     Sink
+	SpanSink SpanSink
+	Config   ConsumerConfig
+	Formats  *wire.Formats // that can be decoded
+
+	// Observe, if it is set, sees every batch of spans once the store has it, in
+	// the order of its partition.
+	Observe func(partition int32, b *signal.Spans)
 
 	// Joined is nil if all partitions are this consumer's for ever. Otherwise other
 	// stores consume from Buffer, too, and partitions come and go: Joined waits
@@ -93,15 +103,27 @@ func NewConsumer(o ConsumerOptions) (*Consumer, error) {
 	if err := o.Config.Validate(); err != nil {
 		return nil, err
 	}
-	want := -1
-	if o.Joined == nil {
-		want = o.Buffer.Partitions(buffer.TopicMetrics)
+	c := &Consumer{
+		buf: o.Buffer, topic: buffer.TopicMetrics, group: o.Config.Group, cfg: o.Config, formats: o.Formats, joined: o.Joined, log: o.Logger,
+		caughtUp: make(chan struct{}), workers: map[*worker]struct{}{}, reached: map[int]bool{}, want: -1,
 	}
-	return &Consumer{
-		buf: o.Buffer, sink: o.Sink, cfg: o.Config, formats: o.Formats, joined: o.Joined, log: o.Logger, metrics: newMetrics(o.Registerer),
-		caughtUp: make(chan struct{}), workers: map[*worker]struct{}{}, reached: map[int]bool{}, want: want,
-	}, nil
+	if o.SpanSink != nil {
+		// A group of its own: with Kafka, a member of a group has one topic here.
+		c.topic, c.group = buffer.TopicTraces, o.Config.Group+".traces"
+	}
+	c.metrics = newMetrics(o.Registerer, c.topic)
+	c.store = newStore(&o, c.metrics)
+	if o.Joined == nil {
+		c.want = o.Buffer.Partitions(c.topic)
+	}
+	return c, nil
 }
+
+// Topic returns the topic that c reads.
+func (c *Consumer) Topic() string { return c.topic }
+
+// Group returns the group whose offsets c commits.
+func (c *Consumer) Group() string { return c.group }
 
 // Run consumes until ctx ends, which is not an error, or a partition fails.
 func (c *Consumer) Run(ctx context.Context) error {
@@ -112,7 +134,7 @@ func (c *Consumer) Run(ctx context.Context) error {
 	if c.shared() {
 		wg.Go(func() { c.awaitJoin(ctx) })
 	}
-	err := c.buf.Consume(ctx, c.cfg.Group, buffer.TopicMetrics, c.claim)
+	err := c.buf.Consume(ctx, c.group, c.topic, c.claim)
 	if ctx.Err() != nil {
 		return nil
 	}

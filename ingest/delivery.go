@@ -14,17 +14,19 @@ type Outcome struct {
 // Delivery is the attachment of a record whose producer has decoded it already.
 // It ends once, by Finish or by Discard.
 type Delivery struct {
-	// Batch is valid until the delivery ends.
-	Batch *signal.Metrics
+	// The batch, of which one is not nil, is valid until the delivery ends.
+	Metrics *signal.Metrics
+	Spans   *signal.Spans
 
 	outcomes chan<- Outcome
 	release  func()
 }
 
-// NewDelivery attaches a batch. Its end sends to outcomes, which must have room,
-// and then calls release: the batch is not used any more.
-func NewDelivery(batch *signal.Metrics, outcomes chan<- Outcome, release func()) *Delivery {
-	return &Delivery{Batch: batch, outcomes: outcomes, release: release}
+// NewDelivery attaches a batch, whichever of both is not nil. Its end sends to
+// outcomes, which must have room, and then calls release: the batch is not used
+// any more.
+func NewDelivery(m *signal.Metrics, s *signal.Spans, outcomes chan<- Outcome, release func()) *Delivery {
+	return &Delivery{Metrics: m, Spans: s, outcomes: outcomes, release: release}
 }
 
 // Finish reports what the sink did with the batch.

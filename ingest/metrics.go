@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
+	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/ingest/otlp"
 	"github.com/vedette-io/vedette/ingest/wire"
 	"github.com/vedette-io/vedette/internal/signal"
@@ -25,8 +26,13 @@ type metrics struct {
 	fromMemory, fromLog                                               prometheus.Counter
 }
 
-func newMetrics(reg prometheus.Registerer) *metrics {
-	f := promauto.With(reg)
+// newMetrics registers the metrics of one topic's consumer, whose label they have.
+func newMetrics(reg prometheus.Registerer, topic string) *metrics {
+	f := promauto.With(prometheus.WrapRegistererWith(prometheus.Labels{"topic": topic}, reg))
+	what := "samples"
+	if topic == buffer.TopicTraces {
+		what = "spans"
+	}
 	m := &metrics{
 		messages: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "vedette_ingest_messages_total",
@@ -37,8 +43,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Help: "Messages that could not be decoded and were set aside.",
 		}),
 		samples: f.NewCounterVec(prometheus.CounterOpts{
-			Name: "vedette_ingest_samples_total",
-			Help: "Samples handed to the store, by what it did with them.",
+			Name: "vedette_ingest_" + what + "_total",
+			Help: "What the store was handed, counted in " + what + ", by what it did with it.",
 		}, []string{"result"}),
 		sinkErrors: f.NewCounter(prometheus.CounterOpts{
 			Name: "vedette_ingest_store_errors_total",
@@ -55,7 +61,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		lag: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "vedette_ingest_lag_messages",
 			Help: "Messages of a partition that the store has not been given yet.",
-		}, []string{"topic", "partition"}),
+		}, []string{"partition"}),
 		deltas: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "vedette_ingest_delta_samples_total",
 			Help: "Samples with delta temporality, by what became of them: added to their series' sum, or dropped and why.",
@@ -63,10 +69,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		deltaStreams: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "vedette_ingest_delta_streams",
 			Help: "Series with delta temporality whose sum is kept.",
-		}, []string{"topic", "partition"}),
+		}, []string{"partition"}),
 		refused: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "vedette_ingest_log_refused_total",
-			Help: "Samples, exemplars and metadata entries of messages in the log that are not valid, by reason; others have produced them.",
+			Help: "Samples, exemplars, metadata entries and spans of messages in the log that are not valid, by reason; others have produced them.",
 		}, []string{"reason"}),
 	}
 	m.fromMemory, m.fromLog = m.messages.WithLabelValues("memory"), m.messages.WithLabelValues("log")

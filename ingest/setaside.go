@@ -37,14 +37,16 @@ func (c *Consumer) SetAside() []SetAside {
 	return slices.Clone(c.aside)
 }
 
-// ServeSetAside answers with SetAside as JSON.
-func (c *Consumer) ServeSetAside(w http.ResponseWriter, _ *http.Request) {
-	w.Header().Set("Content-Type", "application/json")
-	list := c.SetAside()
-	if list == nil {
-		list = []SetAside{}
-	}
-	_ = json.NewEncoder(w).Encode(map[string]any{"messages": list}) // the client has gone
+// ServeSetAside answers with what the consumers have set aside, as JSON.
+func ServeSetAside(consumers ...*Consumer) http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
+		w.Header().Set("Content-Type", "application/json")
+		list := []SetAside{}
+		for _, c := range consumers {
+			list = append(list, c.SetAside()...)
+		}
+		_ = json.NewEncoder(w).Encode(map[string]any{"messages": list}) // the client has gone
+	})
 }
 
 // setAside keeps a payload that cannot be decoded for a person to look at.

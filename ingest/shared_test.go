@@ -88,8 +88,8 @@ func TestDeltas(t *testing.T) {
 	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
 # HELP vedette_ingest_delta_samples_total Samples with delta temporality, by what became of them: added to their series' sum, or dropped and why.
 # TYPE vedette_ingest_delta_samples_total counter
-vedette_ingest_delta_samples_total{result="added"} 3
-vedette_ingest_delta_samples_total{result="out_of_order"} 1
+vedette_ingest_delta_samples_total{result="added",topic="vedette.metrics"} 3
+vedette_ingest_delta_samples_total{result="out_of_order",topic="vedette.metrics"} 1
 `), "vedette_ingest_delta_samples_total"))
 }
 

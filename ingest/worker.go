@@ -11,7 +11,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/vedette-io/vedette/ingest/buffer"
-	"github.com/vedette-io/vedette/ingest/otlp"
 	"github.com/vedette-io/vedette/ingest/wire"
 	"github.com/vedette-io/vedette/internal/signal"
 )
@@ -40,12 +39,10 @@ type worker struct {
 	topic     string
 	partition int32
 	lag       prometheus.Gauge
+	store     appender
 
-	deltaStreams prometheus.Gauge
-
-	decoders  *wire.Decoders    // of what comes from the log
-	deltas    *otlp.Accumulator // of this partition; nil until there is a delta
-	processed int64             // offset behind the last message that the sink has got
+	decoders  *wire.Decoders // of what comes from the log
+	processed int64          // offset behind the last message that the sink has got
 	committed int64
 	start     int64 // the partition's end when it was claimed
 	caughtUp  bool
@@ -61,8 +58,7 @@ type worker struct {
 func newWorker(c *Consumer, cl buffer.Claim) *worker {
 	return &worker{
 		c: c, claim: cl, decoders: c.formats.Decoders(), source: c.buf.Source(), topic: cl.Topic(), partition: int32(cl.Partition()),
-		lag:          c.metrics.lag.WithLabelValues(cl.Topic(), strconv.Itoa(cl.Partition())),
-		deltaStreams: c.metrics.deltaStreams.WithLabelValues(cl.Topic(), strconv.Itoa(cl.Partition())),
+		lag: c.metrics.lag.WithLabelValues(strconv.Itoa(cl.Partition())), store: c.store.open(int32(cl.Partition())),
 	}
 }
 
@@ -96,7 +92,7 @@ func (w *worker) run(ctx context.Context) error {
 	w.committed = w.claim.Committed()
 	w.processed = w.committed
 	// Of a shared buffer, others hold what this store does not.
-	if covered := w.c.sink.Covered(w.source, w.topic, w.partition); covered < w.committed && !w.c.shared() {
+	if covered := w.c.store.Covered(w.source, w.topic, w.partition); covered < w.committed && !w.c.shared() {
 		// The store has less than it once called durable, as after a restore of
 		// older blocks. What the log still has of it is read again.
 		w.c.log.Warn("store holds less than was committed, reading again", "topic", w.topic,
@@ -176,7 +172,7 @@ func (w *worker) commitInterval() time.Duration {
 
 // commit records what the sink has made durable since the last commit.
 func (w *worker) commit(ctx context.Context) error {
-	next := w.c.sink.Durable(w.source, w.topic, w.partition)
+	next := w.c.store.Durable(w.source, w.topic, w.partition)
 	if next <= w.committed {
 		return nil
 	}
@@ -199,7 +195,7 @@ func (w *worker) handOver(ctx context.Context) {
 	if w.processed <= w.committed {
 		return
 	}
-	err := w.c.sink.Flush(ctx)
+	err := w.c.store.Flush(ctx)
 	if err == nil {
 		err = w.commit(ctx)
 	}
@@ -231,13 +227,13 @@ func (w *worker) next(ctx context.Context) ([]buffer.Message, error) {
 	return messages, err
 }
 
-// deliver gives one message to the sink. An error means that the claim has
+// deliver gives one message to the store. An error means that the claim has
 // ended and the message is still to be discarded.
 func (w *worker) deliver(ctx context.Context, m *buffer.Message) error {
 	d, ok := m.Attachment.(*Delivery)
-	var batch *signal.Metrics
+	var b batch
 	if ok {
-		batch = d.Batch
+		b = batch{d.Metrics, d.Spans}
 		w.c.metrics.fromMemory.Inc()
 	} else {
 		decoder, err := w.decode(m)
@@ -247,16 +243,25 @@ func (w *worker) deliver(ctx context.Context, m *buffer.Message) error {
 			return nil
 		}
 		defer decoder.Reset()
-		batch = &decoder.Result().Metrics
-		w.c.metrics.countRefused(&decoder.Result().Rejects)
+		decoded := decoder.Result()
+		b = batch{metrics: &decoded.Metrics}
+		if m.Format.Topic() == buffer.TopicTraces {
+			b = batch{spans: &decoded.Spans}
+		}
+		w.c.metrics.countRefused(&decoded.Rejects)
 		w.c.metrics.fromLog.Inc()
 	}
-	batch.Tenant = m.Tenant
-	w.accumulate(batch)
-	result, err := w.append(ctx, batch, m.Offset)
+	if b.spans != nil {
+		b.spans.Tenant = m.Tenant
+	} else {
+		b.metrics.Tenant = m.Tenant
+	}
+	w.store.prepare(b)
+	result, err := w.append(ctx, b, m.Offset)
 	if err != nil {
 		return err
 	}
+	w.store.stored(b)
 	w.c.metrics.count(result)
 	w.processed = m.Offset + 1
 	if ok {
@@ -266,22 +271,12 @@ func (w *worker) deliver(ctx context.Context, m *buffer.Message) error {
 	return nil
 }
 
-// accumulate makes the deltas of a batch cumulative.
-func (w *worker) accumulate(batch *signal.Metrics) {
-	if len(batch.Deltas) == 0 {
-		return
-	}
-	if w.deltas == nil {
-		w.deltas = otlp.NewAccumulator(w.c.cfg.MaxDeltaStreams)
-	}
-	r := w.deltas.Apply(batch, time.Now())
-	w.c.metrics.countDeltas(r)
-	w.deltaStreams.Set(float64(w.deltas.Streams()))
-}
-
 // decode decodes a message from the log. Limits were applied at the door; what
 // others have put there has none but those of the format.
 func (w *worker) decode(m *buffer.Message) (wire.Decoder, error) {
+	if topic := m.Format.Topic(); topic != w.topic {
+		return nil, &wire.SyntaxError{Message: wire.MessageName(m.Format), Detail: "format of the topic " + topic}
+	}
 	d, err := w.decoders.For(m.Format)
 	if err != nil {
 		return nil, err
@@ -289,11 +284,11 @@ func (w *worker) decode(m *buffer.Message) (wire.Decoder, error) {
 	return d, d.Decode(m.Format, m.Payload, wire.Limits{})
 }
 
-// append offers a batch to the sink until it takes it or ctx ends.
-func (w *worker) append(ctx context.Context, batch *signal.Metrics, offset int64) (signal.AppendResult, error) {
+// append offers a batch to the store until it takes it or ctx ends.
+func (w *worker) append(ctx context.Context, b batch, offset int64) (signal.AppendResult, error) {
 	const first, most = 10 * time.Millisecond, 2 * time.Second
 	for pause := first; ; pause = min(2*pause, most) {
-		result, err := w.c.sink.AppendMetrics(ctx, batch, w.source, w.topic, w.partition, offset)
+		result, err := w.store.append(ctx, b, place{w.source, w.topic, w.partition, offset})
 		if err == nil {
 			return result, nil
 		}

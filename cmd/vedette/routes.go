@@ -11,6 +11,7 @@ import (
 	v1 "github.com/prometheus/prometheus/web/api/v1"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/vedette-io/vedette/ingest"
 	"github.com/vedette-io/vedette/internal/telemetry"
 	"github.com/vedette-io/vedette/query/api"
 	"github.com/vedette-io/vedette/query/promql"
@@ -30,7 +31,7 @@ func (s *server) endpoints() ([]endpoint, error) {
 		{pattern: "/api/v1/read", show: "POST /api/v1/read", what: "Prometheus remote read", handler: queries, early: true},
 		{pattern: "/federate", show: "GET /federate", what: "Prometheus federation", handler: queries, early: true},
 		{pattern: "/metrics", show: "GET /metrics", what: "Vedette's own metrics", handler: telemetry.MetricsHandler(s.registry), early: true},
-		{pattern: "/debug/set-aside", show: "GET /debug/set-aside", what: "messages that could not be decoded, as JSON", handler: http.HandlerFunc(s.consumer.ServeSetAside), early: true},
+		{pattern: "/debug/set-aside", show: "GET /debug/set-aside", what: "messages that could not be decoded, as JSON", handler: ingest.ServeSetAside(s.consumer), early: true},
 		{pattern: "/debug/traces", show: "GET /debug/traces", what: "Vedette's own newest spans, as JSON", handler: s.ring, early: true},
 	}
 	return slices.Concat(s.doors.endpoints(traced), list, debugEndpoints(), s.health.endpoints()), nil

@@ -43,6 +43,34 @@ type Config struct {
 	TenantLimits map[string]Limits `yaml:"tenant_limits"`
 }
 
+// SpanLimits bound a tenant's spans. What is beyond them is cut off and marked by
+// the span's attribute vedette.truncated; 0 or less is no limit.
+type SpanLimits struct {
+	// MaxAttributes is how many attributes a span may have, and each of its
+	// events and links, and a resource and a scope.
+	MaxAttributes int `yaml:"max_attributes"`
+
+	// MaxAttributeBytes is the longest value of an attribute.
+	MaxAttributeBytes int `yaml:"max_attribute_bytes"`
+
+	// MaxEvents is how many events a span may have.
+	MaxEvents int `yaml:"max_events"`
+
+	// MaxLinks is how many links a span may have.
+	MaxLinks int `yaml:"max_links"`
+
+	// MaxBytes is the largest span, as OTLP in protobuf.
+	MaxBytes int `yaml:"max_bytes"`
+
+	// PerSecond is the rate at which a tenant may send spans; requests beyond it
+	// are refused with 429.
+	PerSecond float64 `yaml:"per_second"`
+
+	// Burst is how many spans may come at once above the rate; 0 is ten seconds'
+	// worth.
+	Burst float64 `yaml:"burst"`
+}
+
 // Limits bound what one tenant may send. 0 or less is no limit.
 type Limits struct {
 	// MaxLabels is how many labels a series may have, its name included.
@@ -64,6 +92,9 @@ type Limits struct {
 	// SamplesBurst is how many samples may come at once above the rate; 0 is ten
 	// seconds' worth.
 	SamplesBurst float64 `yaml:"samples_burst"`
+
+	// Spans bound what a tenant sends of traces.
+	Spans SpanLimits `yaml:"spans"`
 }
 
 // DefaultConfig returns the defaults.
@@ -81,6 +112,9 @@ func DefaultConfig() Config {
 			MaxLabelNameBytes:  1024,
 			MaxLabelValueBytes: 4096,
 			MaxFuture:          10 * time.Minute,
+			Spans: SpanLimits{
+				MaxAttributes: 256, MaxAttributeBytes: 64 << 10, MaxEvents: 256, MaxLinks: 256, MaxBytes: 512 << 10,
+			},
 		},
 	}
 }
@@ -128,6 +162,14 @@ func (c *Config) limitsOf(id string) Limits {
 	inherit(&l.MaxFuture, d.MaxFuture)
 	inherit(&l.SamplesPerSecond, d.SamplesPerSecond)
 	inherit(&l.SamplesBurst, d.SamplesBurst)
+	s, ds := &l.Spans, &d.Spans
+	inherit(&s.MaxAttributes, ds.MaxAttributes)
+	inherit(&s.MaxAttributeBytes, ds.MaxAttributeBytes)
+	inherit(&s.MaxEvents, ds.MaxEvents)
+	inherit(&s.MaxLinks, ds.MaxLinks)
+	inherit(&s.MaxBytes, ds.MaxBytes)
+	inherit(&s.PerSecond, ds.PerSecond)
+	inherit(&s.Burst, ds.Burst)
 	return l
 }
 

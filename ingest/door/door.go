@@ -17,9 +17,9 @@ import (
 	"github.com/vedette-io/vedette/internal/signal"
 )
 
-// Written counts what of a request was taken, duplicates of stored samples
+// Written counts what of a request was taken, duplicates of what is stored
 // included.
-type Written struct{ Samples, Histograms, Exemplars int }
+type Written struct{ Samples, Histograms, Exemplars, Spans int }
 
 // Options are what a Door is made of.
 type Options struct {
@@ -34,11 +34,15 @@ type Options struct {
 	// Buffer compresses.
 	Plain bool
 
+	// KeepTrace returns which of a tenant's traces are wanted, or nil for all; it
+	// may be nil itself.
+	KeepTrace func(tenantID string) func(id signal.TraceID) bool
+
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
 }
 
-// Door validates metrics and appends them to the buffer. What comes in does so
+// Door validates metrics and spans and appends them to the buffer. What comes in does so
 // by an Entry. It is safe for concurrent use and starts no goroutines that
 // outlive a call.
 type Door struct {
@@ -49,10 +53,13 @@ type Door struct {
 	log     *slog.Logger
 	metrics *metrics
 
+	keep func(tenantID string) func(signal.TraceID) bool // may be nil
+
 	memory  *semaphore.Weighted
 	waiting atomic.Int64 // bytes of batches that the store has not taken yet
 	slots   *semaphore.Weighted
-	rates   rates
+	rates   rates // of samples, by tenant
+	spans   rates // of spans
 	closed  atomic.Bool
 	writes  sync.WaitGroup
 
@@ -67,6 +74,7 @@ func New(o Options) (*Door, error) {
 	}
 	return &Door{
 		buf: o.Buffer, cfg: o.Config, formats: o.Formats, log: o.Logger, metrics: newMetrics(o.Registerer),
+		keep:   o.KeepTrace,
 		parts:  wire.PartOptions{MaxBytes: o.MaxRecordBytes, Plain: o.Plain},
 		memory: semaphore.NewWeighted(o.Config.MaxInFlightBytes),
 		slots:  semaphore.NewWeighted(int64(o.Config.MaxConcurrent)),
@@ -152,6 +160,10 @@ func (q *request) write(ctx context.Context, e *Entry, tenantID string, format b
 	d := q.door
 	l := d.cfg.limitsOf(tenantID)
 	q.setLimits(&l)
+	q.limits.KeepTrace = nil
+	if d.keep != nil && format.Topic() == buffer.TopicTraces {
+		q.limits.KeepTrace = d.keep(tenantID)
+	}
 	var err error
 	if q.decoder, err = q.decoders.For(format); err != nil {
 		return Written{}, err
@@ -161,13 +173,12 @@ func (q *request) write(ctx context.Context, e *Entry, tenantID string, format b
 	}
 	decoded := q.decoder.Result()
 	m := &decoded.Metrics
-	samples := m.Samples()
-	e.countReceived(samples, &decoded.Rejects)
-	if err := e.allow(tenantID, samples, l); err != nil {
+	e.countReceived(decoded)
+	if err := e.allow(tenantID, decoded, &l); err != nil {
 		return Written{}, err
 	}
 	o := d.parts
-	o.Partitions = d.buf.Partitions(buffer.TopicMetrics)
+	o.Partitions = d.buf.Partitions(format.Topic())
 	parts, err := q.decoder.Parts(payload, o)
 	if err != nil {
 		return Written{}, err
@@ -175,7 +186,7 @@ func (q *request) write(ctx context.Context, e *Entry, tenantID string, format b
 	if len(parts) == 0 {
 		return Written{}, partial(&decoded.Rejects, nil)
 	}
-	have := Written{Samples: len(m.Times), Histograms: len(m.Histograms), Exemplars: len(m.Exemplars)}
+	have := Written{Samples: len(m.Times), Histograms: len(m.Histograms), Exemplars: len(m.Exemplars), Spans: decoded.Spans.Len()}
 	rejects := decoded.Rejects
 	outcomes := make(chan ingest.Outcome, len(parts))
 	q.outcomes = outcomes
@@ -194,12 +205,23 @@ func (q *request) write(ctx context.Context, e *Entry, tenantID string, format b
 	return w, partial(&rejects, &result)
 }
 
+// spanEnvelope is room for the resource and the scope of a span that is a payload
+// of its own.
+const spanEnvelope = 64 << 10
+
 // setLimits makes a tenant's limits those of the decode.
 func (q *request) setLimits(l *Limits) {
 	q.limits.MaxDecodedBytes = q.door.cfg.MaxDecodedBytes
 	q.limits.MaxLabels = max(l.MaxLabels, 0)
 	q.limits.MaxLabelNameBytes = max(l.MaxLabelNameBytes, 0)
 	q.limits.MaxLabelValueBytes = max(l.MaxLabelValueBytes, 0)
+	s := &l.Spans
+	q.limits.MaxAttrs, q.limits.MaxAttrBytes = max(s.MaxAttributes, 0), max(s.MaxAttributeBytes, 0)
+	q.limits.MaxEvents, q.limits.MaxLinks = max(s.MaxEvents, 0), max(s.MaxLinks, 0)
+	q.limits.MaxSpanBytes = max(s.MaxBytes, 0)
+	if most := q.door.parts.MaxBytes - spanEnvelope; q.door.parts.MaxBytes > 0 && (q.limits.MaxSpanBytes == 0 || q.limits.MaxSpanBytes > most) {
+		q.limits.MaxSpanBytes = max(most, 1) // a span is never larger than what the buffer takes
+	}
 	q.limits.MaxTime = 0
 	if l.MaxFuture > 0 {
 		q.limits.MaxTime = time.Now().Add(l.MaxFuture).UnixMilli()
@@ -231,14 +253,14 @@ func (q *request) append(ctx context.Context, tenantID string, parts []wire.Part
 }
 
 func (q *request) appendPart(ctx context.Context, tenantID string, p *wire.Part, attach bool) error {
-	delivery := ingest.NewDelivery(p.Metrics, q.outcomes, q.release)
+	delivery := ingest.NewDelivery(p.Metrics, p.Spans, q.outcomes, q.release)
 	record := buffer.Record{
 		Tenant: tenantID, Format: p.Format, MinTime: p.MinTime, MaxTime: p.MaxTime, Payload: p.Payload,
 	}
 	if attach {
 		record.Attachment = delivery
 	}
-	_, err := q.door.buf.Append(ctx, buffer.TopicMetrics, p.Partition, []buffer.Record{record})
+	_, err := q.door.buf.Append(ctx, p.Format.Topic(), p.Partition, []buffer.Record{record})
 	if err != nil || !attach {
 		// The buffer delivers nothing of an append that has not succeeded.
 		delivery.Discard()
@@ -284,6 +306,9 @@ func add(sum, r *signal.AppendResult) {
 // written says how much of have the store took. Duplicates count as written,
 // since they are stored, but come without their kind: samples take them first.
 func written(have Written, r *signal.AppendResult) Written {
+	if have.Spans > 0 {
+		return Written{Spans: have.Spans - r.Rejected()}
+	}
 	if r.Rejected() == 0 {
 		have.Exemplars = min(have.Exemplars, r.Exemplars)
 		return have
@@ -300,7 +325,7 @@ func written(have Written, r *signal.AppendResult) Written {
 func partial(rejects *wire.Rejects, r *signal.AppendResult) error {
 	n, samples, first := 0, 0, ""
 	if rejects.Any() {
-		n, samples = rejects.Total(), rejects.Samples+rejects.Histograms
+		n, samples = rejects.Total(), rejects.Samples+rejects.Histograms+rejects.Spans
 		first = rejects.First.Error()
 	}
 	if r != nil {

@@ -359,7 +359,7 @@ func TestStoreBehind(t *testing.T) {
 	require.Nil(t, (<-fake.appended).Attachment)
 	d.waiting.Add(-cfg.MaxInFlightBytes)
 
-	require.Equal(t, []string{` {__name__="a"} 1 1`}, ingesttest.Lines(first.Batch), "a batch in wait is untouched")
+	require.Equal(t, []string{` {__name__="a"} 1 1`}, ingesttest.Lines(first.Metrics), "a batch in wait is untouched")
 	first.Finish(signal.AppendResult{Appended: 1})
 	require.Zero(t, d.waiting.Load())
 	require.True(t, d.memory.TryAcquire(cfg.MaxInFlightBytes), "memory was not given back")
@@ -457,8 +457,10 @@ func TestConfig(t *testing.T) {
 		require.ErrorContains(t, err, key)
 	}
 	c := DefaultConfig()
-	c.TenantLimits = map[string]Limits{"t": {MaxLabels: 5, MaxFuture: -1}}
-	require.Equal(t, Limits{MaxLabels: 5, MaxLabelNameBytes: 1024, MaxLabelValueBytes: 4096, MaxFuture: -1}, c.limitsOf("t"))
+	c.TenantLimits = map[string]Limits{"t": {MaxLabels: 5, MaxFuture: -1, Spans: SpanLimits{MaxEvents: 3}}}
+	spans := c.Limits.Spans
+	spans.MaxEvents = 3
+	require.Equal(t, Limits{MaxLabels: 5, MaxLabelNameBytes: 1024, MaxLabelValueBytes: 4096, MaxFuture: -1, Spans: spans}, c.limitsOf("t"))
 	require.Equal(t, c.Limits, c.limitsOf("other"))
 }
 

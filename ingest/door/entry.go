@@ -29,11 +29,11 @@ type EntryConfig struct {
 	// ingest.queue_timeout.
 	MaxConcurrent int `yaml:"max_concurrent"`
 
-	// SamplesPerSecond is the rate at which all senders together may send samples;
-	// requests beyond it are refused with 429.
+	// SamplesPerSecond is the rate at which all senders together may send samples
+	// and spans; requests beyond it are refused with 429.
 	SamplesPerSecond float64 `yaml:"samples_per_second"`
 
-	// SamplesBurst is how many samples may come at once above the rate; 0 is ten
+	// SamplesBurst is how many of them may come at once above the rate; 0 is ten
 	// seconds' worth.
 	SamplesBurst float64 `yaml:"samples_burst"`
 }
@@ -124,13 +124,17 @@ func (e *Entry) Write(ctx context.Context, tenantID string, format buffer.Format
 	return w, err
 }
 
-// allow takes samples out of the buckets of the entry and of the tenant.
-func (e *Entry) allow(tenantID string, samples int, l Limits) error {
-	if wait := e.rates.allow("", samples, e.cfg.SamplesPerSecond, e.cfg.SamplesBurst); wait > 0 {
-		return &RateError{Who: "all senders to " + e.name, Verb: "send", PerSecond: e.cfg.SamplesPerSecond, RetryAfter: wait}
+// allow takes what was decoded out of the buckets of the entry and of the tenant.
+func (e *Entry) allow(tenantID string, d *wire.Decoded, l *Limits) error {
+	n, what, buckets, perSecond, burst := d.Metrics.Samples(), "samples", &e.door.rates, l.SamplesPerSecond, l.SamplesBurst
+	if spans := d.Spans.Len(); spans > 0 {
+		n, what, buckets, perSecond, burst = spans, "spans", &e.door.spans, l.Spans.PerSecond, l.Spans.Burst
 	}
-	if wait := e.door.rates.allow(tenantID, samples, l.SamplesPerSecond, l.SamplesBurst); wait > 0 {
-		return &RateError{Who: fmt.Sprintf("tenant %q", tenantID), Verb: "sends", PerSecond: l.SamplesPerSecond, RetryAfter: wait}
+	if wait := e.rates.allow("", n, e.cfg.SamplesPerSecond, e.cfg.SamplesBurst); wait > 0 {
+		return &RateError{Who: "all senders to " + e.name, Verb: "send", What: what, PerSecond: e.cfg.SamplesPerSecond, RetryAfter: wait}
+	}
+	if wait := buckets.allow(tenantID, n, perSecond, burst); wait > 0 {
+		return &RateError{Who: fmt.Sprintf("tenant %q", tenantID), Verb: "sends", What: what, PerSecond: perSecond, RetryAfter: wait}
 	}
 	return nil
 }
@@ -169,8 +173,10 @@ func (e *Entry) logFailure(ctx context.Context, remote string, code int, err err
 	e.door.log.Log(ctx, level, text, "door", e.name, "remote", remote, "code", code, "err", err)
 }
 
-func (e *Entry) countReceived(samples int, rejects *wire.Rejects) {
-	e.metrics.received.Add(float64(samples + rejects.Samples + rejects.Histograms))
+func (e *Entry) countReceived(d *wire.Decoded) {
+	rejects := &d.Rejects
+	e.metrics.received.Add(float64(d.Metrics.Samples() + rejects.Samples + rejects.Histograms))
+	e.metrics.countSpans(d)
 	if !rejects.Any() {
 		return
 	}
@@ -179,7 +185,10 @@ func (e *Entry) countReceived(samples int, rejects *wire.Rejects) {
 	}
 }
 
-func (e *Entry) countAccepted(w Written) { e.metrics.accepted.Add(float64(w.Samples + w.Histograms)) }
+func (e *Entry) countAccepted(w Written) {
+	e.metrics.accepted.Add(float64(w.Samples + w.Histograms))
+	e.metrics.acceptedSpans.Add(float64(w.Spans))
+}
 
 func (e *Entry) countStoreRejects(r *signal.AppendResult) {
 	if r.Rejected() == 0 {

@@ -14,8 +14,8 @@ import (
 
 // PartialError says that a part of a request was refused and the rest written.
 type PartialError struct {
-	Refused int // samples, exemplars and metadata entries
-	Samples int // of Refused, floats and histograms
+	Refused int // samples, exemplars, metadata entries and spans
+	Samples int // of Refused, floats and histograms, or spans
 	First   string
 }
 
@@ -33,16 +33,17 @@ func (e *OverloadError) Error() string {
 	return fmt.Sprintf("write: %s; try again in %s", e.What, e.RetryAfter)
 }
 
-// RateError says that somebody sends more samples than allowed.
+// RateError says that somebody sends more samples or spans than allowed.
 type RateError struct {
 	Who, Verb  string // as in `tenant "a"`, "sends"
+	What       string // "samples" or "spans"
 	PerSecond  float64
 	RetryAfter time.Duration
 }
 
 func (e *RateError) Error() string {
-	return fmt.Sprintf("write: %s %s more than %g samples per second; try again in %s",
-		e.Who, e.Verb, e.PerSecond, e.RetryAfter.Round(time.Millisecond))
+	return fmt.Sprintf("write: %s %s more than %g %s per second; try again in %s",
+		e.Who, e.Verb, e.PerSecond, e.What, e.RetryAfter.Round(time.Millisecond))
 }
 
 // MediaError says that a request is in a form that is not understood.

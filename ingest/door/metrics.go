@@ -5,6 +5,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
+
+	"github.com/vedette-io/vedette/ingest/wire"
 )
 
 // metrics are those of all entries, by the label door.
@@ -15,6 +17,8 @@ type metrics struct {
 	received  *prometheus.CounterVec
 	accepted  *prometheus.CounterVec
 	refused   *prometheus.CounterVec
+	spans     *prometheus.CounterVec
+	amended   *prometheus.CounterVec
 	inFlight  prometheus.Gauge
 	timeouts  prometheus.Counter
 }
@@ -45,8 +49,16 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}, []string{"door"}),
 		refused: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "vedette_ingest_refused_total",
-			Help: "Samples, exemplars, metadata entries and empty series refused by validation or by the store, by reason.",
+			Help: "Samples, exemplars, metadata entries, empty series and spans refused by validation or by the store, by reason.",
 		}, []string{"door", "reason"}),
+		spans: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "vedette_ingest_door_spans_total",
+			Help: "Spans by what became of them: received (all that were decoded, refused ones included), accepted (acknowledged), not_sampled.",
+		}, []string{"door", "result"}),
+		amended: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "vedette_ingest_spans_amended_total",
+			Help: "Spans that were kept with a mark: truncated to the limits, or with a clock that is off.",
+		}, []string{"door", "mark"}),
 		inFlight: f.NewGauge(prometheus.GaugeOpts{
 			Name: "vedette_ingest_in_flight_bytes",
 			Help: "Memory charged to write requests under way.",
@@ -64,13 +76,30 @@ type entryMetrics struct {
 	name                          string
 	seconds                       prometheus.Observer
 	bodyBytes, received, accepted prometheus.Counter
+
+	receivedSpans, acceptedSpans, notSampled, truncated, skewed prometheus.Counter
 }
 
 func (m *metrics) entry(name string) *entryMetrics {
 	return &entryMetrics{
 		all: m, name: name, seconds: m.seconds.WithLabelValues(name),
 		bodyBytes: m.bodyBytes.WithLabelValues(name), received: m.received.WithLabelValues(name), accepted: m.accepted.WithLabelValues(name),
+		receivedSpans: m.spans.WithLabelValues(name, "received"), acceptedSpans: m.spans.WithLabelValues(name, "accepted"),
+		notSampled: m.spans.WithLabelValues(name, "not_sampled"),
+		truncated:  m.amended.WithLabelValues(name, "truncated"), skewed: m.amended.WithLabelValues(name, "clock_skew"),
 	}
+}
+
+// countSpans counts what a decode has done with spans.
+func (m *entryMetrics) countSpans(d *wire.Decoded) {
+	n := d.Spans.Len() + d.Rejects.Spans + d.NotKept
+	if n == 0 {
+		return
+	}
+	m.receivedSpans.Add(float64(n))
+	m.notSampled.Add(float64(d.NotKept))
+	m.truncated.Add(float64(d.Cut))
+	m.skewed.Add(float64(d.Skewed))
 }
 
 func (m *entryMetrics) answered(code int) {

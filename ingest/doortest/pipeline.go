@@ -23,7 +23,8 @@ import (
 // Pipeline is a door with everything behind it.
 type Pipeline struct {
 	Door       *door.Door
-	Sink       *ingesttest.Sink
+	Sink       *ingesttest.Sink // of metrics
+	SpanSink   *ingesttest.Sink
 	Registerer *prometheus.Registry
 
 	t testing.TB
@@ -43,7 +44,7 @@ func New(t testing.TB, o Options) *Pipeline {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	logConfig := buffer.DefaultConfig()
-	logConfig.Partitions = map[string]int{buffer.TopicMetrics: max(o.Partitions, 1)}
+	logConfig.Partitions = map[string]int{buffer.TopicMetrics: max(o.Partitions, 1), buffer.TopicTraces: max(o.Partitions, 1)}
 	l, err := buffer.Open(logConfig, vfs.NewMem(), "log", quiet, prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
@@ -53,13 +54,19 @@ func New(t testing.TB, o Options) *Pipeline {
 	if o.Formats != nil {
 		o.Formats(formats)
 	}
-	p := &Pipeline{Sink: o.Sink, Registerer: prometheus.NewRegistry(), t: t}
+	p := &Pipeline{Sink: o.Sink, SpanSink: &ingesttest.Sink{}, Registerer: prometheus.NewRegistry(), t: t}
 	if p.Sink == nil {
 		p.Sink = &ingesttest.Sink{}
 	}
-	c, err := ingest.NewConsumer(ingest.ConsumerOptions{
+	options := ingest.ConsumerOptions{
 		Buffer: l, Sink: p.Sink, Config: ingest.DefaultConsumerConfig(), Formats: formats, Logger: quiet, Registerer: prometheus.NewRegistry(),
-	})
+	}
+	metrics, err := ingest.NewConsumer(options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	options.Sink, options.SpanSink = nil, p.SpanSink
+	spans, err := ingest.NewConsumer(options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -74,12 +81,14 @@ func New(t testing.TB, o Options) *Pipeline {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	wg.Go(func() {
-		if err := c.Run(ctx); err != nil {
-			t.Errorf("run consumer: %v", err)
-		}
-	})
-	<-c.CaughtUp()
+	for _, c := range []*ingest.Consumer{metrics, spans} {
+		wg.Go(func() {
+			if err := c.Run(ctx); err != nil {
+				t.Errorf("run consumer of %s: %v", c.Topic(), err)
+			}
+		})
+		<-c.CaughtUp()
+	}
 	t.Cleanup(func() {
 		p.Door.Close()
 		cancel()

@@ -22,6 +22,7 @@ type Sink struct {
 
 	mu      sync.Mutex
 	lines   []string
+	spans   []string
 	meta    []signal.Metadata
 	offsets map[int32][]int64
 	durable map[int32]int64
@@ -45,6 +46,27 @@ func (s *Sink) AppendMetrics(_ context.Context, b *signal.Metrics, _, _ string, 
 	s.lines = append(s.lines, Lines(b)...)
 	s.meta = append(s.meta, b.Metadata...)
 	return result, nil
+}
+
+// AppendSpans implements ingest.SpanSink.
+func (s *Sink) AppendSpans(_ context.Context, b *signal.Spans, _, _ string, partition int32, offset int64) (signal.AppendResult, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.offsets == nil {
+		s.offsets = map[int32][]int64{}
+	}
+	s.offsets[partition] = append(s.offsets[partition], offset)
+	s.spans = append(s.spans, SpanLines(b)...)
+	return signal.AppendResult{Appended: b.Len()}, nil
+}
+
+// Spans returns what has come, as SpanLines prints it, sorted.
+func (s *Sink) Spans() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lines := slices.Clone(s.spans)
+	slices.Sort(lines)
+	return lines
 }
 
 // Durable implements ingest.Sink.
@@ -103,6 +125,19 @@ func (s *Sink) Offsets(partition int32) []int64 {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return slices.Clone(s.offsets[partition])
+}
+
+// SpanLines prints every span of a batch on a line of its own:
+//
+//	tenant trace-id span-id parent-id "name" kind status start end attributes=n events=n links=n
+func SpanLines(b *signal.Spans) []string {
+	out := make([]string, 0, b.Len())
+	for i := range b.Len() {
+		out = append(out, fmt.Sprintf("%s %x %x %x %q %d %d %d %d attributes=%d events=%d links=%d", b.Tenant, b.TraceIDs[i], b.SpanIDs[i], b.Parents[i],
+			b.Bytes(b.Names[i]), b.Kinds[i], b.Statuses[i], b.Starts[i], b.Ends[i],
+			len(b.SpanAttrs(i)), b.EventEnd[i]-b.EventBegin[i], b.LinkEnd[i]-b.LinkBegin[i]))
+	}
+	return out
 }
 
 // Lines prints every sample of a batch on a line of its own:
