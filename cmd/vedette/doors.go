@@ -167,7 +167,7 @@ func (d *doors) endpoints(traced func(name string, h http.Handler) http.Handler)
 		},
 		{
 			pattern: "/api/v1/otlp/v1/metrics", show: "POST /api/v1/otlp/v1/metrics", what: "OTLP metrics, as on the OTLP port",
-			handler: traced("POST /api/v1/otlp/v1/metrics", d.otlp.Handler()),
+			handler: traced("POST /api/v1/otlp/v1/metrics", d.otlp.Handler(otlpserver.MetricsPath)),
 		},
 	}
 	what := map[string]string{"/write": "InfluxDB 1.x line protocol", "/api/v2/write": "InfluxDB 2.x line protocol"}

@@ -58,7 +58,7 @@ func FuzzHTTP(f *testing.F) {
 	f.Add(typeJSON, "", "", []byte(`{"resourceMetrics":[null,{"scopeMetrics":[{"metrics":[{"name":7,"gauge":{"dataPoints":[null]}}]}]}]}`))
 	handler := httpHandler(fuzzReceiver(f), gate{}, []string{"*"})
 	f.Fuzz(func(t *testing.T, media, encoding, tenant string, body []byte) {
-		r := httptest.NewRequest(http.MethodPost, metricsPath, bytes.NewReader(body))
+		r := httptest.NewRequest(http.MethodPost, MetricsPath, bytes.NewReader(body))
 		r.Header.Set("Content-Type", media)
 		r.Header.Set("Content-Encoding", encoding)
 		r.Header.Set("X-Scope-OrgID", tenant)
@@ -88,9 +88,9 @@ func FuzzGRPC(f *testing.F) {
 			body = pack(f, encoding, body)
 		}
 		prefix := binary.BigEndian.AppendUint32([]byte{1}, uint32(len(body)))
-		f.Add(exportMethod, encoding, "1S", append(prefix, body...))
+		f.Add(kinds[0].method(), encoding, "1S", append(prefix, body...))
 		f.Add(healthMethod, encoding, "", append([]byte{0, 0, 0, 0, 3}, "\x0a\x01a"...))
-		f.Add(exportMethod, encoding, "x", append(prefix, "short"...))
+		f.Add(kinds[0].method(), encoding, "x", append(prefix, "short"...))
 	}
 	handler := &grpcReceiver{receiver: fuzzReceiver(f)}
 	f.Fuzz(func(t *testing.T, method, encoding, timeout string, body []byte) {

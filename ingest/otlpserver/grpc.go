@@ -24,9 +24,7 @@ import (
 )
 
 const (
-	metricsService = "opentelemetry.proto.collector.metrics.v1.MetricsService"
-	exportMethod   = "/" + metricsService + "/Export"
-	healthMethod   = "/grpc.health.v1.Health/Check"
+	healthMethod = "/grpc.health.v1.Health/Check"
 
 	typeGRPC = "application/grpc"
 
@@ -43,7 +41,8 @@ const (
 type grpcReceiver struct {
 	*receiver
 	gate
-	elsewhere string // where OTLP/HTTP is served, for who came to the wrong port
+	elsewhere string            // where OTLP/HTTP is served, for who came to the wrong port
+	methods   map[string]Method // besides OTLP's
 }
 
 func (v *grpcReceiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
@@ -51,38 +50,56 @@ func (v *grpcReceiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if r.ProtoMajor != 2 || r.Method != http.MethodPost || media != typeGRPC && media != typeGRPC+"+proto" {
 		media, _ := mediaOf(r.Header)
 		a := v.answered(w, r, refuse(http.StatusUnsupportedMediaType, codes.Unimplemented, "this port speaks gRPC%s", v.elsewhere))
-		respond(w, media, &a)
+		respond(w, media, &a, nil)
 		return
 	}
 	h := w.Header()
 	h.Set("Content-Type", typeGRPC)
 	h.Set("Grpc-Accept-Encoding", strings.Join(grpcEncodings(), ","))
 	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(prefixTimeout))
-	switch r.URL.Path {
-	case exportMethod:
-		a := v.answered(w, r, v.export(w, r))
-		h.Del("Retry-After") // a RetryInfo says it here
-		finish(w, &a, a.response())
-	case healthMethod:
+	if r.URL.Path == healthMethod {
 		a, m := v.health(w, r)
-		finish(w, &a, m)
-	default:
-		a := replyTo(notImplemented(r.URL.Path))
-		finish(w, &a, nil)
+		finish(w, &a, messageOf(&a, m))
+		return
 	}
+	if k := kindOf(func(k *kind) bool { return k.method() == r.URL.Path }); k != nil {
+		a := v.answered(w, r, v.call(w, r, func(ctx context.Context, id, encoding string, message []byte) error {
+			v.metrics.request(k.name, "grpc", "protobuf", encoding)
+			return v.write(ctx, id, k.format, message)
+		}))
+		h.Del("Retry-After") // a RetryInfo says it here
+		finish(w, &a, messageOf(&a, k.response(a.partial)))
+		return
+	}
+	if method := v.methods[r.URL.Path]; method != nil {
+		var answer []byte
+		a := replyTo(v.call(w, r, func(ctx context.Context, id, _ string, message []byte) (err error) {
+			answer, err = method(ctx, id, message)
+			return err
+		}))
+		finish(w, &a, answer)
+		return
+	}
+	a := replyTo(notImplemented(r.URL.Path))
+	finish(w, &a, nil)
 }
+
+// Method serves one unary method of gRPC besides OTLP's: it takes a message of a
+// tenant and returns the answer's. Errors are those of an Entry. message is not
+// used after it returns.
+type Method func(ctx context.Context, tenantID string, message []byte) (answer []byte, err error)
 
 func notImplemented(method string) error {
-	for _, signal := range []string{"trace", "logs", "profiles"} {
+	for _, signal := range []string{"logs", "profiles"} {
 		if strings.HasPrefix(method, "/opentelemetry.proto.collector."+signal) {
-			return refuse(http.StatusNotFound, codes.Unimplemented, "%s are not taken in: this server takes metrics", strings.TrimSuffix(signal, "s")+"s")
+			return refuse(http.StatusNotFound, codes.Unimplemented, "%s are not taken in: this server takes metrics and traces", signal)
 		}
 	}
-	return refuse(http.StatusNotFound, codes.Unimplemented, "method: got %.200q, want %q", method, exportMethod)
+	return refuse(http.StatusNotFound, codes.Unimplemented, "method: got %.200q, want %q or %q", method, kinds[0].method(), kinds[1].method())
 }
 
-// export takes one request in.
-func (v *grpcReceiver) export(w http.ResponseWriter, r *http.Request) error {
+// call reads the message of a call that may come in and hands it to take.
+func (v *grpcReceiver) call(w http.ResponseWriter, r *http.Request, take func(ctx context.Context, id, encoding string, message []byte) error) error {
 	if err := v.check(r.Header); err != nil {
 		return err
 	}
@@ -102,8 +119,7 @@ func (v *grpcReceiver) export(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	defer body.Release()
-	v.metrics.request("grpc", "protobuf", encoding)
-	return v.write(ctx, id, body.Bytes)
+	return take(ctx, id, encoding, body.Bytes)
 }
 
 // readMessage reads the only message of a call and names its encoding.
@@ -183,8 +199,8 @@ func (v *grpcReceiver) health(w http.ResponseWriter, r *http.Request) (reply, pr
 	if err := proto.Unmarshal(body.Bytes, &check); err != nil {
 		return replyTo(invalid("%v", err)), nil
 	}
-	if check.Service != "" && check.Service != metricsService {
-		return replyTo(refuse(http.StatusNotFound, codes.NotFound, "service: got %.200q, want %q or none", check.Service, metricsService)), nil
+	if check.Service != "" && kindOf(func(k *kind) bool { return k.service == check.Service }) == nil {
+		return replyTo(refuse(http.StatusNotFound, codes.NotFound, "service: got %.200q, want %q, %q or none", check.Service, kinds[0].service, kinds[1].service)), nil
 	}
 	v.metrics.health.Inc()
 	m := &healthpb.HealthCheckResponse{Status: healthpb.HealthCheckResponse_NOT_SERVING}
@@ -194,17 +210,25 @@ func (v *grpcReceiver) health(w http.ResponseWriter, r *http.Request) (reply, pr
 	return replyTo(nil), m
 }
 
+// messageOf returns the bytes of a call's answer; if they cannot be had, the call
+// has failed.
+func messageOf(a *reply, m proto.Message) []byte {
+	if a.grpc != codes.OK {
+		return nil
+	}
+	b, err := proto.Marshal(m)
+	if err != nil {
+		*a = reply{grpc: codes.Internal, text: fmt.Sprintf("encode answer: %v", err)}
+	}
+	return b
+}
+
 // finish sends the message, unless the call has failed, and the trailers.
-func finish(w http.ResponseWriter, a *reply, m proto.Message) {
+func finish(w http.ResponseWriter, a *reply, message []byte) {
 	if a.grpc == codes.OK {
-		b := make([]byte, prefixBytes, 64)
-		b, err := proto.MarshalOptions{}.MarshalAppend(b, m)
-		if err != nil {
-			a = &reply{grpc: codes.Internal, text: fmt.Sprintf("encode answer: %v", err)}
-		} else {
-			binary.BigEndian.PutUint32(b[1:], uint32(len(b)-prefixBytes))
-			_, _ = w.Write(b)
-		}
+		b := make([]byte, prefixBytes, prefixBytes+len(message))
+		binary.BigEndian.PutUint32(b[1:], uint32(len(message)))
+		_, _ = w.Write(append(b, message...))
 	}
 	h := w.Header()
 	h.Set(http.TrailerPrefix+"Grpc-Status", strconv.Itoa(int(a.grpc)))

@@ -25,7 +25,7 @@ import (
 	_ "google.golang.org/grpc/encoding/gzip"
 	"google.golang.org/grpc/status"
 
-	tracepb "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	logspb "go.opentelemetry.io/proto/otlp/collector/logs/v1"
 
 	"github.com/vedette-io/vedette/ingest/door"
 	"github.com/vedette-io/vedette/ingest/doortest"
@@ -76,7 +76,7 @@ func TestGRPCEncodings(t *testing.T) {
 		}
 		_, err := client.Export(t.Context(), gauge("a_"+name, time.Now(), 1), o...)
 		require.NoError(t, err, name)
-		require.Equal(t, 1.0, testutil.ToFloat64(s.receiver.metrics.requests.WithLabelValues("grpc", "protobuf", name)))
+		require.Equal(t, 1.0, testutil.ToFloat64(s.receiver.metrics.requests.WithLabelValues("metrics", "grpc", "protobuf", name)))
 	}
 	require.Len(t, s.timeless(), 4)
 	_, err := client.Export(t.Context(), gauge("a", time.Now(), 1), grpc.UseCompressor("unheard"))
@@ -110,10 +110,10 @@ func TestGRPCErrors(t *testing.T) {
 	_, err = client.Export(t.Context(), gauge("a", time.Now(), big...), grpc.UseCompressor("zstd"))
 	require.Equal(t, codes.InvalidArgument, status.Code(err), "%v", err)
 	require.ErrorContains(t, err, "want <= 100000")
-	_, err = tracepb.NewTraceServiceClient(conn).Export(t.Context(), &tracepb.ExportTraceServiceRequest{})
+	_, err = logspb.NewLogsServiceClient(conn).Export(t.Context(), &logspb.ExportLogsServiceRequest{})
 	require.Equal(t, codes.Unimplemented, status.Code(err))
-	require.ErrorContains(t, err, "traces are not taken in: this server takes metrics")
-	err = conn.Invoke(t.Context(), "/a.b/Cä", &tracepb.ExportTraceServiceRequest{}, &tracepb.ExportTraceServiceResponse{})
+	require.ErrorContains(t, err, "logs are not taken in: this server takes metrics and traces")
+	err = conn.Invoke(t.Context(), "/a.b/Cä", &logspb.ExportLogsServiceRequest{}, &logspb.ExportLogsServiceResponse{})
 	require.Equal(t, codes.Unimplemented, status.Code(err))
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
@@ -139,7 +139,7 @@ func busyServer(t *testing.T) (s *server, release func()) {
 	in, out := io.Pipe()
 	var senders sync.WaitGroup
 	for range bodies {
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+s.HTTPAddr().String()+metricsPath, in)
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+s.HTTPAddr().String()+MetricsPath, in)
 		require.NoError(t, err)
 		r.Header.Set("Content-Type", typeProtobuf)
 		r.ContentLength = announced
@@ -183,7 +183,7 @@ func TestBackPressure(t *testing.T) {
 	_, err := client.Export(t.Context(), large)
 	require.Equal(t, codes.ResourceExhausted, status.Code(err), "%v", err)
 	requireRetryInfo(t, err)
-	code, h, _ := s.post(t, metricsPath, http.Header{"Content-Type": {typeProtobuf}}, marshal(t, large))
+	code, h, _ := s.post(t, MetricsPath, http.Header{"Content-Type": {typeProtobuf}}, marshal(t, large))
 	require.Equal(t, http.StatusServiceUnavailable, code)
 	require.Equal(t, "1", h.Get("Retry-After"))
 	// A small one has room beside it.
@@ -229,7 +229,7 @@ func TestRate(t *testing.T) {
 	_, err = client.Export(t.Context(), gauge("a", time.Now(), 1))
 	require.Equal(t, codes.ResourceExhausted, status.Code(err))
 	requireRetryInfo(t, err)
-	code, h, _ := s.post(t, metricsPath, http.Header{"Content-Type": {typeProtobuf}}, marshal(t, gauge("a", time.Now(), 1)))
+	code, h, _ := s.post(t, MetricsPath, http.Header{"Content-Type": {typeProtobuf}}, marshal(t, gauge("a", time.Now(), 1)))
 	require.Equal(t, http.StatusTooManyRequests, code)
 	require.NotEmpty(t, h.Get("Retry-After"))
 }
@@ -254,7 +254,7 @@ func TestGRPCHostileCalls(t *testing.T) {
 	web := &http.Client{Transport: transport}
 	call := func(body []byte, headers ...string) (string, string) {
 		t.Helper()
-		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+s.GRPCAddr().String()+exportMethod, bytes.NewReader(body))
+		r, err := http.NewRequestWithContext(t.Context(), http.MethodPost, "http://"+s.GRPCAddr().String()+kinds[0].method(), bytes.NewReader(body))
 		require.NoError(t, err)
 		r.Header.Set("Content-Type", typeGRPC)
 		for i := 0; i < len(headers); i += 2 {
@@ -299,7 +299,7 @@ func TestGRPCHostileCalls(t *testing.T) {
 		})
 	}
 	// OTLP/HTTP at the wrong port.
-	answer, err := webClient(t).Post("http://"+s.GRPCAddr().String()+metricsPath, typeJSON, strings.NewReader("{}"))
+	answer, err := webClient(t).Post("http://"+s.GRPCAddr().String()+MetricsPath, typeJSON, strings.NewReader("{}"))
 	require.NoError(t, err)
 	text, err := io.ReadAll(answer.Body)
 	require.NoError(t, err)

@@ -22,8 +22,6 @@ import (
 const (
 	typeProtobuf = "application/x-protobuf"
 	typeJSON     = "application/json"
-
-	metricsPath = "/v1/metrics"
 )
 
 // receiver is what both transports write by.
@@ -33,8 +31,8 @@ type receiver struct {
 }
 
 // write takes a payload in; a part that was refused is counted here.
-func (v *receiver) write(ctx context.Context, id string, payload []byte) error {
-	_, err := v.entry.Write(ctx, id, buffer.FormatOTLP, payload)
+func (v *receiver) write(ctx context.Context, id string, format buffer.Format, payload []byte) error {
+	_, err := v.entry.Write(ctx, id, format, payload)
 	var partial *door.PartialError
 	if errors.As(err, &partial) {
 		v.metrics.partial.Inc()
@@ -54,8 +52,11 @@ func (v *receiver) answered(w http.ResponseWriter, r *http.Request, err error) r
 	return a
 }
 
-// httpReceiver is the endpoint of OTLP/HTTP.
-type httpReceiver struct{ *receiver }
+// httpReceiver is the endpoint of OTLP/HTTP for one kind.
+type httpReceiver struct {
+	*receiver
+	kind *kind
+}
 
 func (v httpReceiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	media, err := mediaOf(r.Header)
@@ -63,7 +64,7 @@ func (v httpReceiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		err = v.serve(w, r, media)
 	}
 	a := v.answered(w, r, err)
-	respond(w, media, &a)
+	respond(w, media, &a, v.kind)
 }
 
 func (v httpReceiver) serve(w http.ResponseWriter, r *http.Request, media string) error {
@@ -82,15 +83,15 @@ func (v httpReceiver) serve(w http.ResponseWriter, r *http.Request, media string
 	}
 	defer body.Release()
 	if media == typeProtobuf {
-		v.metrics.request("http", "protobuf", encoding)
-		return v.write(r.Context(), id, body.Bytes)
+		v.metrics.request(v.kind.name, "http", "protobuf", encoding)
+		return v.write(r.Context(), id, v.kind.format, body.Bytes)
 	}
-	v.metrics.request("http", "json", encoding)
-	payload, err := protobufOf(body)
+	v.metrics.request(v.kind.name, "http", "json", encoding)
+	payload, err := protobufOf(v.kind, body)
 	if err != nil {
 		return err
 	}
-	return v.write(r.Context(), id, payload)
+	return v.write(r.Context(), id, v.kind.format, payload)
 }
 
 // mediaOf returns the media type of a request, which is that of its answer; one
@@ -123,8 +124,9 @@ func encodingOf(h http.Header) string {
 	}
 }
 
-// respond writes an answer. A failure is a google.rpc.Status.
-func respond(w http.ResponseWriter, media string, a *reply) {
+// respond writes an answer. A failure is a google.rpc.Status; of a success, k is
+// the kind.
+func respond(w http.ResponseWriter, media string, a *reply, k *kind) {
 	h := w.Header()
 	h.Set("Content-Type", media)
 	if a.retryAfter > 0 {
@@ -135,7 +137,7 @@ func respond(w http.ResponseWriter, media string, a *reply) {
 	}
 	var m proto.Message = a.status()
 	if a.http == http.StatusOK {
-		m = a.response()
+		m = k.response(a.partial)
 	}
 	marshal := proto.Marshal
 	if media == typeJSON {
@@ -153,27 +155,26 @@ func respond(w http.ResponseWriter, media string, a *reply) {
 
 // httpHandler serves the listener of OTLP/HTTP.
 func httpHandler(v *receiver, g gate, origins []string) http.Handler {
-	receive := httpReceiver{v}
 	return withOrigins(origins, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		media, _ := mediaOf(r.Header)
 		err := g.check(r.Header)
-		if err == nil && r.URL.Path == metricsPath {
-			receive.ServeHTTP(w, r)
+		if k := kindOf(func(k *kind) bool { return k.path == r.URL.Path }); err == nil && k != nil {
+			httpReceiver{v, k}.ServeHTTP(w, r)
 			return
 		}
 		if err == nil {
 			err = notServed(r.URL.Path)
 		}
 		a := v.answered(w, r, err)
-		respond(w, media, &a)
+		respond(w, media, &a, nil)
 	}))
 }
 
 func notServed(path string) error {
 	switch path {
-	case "/v1/traces", "/v1/logs", "/v1development/profiles":
+	case "/v1/logs", "/v1development/profiles":
 		signal := path[strings.LastIndexByte(path, '/')+1:]
-		return refuse(http.StatusNotFound, codes.Unimplemented, "%s are not taken in: this server takes metrics, at %s", signal, metricsPath)
+		return refuse(http.StatusNotFound, codes.Unimplemented, "%s are not taken in: this server takes metrics, at %s, and traces, at %s", signal, MetricsPath, TracesPath)
 	}
-	return refuse(http.StatusNotFound, codes.Unimplemented, "path: got %.200q, want %s", path, metricsPath)
+	return refuse(http.StatusNotFound, codes.Unimplemented, "path: got %.200q, want %s or %s", path, MetricsPath, TracesPath)
 }

@@ -85,7 +85,7 @@ func TestHTTPEncodings(t *testing.T) {
 			if encoding != "" {
 				h.Set("Content-Encoding", encoding)
 			}
-			code, answer, text := s.post(t, metricsPath, h, pack(t, encoding, body))
+			code, answer, text := s.post(t, MetricsPath, h, pack(t, encoding, body))
 			require.Equal(t, http.StatusOK, code, "%s %s: %s", media, encoding, text)
 			require.Equal(t, media, answer.Get("Content-Type"))
 			if media == typeJSON {
@@ -105,7 +105,7 @@ func TestHTTPExample(t *testing.T) {
 	require.NoError(t, err)
 	now := fmt.Sprint(time.Now().UnixNano())
 	s := newServer(t, doortest.Options{}, nil)
-	code, _, text := s.post(t, metricsPath, http.Header{"Content-Type": {typeJSON}}, bytes.ReplaceAll(body, []byte("NOW"), []byte(now)))
+	code, _, text := s.post(t, MetricsPath, http.Header{"Content-Type": {typeJSON}}, bytes.ReplaceAll(body, []byte("NOW"), []byte(now)))
 	require.Equal(t, http.StatusOK, code, text)
 	require.Equal(t, []string{`default {__name__="backup_duration_seconds", job="nightly", target="photos"} 12.5`}, s.timeless())
 }
@@ -130,20 +130,20 @@ func TestHTTPErrors(t *testing.T) {
 		grpc               codes.Code
 		text               string
 	}{
-		{"method", "GET", metricsPath, json, nil, 405, codes.Unimplemented, "method: got GET, want POST"},
+		{"method", "GET", MetricsPath, json, nil, 405, codes.Unimplemented, "method: got GET, want POST"},
 		{"path", "POST", "/v2/metrics", binary, good, 404, codes.Unimplemented, `path: got "/v2/metrics", want /v1/metrics`},
-		{"traces", "POST", "/v1/traces", binary, good, 404, codes.Unimplemented, "traces are not taken in"},
+		{"logs", "POST", "/v1/logs", binary, good, 404, codes.Unimplemented, "logs are not taken in"},
 		{"logs", "POST", "/v1/logs", json, good, 404, codes.Unimplemented, "logs are not taken in"},
-		{"no type", "POST", metricsPath, http.Header{}, good, 415, codes.Unimplemented, "want application/x-protobuf or application/json"},
-		{"type", "POST", metricsPath, http.Header{"Content-Type": {"text/plain"}}, good, 415, codes.Unimplemented, `got "text/plain"`},
-		{"encoding", "POST", metricsPath, with(binary, "Content-Encoding", "br"), good, 415, codes.Unimplemented, `got "br"`},
-		{"not protobuf", "POST", metricsPath, binary, []byte("\x0a\xff hello"), 400, codes.InvalidArgument, "ExportMetricsServiceRequest"},
-		{"not json", "POST", metricsPath, json, []byte(`{"resourceMetrics":[`), 400, codes.InvalidArgument, "JSON"},
-		{"deep json", "POST", metricsPath, json, []byte(strings.Repeat(`{"resourceMetrics":`, 2000)), 400, codes.InvalidArgument, "JSON"},
-		{"not gzip", "POST", metricsPath, with(binary, "Content-Encoding", "gzip"), good, 400, codes.InvalidArgument, "gzip body"},
-		{"large", "POST", metricsPath, binary, make([]byte, 50_001), 413, codes.InvalidArgument, "too large"},
-		{"bomb", "POST", metricsPath, with(binary, "Content-Encoding", "zstd"), pack(t, "zstd", make([]byte, 200_000)), 413, codes.InvalidArgument, "uncompressed body"},
-		{"json bomb", "POST", metricsPath, json, []byte(`{"resourceMetrics":[` + strings.Repeat("{},", 15_000) + `{}]}`), 413, codes.InvalidArgument, "memory to read the body"},
+		{"no type", "POST", MetricsPath, http.Header{}, good, 415, codes.Unimplemented, "want application/x-protobuf or application/json"},
+		{"type", "POST", MetricsPath, http.Header{"Content-Type": {"text/plain"}}, good, 415, codes.Unimplemented, `got "text/plain"`},
+		{"encoding", "POST", MetricsPath, with(binary, "Content-Encoding", "br"), good, 415, codes.Unimplemented, `got "br"`},
+		{"not protobuf", "POST", MetricsPath, binary, []byte("\x0a\xff hello"), 400, codes.InvalidArgument, "ExportMetricsServiceRequest"},
+		{"not json", "POST", MetricsPath, json, []byte(`{"resourceMetrics":[`), 400, codes.InvalidArgument, "JSON"},
+		{"deep json", "POST", MetricsPath, json, []byte(strings.Repeat(`{"resourceMetrics":`, 2000)), 400, codes.InvalidArgument, "JSON"},
+		{"not gzip", "POST", MetricsPath, with(binary, "Content-Encoding", "gzip"), good, 400, codes.InvalidArgument, "gzip body"},
+		{"large", "POST", MetricsPath, binary, make([]byte, 50_001), 413, codes.InvalidArgument, "too large"},
+		{"bomb", "POST", MetricsPath, with(binary, "Content-Encoding", "zstd"), pack(t, "zstd", make([]byte, 200_000)), 413, codes.InvalidArgument, "uncompressed body"},
+		{"json bomb", "POST", MetricsPath, json, []byte(`{"resourceMetrics":[` + strings.Repeat("{},", 15_000) + `{}]}`), 413, codes.InvalidArgument, "memory to read the body"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			code, h, body := s.send(t, tc.method, tc.path, tc.header, tc.body)
@@ -172,15 +172,15 @@ func TestOrigins(t *testing.T) {
 		o.BearerToken = "secret"
 	})
 	preflight := http.Header{"Origin": {"https://shop.example"}, "Access-Control-Request-Method": {"POST"}}
-	code, h, _ := s.send(t, http.MethodOptions, metricsPath, preflight, nil)
+	code, h, _ := s.send(t, http.MethodOptions, MetricsPath, preflight, nil)
 	require.Equal(t, http.StatusNoContent, code)
 	require.Equal(t, "https://shop.example", h.Get("Access-Control-Allow-Origin"))
 	require.Contains(t, h.Get("Access-Control-Allow-Headers"), "Content-Type")
 	preflight.Set("Origin", "https://other.example")
-	code, h, _ = s.send(t, http.MethodOptions, metricsPath, preflight, nil)
+	code, h, _ = s.send(t, http.MethodOptions, MetricsPath, preflight, nil)
 	require.Equal(t, http.StatusUnauthorized, code)
 	require.Empty(t, h.Get("Access-Control-Allow-Origin"))
-	code, h, _ = s.post(t, metricsPath, http.Header{
+	code, h, _ = s.post(t, MetricsPath, http.Header{
 		"Origin": {"https://shop.example"}, "Content-Type": {typeJSON}, "Authorization": {"Bearer secret"},
 	}, []byte("{}"))
 	require.Equal(t, http.StatusOK, code)
@@ -196,7 +196,7 @@ func TestHandler(t *testing.T) {
 	w := httptest.NewRecorder()
 	r := httptest.NewRequest(http.MethodPost, "/api/v1/otlp/v1/metrics", bytes.NewReader(marshal(t, gauge("a", time.Now(), 1))))
 	r.Header.Set("Content-Type", typeProtobuf)
-	s.Handler().ServeHTTP(w, r)
+	s.Handler(MetricsPath).ServeHTTP(w, r)
 	require.Equal(t, http.StatusOK, w.Code)
 	require.Equal(t, []string{`default {__name__="a", i="0"} 1`}, s.timeless())
 }

@@ -16,8 +16,8 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return &metrics{
 		requests: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "vedette_ingest_otlp_requests_total",
-			Help: "OTLP export requests by transport (grpc, http), format (protobuf, json) and content encoding.",
-		}, []string{"transport", "format", "encoding"}),
+			Help: "OTLP export requests by signal (metrics, traces), transport (grpc, http), format (protobuf, json) and content encoding.",
+		}, []string{"signal", "transport", "format", "encoding"}),
 		partial: f.NewCounter(prometheus.CounterOpts{
 			Name: "vedette_ingest_otlp_partial_successes_total",
 			Help: "OTLP export requests answered with a partial success.",
@@ -30,6 +30,6 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 }
 
 // request counts a request whose format and encoding are known ones.
-func (m *metrics) request(transport, format, encoding string) {
-	m.requests.WithLabelValues(transport, format, encoding).Inc()
+func (m *metrics) request(signal, transport, format, encoding string) {
+	m.requests.WithLabelValues(signal, transport, format, encoding).Inc()
 }

@@ -57,7 +57,7 @@ func TestPythonSDK(t *testing.T) {
 				s := newServer(t, doortest.Options{}, nil)
 				endpoint := s.GRPCAddr().String()
 				if transport == "http" {
-					endpoint = "http://" + s.HTTPAddr().String() + metricsPath
+					endpoint = "http://" + s.HTTPAddr().String() + MetricsPath
 				}
 				ctx, cancel := context.WithTimeout(t.Context(), 2*time.Minute)
 				defer cancel()

@@ -19,7 +19,10 @@ import (
 // Options are what a Server is made of.
 type Options struct {
 	Config Config
-	Entry  *door.Entry // opened with Config.Limits; its door knows buffer.FormatOTLP
+	Entry  *door.Entry // opened with Config.Limits; its door knows buffer.FormatOTLP and FormatOTLPTraces
+
+	// Methods are served over gRPC besides OTLP's, by path.
+	Methods map[string]Method
 
 	// Ready reports whether requests may come in yet; nil is always.
 	Ready func() bool
@@ -64,9 +67,9 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 	if s.http, err = s.listen(ctx, o.Config.HTTP.Listen, httpHandler(s.receiver, g, o.Config.HTTP.AllowedOrigins)); err != nil {
 		return nil, errors.Join(fmt.Errorf("open otlp server: http: %w", err), s.Close())
 	}
-	calls := &grpcReceiver{receiver: s.receiver, gate: g}
+	calls := &grpcReceiver{receiver: s.receiver, gate: g, methods: o.Methods}
 	if s.http != nil {
-		calls.elsewhere = fmt.Sprintf("; OTLP over HTTP is served at http://%s%s", s.http.listener.Addr(), metricsPath)
+		calls.elsewhere = fmt.Sprintf("; OTLP over HTTP is served at http://%s%s and %s", s.http.listener.Addr(), MetricsPath, TracesPath)
 	}
 	if s.grpc, err = s.listen(ctx, o.Config.GRPC.Listen, calls); err != nil {
 		return nil, errors.Join(fmt.Errorf("open otlp server: grpc: %w", err), s.Close())
@@ -120,9 +123,16 @@ func (s *Server) services() []*service {
 	return all
 }
 
-// Handler is the endpoint of OTLP/HTTP for a path of another listener, which
-// asks for the token and waits until the server is ready.
-func (s *Server) Handler() http.Handler { return httpReceiver{s.receiver} }
+// Handler is the endpoint that OTLP/HTTP has at path, MetricsPath or TracesPath,
+// for another listener, which asks for the token and waits until the server is
+// ready.
+func (s *Server) Handler(path string) http.Handler {
+	k := kindOf(func(k *kind) bool { return k.path == path })
+	if k == nil {
+		panic("BUG: no kind of telemetry at " + path)
+	}
+	return httpReceiver{s.receiver, k}
+}
 
 // GRPCAddr returns where gRPC is served, or nil.
 func (s *Server) GRPCAddr() net.Addr { return s.grpc.addr() }

@@ -146,7 +146,7 @@ func TestToken(t *testing.T) {
 		}
 		_, err := client.Export(ctx, gauge("a", time.Now(), 1))
 		require.Equal(t, want, status.Code(err), "%s: %v", token, err)
-		code, header, _ := s.post(t, metricsPath, h, marshal(t, gauge("b", time.Now(), 1)))
+		code, header, _ := s.post(t, MetricsPath, h, marshal(t, gauge("b", time.Now(), 1)))
 		if want == codes.OK {
 			require.Equal(t, http.StatusOK, code)
 		} else {
@@ -168,18 +168,18 @@ func TestReady(t *testing.T) {
 	_, err := client.Export(t.Context(), gauge("a", time.Now(), 1))
 	require.Equal(t, codes.Unavailable, status.Code(err))
 	requireRetryInfo(t, err)
-	code, h, body := s.post(t, metricsPath, http.Header{"Content-Type": {typeJSON}}, []byte("{}"))
+	code, h, body := s.post(t, MetricsPath, http.Header{"Content-Type": {typeJSON}}, []byte("{}"))
 	require.Equal(t, http.StatusServiceUnavailable, code)
 	require.Equal(t, "1", h.Get("Retry-After"))
 	require.Contains(t, body, "the buffer is being replayed")
-	check, err := health.Check(t.Context(), &healthpb.HealthCheckRequest{Service: metricsService})
+	check, err := health.Check(t.Context(), &healthpb.HealthCheckRequest{Service: kinds[0].service})
 	require.NoError(t, err)
 	require.Equal(t, healthpb.HealthCheckResponse_NOT_SERVING, check.Status)
 
 	ready.Store(true)
 	_, err = client.Export(t.Context(), gauge("a", time.Now(), 1))
 	require.NoError(t, err)
-	check, err = health.Check(t.Context(), &healthpb.HealthCheckRequest{Service: metricsService})
+	check, err = health.Check(t.Context(), &healthpb.HealthCheckRequest{Service: kinds[0].service})
 	require.NoError(t, err)
 	require.Equal(t, healthpb.HealthCheckResponse_SERVING, check.Status)
 	_, err = health.Check(t.Context(), &healthpb.HealthCheckRequest{Service: "other"})
@@ -203,7 +203,7 @@ func TestPartialSuccess(t *testing.T) {
 	require.Contains(t, answer.PartialSuccess.ErrorMessage, "2 refused, the rest is written; first: ")
 	require.Equal(t, []string{`default {__name__="good", i="0"} 1`}, s.timeless())
 
-	code, _, body := s.post(t, metricsPath, http.Header{"Content-Type": {typeProtobuf}}, marshal(t, request))
+	code, _, body := s.post(t, MetricsPath, http.Header{"Content-Type": {typeProtobuf}}, marshal(t, request))
 	require.Equal(t, http.StatusOK, code)
 	var again collectorpb.ExportMetricsServiceResponse
 	require.NoError(t, proto.Unmarshal([]byte(body), &again))
@@ -234,9 +234,9 @@ func TestTenant(t *testing.T) {
 	require.NoError(t, err)
 	_, err = client.Export(metadata.AppendToOutgoingContext(t.Context(), "x-scope-orgid", "../x"), gauge("a", time.Now(), 1))
 	require.Equal(t, codes.InvalidArgument, status.Code(err))
-	code, _, _ := s.post(t, metricsPath, http.Header{"Content-Type": {typeProtobuf}, "X-Scope-Orgid": {"team-2"}}, marshal(t, gauge("a", time.Now(), 1)))
+	code, _, _ := s.post(t, MetricsPath, http.Header{"Content-Type": {typeProtobuf}, "X-Scope-Orgid": {"team-2"}}, marshal(t, gauge("a", time.Now(), 1)))
 	require.Equal(t, http.StatusOK, code)
-	code, _, _ = s.post(t, metricsPath, http.Header{"Content-Type": {typeProtobuf}, "X-Scope-Orgid": {"../x"}}, marshal(t, gauge("a", time.Now(), 1)))
+	code, _, _ = s.post(t, MetricsPath, http.Header{"Content-Type": {typeProtobuf}, "X-Scope-Orgid": {"../x"}}, marshal(t, gauge("a", time.Now(), 1)))
 	require.Equal(t, http.StatusBadRequest, code)
 	require.Equal(t, []string{`team-1 {__name__="a", i="0"} 1`, `team-2 {__name__="a", i="0"} 1`}, s.timeless())
 }
@@ -248,18 +248,18 @@ func TestMetrics(t *testing.T) {
 	client, _ := s.client(t)
 	_, err := client.Export(t.Context(), gauge("a", time.Now(), 1, 2))
 	require.NoError(t, err)
-	code, _, _ := s.post(t, metricsPath, http.Header{"Content-Type": {typeJSON}}, []byte("{}"))
+	code, _, _ := s.post(t, MetricsPath, http.Header{"Content-Type": {typeJSON}}, []byte("{}"))
 	require.Equal(t, http.StatusOK, code)
-	code, _, _ = s.post(t, "/v1/traces", http.Header{"Content-Type": {typeJSON}}, []byte("{}"))
+	code, _, _ = s.post(t, "/v1/logs", http.Header{"Content-Type": {typeJSON}}, []byte("{}"))
 	require.Equal(t, http.StatusNotFound, code)
 	const want = `
 # HELP vedette_ingest_accepted_samples_total Samples, floats and histograms, that were acknowledged, duplicates of stored ones included.
 # TYPE vedette_ingest_accepted_samples_total counter
 vedette_ingest_accepted_samples_total{door="otlp"} 2
-# HELP vedette_ingest_otlp_requests_total OTLP export requests by transport (grpc, http), format (protobuf, json) and content encoding.
+# HELP vedette_ingest_otlp_requests_total OTLP export requests by signal (metrics, traces), transport (grpc, http), format (protobuf, json) and content encoding.
 # TYPE vedette_ingest_otlp_requests_total counter
-vedette_ingest_otlp_requests_total{encoding="identity",format="json",transport="http"} 1
-vedette_ingest_otlp_requests_total{encoding="identity",format="protobuf",transport="grpc"} 1
+vedette_ingest_otlp_requests_total{encoding="identity",format="json",signal="metrics",transport="http"} 1
+vedette_ingest_otlp_requests_total{encoding="identity",format="protobuf",signal="metrics",transport="grpc"} 1
 # HELP vedette_ingest_requests_total Write requests by the way they came in and the status they were answered with.
 # TYPE vedette_ingest_requests_total counter
 vedette_ingest_requests_total{code="200",door="otlp"} 2

@@ -11,8 +11,6 @@ import (
 	spb "google.golang.org/genproto/googleapis/rpc/status"
 	"google.golang.org/grpc/codes"
 
-	metricspb "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
-
 	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/ingest/door"
 )
@@ -35,9 +33,9 @@ func refuse(httpCode int, grpcCode codes.Code, format string, args ...any) error
 type reply struct {
 	http       int
 	grpc       codes.Code
-	retryAfter time.Duration // 0 says nothing
-	text       string        // of a failure
-	partial    *metricspb.ExportMetricsPartialSuccess
+	retryAfter time.Duration      // 0 says nothing
+	text       string             // of a failure
+	partial    *door.PartialError // what was refused of a request that was taken
 }
 
 // replyTo maps the outcome of a request.
@@ -52,11 +50,9 @@ func replyTo(err error) reply {
 	case errors.As(err, &refused):
 		return reply{http: refused.http, grpc: refused.grpc, retryAfter: refused.retryAfter, text: refused.text}
 	case errors.As(err, &partial):
-		return reply{http: http.StatusOK, grpc: codes.OK, partial: &metricspb.ExportMetricsPartialSuccess{
-			RejectedDataPoints: int64(partial.Samples), ErrorMessage: strings.ToValidUTF8(partial.Error(), "\uFFFD"),
-		}}
+		return reply{http: http.StatusOK, grpc: codes.OK, partial: partial}
 	}
-	r := reply{text: strings.ToValidUTF8(err.Error(), "\uFFFD")}
+	r := reply{text: validText(err)}
 	r.http, r.retryAfter = door.Status(err)
 	r.grpc = grpcCode(r.http, err)
 	if r.http == http.StatusInternalServerError {
@@ -90,11 +86,6 @@ func grpcCode(status int, err error) codes.Code {
 		return codes.Unavailable
 	}
 	return codes.Canceled
-}
-
-// response returns the message that answers a success.
-func (r *reply) response() *metricspb.ExportMetricsServiceResponse {
-	return &metricspb.ExportMetricsServiceResponse{PartialSuccess: r.partial}
 }
 
 // status returns the message that answers a failure.
