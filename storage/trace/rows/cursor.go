@@ -1,6 +1,12 @@
 package rows
 
-import "github.com/vedette-io/vedette/internal/signal"
+import (
+	"fmt"
+	"slices"
+
+	"github.com/vedette-io/vedette/internal/signal"
+	"github.com/vedette-io/vedette/storage/block"
+)
 
 // Column holds the values of one column in one group, one for every occurrence
 // in a row's shape, in row order; rows whose shape does not list the column have
@@ -60,11 +66,11 @@ type Cursor struct {
 	statuses lane[uint8]
 	parents  lane[int32]
 
-	columns []cursorColumn // by column of the space
-	rowsOf  rowMaps
-	eventOf lane[uint32]
-	linkOf  lane[uint32]
-	parts   parts // of AppendRun
+	columns []cursorColumn          // by column of the space
+	owners  [NumLevels]lane[uint32] // of events and links
+	parts   parts                   // of AppendRun
+	block    blockState // of a block's group
+	finder  parentFinder
 }
 
 // lane is one column of a cursor.
@@ -76,9 +82,10 @@ type lane[T any] struct {
 
 type cursorColumn struct {
 	epoch     uint64
-	rowsEpoch uint64
 	col       Column
+	rowsEpoch uint64
 	rows      []uint32
+	perShape  []uint32 // how often shapes list the column; for the cursor's space
 }
 
 // Seek moves to a group.
@@ -91,15 +98,15 @@ func (c *Cursor) Seek(g *Group) error {
 	c.group, c.info = g, g.info
 	if sp != c.sp {
 		c.sp = sp
-		c.rowsOf.reset()
-		c.parts.reset()
+		for i := range c.columns {
+			c.columns[i].perShape = nil
+		}
 	}
 	if len(c.columns) < len(sp.Columns) {
 		grown := make([]cursorColumn, len(sp.Columns))
 		copy(grown, c.columns)
 		c.columns = grown
 	}
-	c.parts.at = rank{}
 	return nil
 }
 
@@ -292,4 +299,116 @@ func (c *Cursor) load(col uint32, lo, hi int, dst *Column) error {
 		return nil
 	}
 	return c.group.data.column(c, col, lo, hi, dst)
+}
+
+// RowsOf returns what every value of a column belongs to, beside Column's
+// values: rows, or events or links for columns of those levels.
+func (c *Cursor) RowsOf(col int) ([]uint32, error) {
+	e := &c.columns[col]
+	if e.rowsEpoch == c.epoch {
+		return e.rows, nil
+	}
+	n, err := c.group.data.number(c, uint32(col))
+	if err != nil {
+		return nil, err
+	}
+	var shapes []uint32
+	switch c.sp.Columns[col].Level {
+	case LevelSpan:
+		shapes, err = c.Shapes()
+	case LevelEvent:
+		shapes, err = c.EventShapes()
+	case LevelLink:
+		shapes, err = c.LinkShapes()
+	}
+	if err != nil {
+		return nil, err
+	}
+	if e.perShape == nil {
+		e.perShape = perShape(c.sp, uint32(col))
+	}
+	rows, ok := spread(e.rows, shapes, e.perShape, n)
+	if !ok {
+		return nil, fmt.Errorf("%w: column %d (%q) has %d values, not as many as its shapes say",
+			block.ErrCorruption, col, c.sp.Columns[col].Key, n)
+	}
+	e.rows, e.rowsEpoch = rows, c.epoch
+	return rows, nil
+}
+
+// perShape counts how often each shape lists a column.
+func perShape(sp *Space, col uint32) []uint32 {
+	out := make([]uint32, len(sp.Shapes))
+	level := sp.Columns[col].Level
+	for i := range sp.Shapes {
+		if sp.Shapes[i].Level != level {
+			continue
+		}
+		for _, k := range sp.Shapes[i].Columns {
+			if k == col {
+				out[i]++
+			}
+		}
+	}
+	return out
+}
+
+// spread repeats the index of every shape in shapes as often as times says; it
+// reports whether that makes n entries. dst's memory is used.
+func spread(dst, shapes, times []uint32, n int) ([]uint32, bool) {
+	// One entry more than needed, and written every time: no branch per row.
+	dst = slices.Grow(dst[:0], n+1)[:n+1]
+	k := 0
+	for i, s := range shapes {
+		t := int(times[s])
+		if t > 1 {
+			if k+t > n {
+				return dst, false
+			}
+			for range t - 1 {
+				dst[k] = uint32(i)
+				k++
+			}
+			t = 1
+		}
+		if k > n {
+			return dst, false
+		}
+		dst[k] = uint32(i)
+		k += t
+	}
+	return dst[:min(k, n)], k == n
+}
+
+// EventOwners returns the row of every event.
+func (c *Cursor) EventOwners() ([]uint32, error) {
+	rows, err := c.EventRows()
+	if err != nil {
+		return nil, err
+	}
+	return c.ownersOf(LevelEvent, rows, c.info.Events), nil
+}
+
+// LinkOwners returns the row of every link.
+func (c *Cursor) LinkOwners() ([]uint32, error) {
+	rows, err := c.LinkRows()
+	if err != nil {
+		return nil, err
+	}
+	return c.ownersOf(LevelLink, rows, c.info.Links), nil
+}
+
+func (c *Cursor) ownersOf(level Level, rows []uint32, n int) []uint32 {
+	l := &c.owners[level]
+	if n == 0 || l.epoch == c.epoch {
+		return l.vals[:n]
+	}
+	l.buf = slices.Grow(l.buf[:0], n)[:n]
+	for row := range len(rows) - 1 {
+		for i := rows[row]; i < rows[row+1]; i++ {
+			l.buf[i] = uint32(row)
+		}
+	}
+	l.vals, l.epoch = l.buf, c.epoch
+	return l.vals
 }

@@ -81,7 +81,9 @@ const (
 // and hi the number of values for scans; a narrower range asks for a trace, for
 // which nothing more should be decoded where that is cheaper. Cursor c is for
 // other columns that are needed (c.Shapes, …), for scratch, and to be told of the
-// bytes that were read (c.inspect). Errors are block.CorruptionErrors.
+// bytes that were read (c.inspect). Whoever calls trusts what comes back: indexes
+// lie within the space and the group, first rows never fall, types fit. Errors are
+// block.CorruptionErrors.
 type columns interface {
 	space() (*Space, error)
 	columnSet() []uint32
@@ -100,7 +102,7 @@ type columns interface {
 	// parents returns rows of the group whatever lo is.
 	parents(c *Cursor, lo, hi int, buf *[]int32) ([]int32, error)
 
-	// column sets dst's values; Info and N are set already. It may use what
-	// dst.scratch holds from the last time.
+	// column sets dst's values; Info and N are set already. It may use dst's
+	// unexported buffers, which are kept from one time to the next.
 	column(c *Cursor, col uint32, lo, hi int, dst *Column) error
 }

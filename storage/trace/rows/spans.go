@@ -1,6 +1,11 @@
 package rows
 
-import "github.com/vedette-io/vedette/internal/signal"
+import (
+	"fmt"
+	"math"
+
+	"github.com/vedette-io/vedette/internal/signal"
+)
 
 // Source is a table's view or a block.
 type Source interface {
@@ -52,16 +57,27 @@ func AppendTraceRuns(dst []TraceRun, c *Cursor, g *Group, i int) ([]TraceRun, er
 }
 
 // AppendRun appends the spans of a run to dst as they came in: grouped by
-// resource and scope in order of first appearance, by start within. The cursor
-// moves to the run's group.
-func AppendRun(dst *signal.Spans, c *Cursor, r Run) error { return nil }
-
-type rowMaps struct{}
-
-func (m *rowMaps) reset() {}
-
-type rank struct{}
-
-type parts struct{ at rank }
-
-func (p *parts) reset() {}
+// resource and scope in order of first appearance, by start within a scope. The
+// cursor moves to the run's group. On error dst is left in a state that is only
+// good for Reset.
+func AppendRun(dst *signal.Spans, c *Cursor, r Run) error {
+	if c.group != r.Group {
+		if err := c.Seek(r.Group); err != nil {
+			return err
+		}
+	}
+	if r.First >= r.End {
+		return nil
+	}
+	p := &c.parts
+	if err := p.load(c, r); err != nil {
+		return err
+	}
+	if err := p.appendRows(dst, c, r); err != nil {
+		return err
+	}
+	if len(dst.Buf) > math.MaxUint32 {
+		return fmt.Errorf("append trace: %d bytes of text, want < 4 GiB", len(dst.Buf))
+	}
+	return nil
+}

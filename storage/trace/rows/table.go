@@ -8,8 +8,8 @@ import (
 
 // Config bounds a table.
 type Config struct {
-	// MaxColumns is how many columns the table has at most; attributes with keys
-	// beyond them are packed.
+	// MaxColumns is how many columns the table has at most for attributes; those
+	// with keys beyond them are packed.
 	MaxColumns int
 }
 
@@ -17,39 +17,64 @@ type Config struct {
 func DefaultConfig() Config { return Config{MaxColumns: 1024} }
 
 // Table is the head: spans in memory, in row groups that are complete as soon as
-// a batch was appended. One goroutine appends; Snapshot may be called by others.
+// a batch was appended. One goroutine appends; the other methods may be called
+// by others meanwhile.
 type Table struct {
-	mu sync.Mutex
+	mu   sync.Mutex
+	w    appender
+	live []*memGroup
+	rows int
+	view *TableView // nil if it is out of date
 }
 
 // NewTable returns an empty table.
-func NewTable(c Config) *Table { return &Table{} }
+func NewTable(c Config) *Table {
+	t := &Table{}
+	t.w.spaceBuilder = newSpaceBuilder(c.MaxColumns)
+	return t
+}
 
 // Append copies the batch's spans into the table, except for those of which the
 // table has an exact duplicate: same trace, id, kind, start, end and name. A view
-// that is taken afterwards has them.
-func (t *Table) Append(b *signal.Spans) (added, duplicates int, err error) { return 0, 0, nil }
-
-// Rows returns how many spans the table has.
-func (t *Table) Rows() int { return 0 }
-
-// Bytes returns about how much memory the table takes.
-func (t *Table) Bytes() int { return 0 }
-
-// Snapshot returns the table as it is now.
-func (t *Table) Snapshot() *TableView { return &TableView{} }
-
-// TableView is a table at one moment. It is a Source.
-type TableView struct {
-	sp     *Space
-	groups []*Group
+// that is taken afterwards has them. On error nothing was appended.
+func (t *Table) Append(b *signal.Spans) (added, duplicates int, err error) {
+	if b.Len() == 0 {
+		return 0, 0, nil
+	}
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.live, err = t.w.append(b, t.live)
+	if err != nil {
+		return 0, 0, err
+	}
+	added = len(t.w.keys)
+	if added > 0 {
+		t.rows += added
+		t.view = nil
+	}
+	return added, t.w.dups, nil
 }
 
-// Space returns what the groups' indexes mean.
-func (v *TableView) Space() (*Space, error) { return v.sp, nil }
+// Rows returns how many spans the table has.
+func (t *Table) Rows() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.rows
+}
 
-// Groups returns the groups.
-func (v *TableView) Groups() []*Group { return v.groups }
+// Bytes returns about how much memory the table takes.
+func (t *Table) Bytes() int {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.w.memory() + t.w.memArenas.size() + 8*len(t.w.seen.slots) + 24*len(t.live)
+}
 
-// FindTrace appends the runs of a trace to dst.
-func (v *TableView) FindTrace(id signal.TraceID, dst []Run) ([]Run, error) { return dst, nil }
+// Snapshot returns the table as it is now.
+func (t *Table) Snapshot() *TableView {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.view == nil {
+		t.view = newView(t.w.view(), t.live)
+	}
+	return t.view
+}
