@@ -69,7 +69,7 @@ type Cursor struct {
 	columns []cursorColumn          // by column of the space
 	owners  [NumLevels]lane[uint32] // of events and links
 	parts   parts                   // of AppendRun
-	block    blockState // of a block's group
+	block   blockState              // of a block's group
 	finder  parentFinder
 }
 

@@ -1,6 +1,7 @@
 package rows
 
 import (
+	"bytes"
 	"math"
 	"slices"
 
@@ -45,7 +46,7 @@ func (g *memGroup) tids() []signal.TraceID { return g.traces[0] }
 
 // findTrace returns the rows of a trace.
 func (g *memGroup) findTrace(id signal.TraceID) (first, end int, ok bool) {
-	t, ok := slices.BinarySearchFunc(g.tids(), id, compareTraces)
+	t, ok := slices.BinarySearchFunc(g.tids(), id, compareIDs)
 	if !ok {
 		return 0, 0, false
 	}
@@ -359,14 +360,4 @@ func (w *groupBuilder) finish(g *memGroup) {
 	}
 }
 
-func compareTraces(a, b signal.TraceID) int {
-	for i := range a {
-		if a[i] != b[i] {
-			if a[i] < b[i] {
-				return -1
-			}
-			return 1
-		}
-	}
-	return 0
-}
+func compareIDs(a, b signal.TraceID) int { return bytes.Compare(a[:], b[:]) }

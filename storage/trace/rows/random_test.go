@@ -195,8 +195,8 @@ func allRuns(t testing.TB, src Source) []Run {
 	return runs
 }
 
-// readAll returns all spans of a source, as AppendRun makes them.
-func readAll(t testing.TB, src Source) *signal.Spans {
+// spansOf returns all spans of a source, as AppendRun makes them.
+func spansOf(t testing.TB, src Source) *signal.Spans {
 	var c Cursor
 	out := &signal.Spans{}
 	for _, r := range allRuns(t, src) {

@@ -119,7 +119,7 @@ func TestWhatComesInComesOut(t *testing.T) {
 			}
 			view := tab.Snapshot()
 			checkGroups(t, view)
-			out := readAll(t, view)
+			out := spansOf(t, view)
 			checkSpans(t, out)
 			want := describeAll(in...)
 			require.Equal(t, want, describeAll(out))
@@ -190,7 +190,7 @@ func TestDuplicatesAreDropped(t *testing.T) {
 		require.Zero(t, added)
 		require.Equal(t, 100, dups)
 	}
-	require.Equal(t, describeAll(in...), describeAll(readAll(t, tab.Snapshot())))
+	require.Equal(t, describeAll(in...), describeAll(spansOf(t, tab.Snapshot())))
 
 	// Within a batch, and with one thing changed.
 	twice := g.batch(1)
@@ -228,7 +228,7 @@ func TestLargeBatchesAreCut(t *testing.T) {
 		require.NoError(t, err)
 		require.Equal(t, b.Len(), dups)
 		view := tab.Snapshot()
-		require.Equal(t, describeAll(b), describeAll(readAll(t, view)))
+		require.Equal(t, describeAll(b), describeAll(spansOf(t, view)))
 		runs, err := view.FindTrace(b.TraceIDs[0], nil)
 		require.NoError(t, err)
 		n := 0
