@@ -1,0 +1,187 @@
+package otlptraces
+
+import (
+	"encoding/binary"
+	"unicode/utf8"
+
+	"github.com/vedette-io/vedette/ingest/wire"
+	"github.com/vedette-io/vedette/internal/signal"
+)
+
+// maxDepth is how deep arrays and maps may lie in each other.
+const maxDepth = 64
+
+// attribute appends the attribute of a KeyValue message.
+func (r *Request) attribute(b []byte, s, e int) (err error) {
+	attrs := &r.Spans.Attrs
+	if len(*attrs) == cap(*attrs) {
+		if *attrs, err = wire.Grow(&r.budget, *attrs, attrBytes); err != nil {
+			return err
+		}
+	}
+	a, ok := usual(b, s, e)
+	if !ok {
+		a = signal.Attr{}
+		if err := r.keyValue(b, s, e, 0, &a); err != nil {
+			return err
+		}
+		*attrs = append(*attrs, a)
+		return nil
+	}
+	if !utf8.Valid(b[a.Key.Off : a.Key.Off+a.Key.Len]) {
+		r.refuse(wire.ReasonInvalidUTF8, "key of an attribute", 0)
+	}
+	if a.Type == signal.AttrString {
+		v := a.Range()
+		if !utf8.Valid(b[v.Off : v.Off+v.Len]) {
+			r.refuse(wire.ReasonInvalidUTF8, "value of an attribute", 0)
+		}
+		r.longest = max(r.longest, int(v.Len))
+	}
+	*attrs = append(*attrs, a)
+	return nil
+}
+
+// usual reads a KeyValue message of the shape that nearly all have: a short key,
+// then a short value that is a string or a number.
+func usual(b []byte, s, e int) (a signal.Attr, ok bool) {
+	if e-s < 6 || b[s] != 1<<3|asBytes || b[s+1] >= 0x80 {
+		return a, false
+	}
+	k := s + 2
+	v := k + int(b[s+1]) // the value's tag
+	if v+4 > e || b[v] != 2<<3|asBytes || b[v+1] >= 0x80 || v+2+int(b[v+1]) != e {
+		return a, false
+	}
+	a.Key = rangeOf(k, v)
+	switch c := v + 3; b[v+2] {
+	case 1<<3 | asBytes:
+		if b[c] >= 0x80 || c+1+int(b[c]) != e {
+			return a, false
+		}
+		a.Type, a.Num = signal.AttrString, signal.PackRange(rangeOf(c+1, e))
+	case 3<<3 | asVarint:
+		n, next := wire.Uvarint(b, c)
+		if next != e {
+			return a, false
+		}
+		a.Type, a.Num = signal.AttrInt, n
+	case 2<<3 | asVarint:
+		if b[c] > 1 || c+1 != e {
+			return a, false
+		}
+		a.Type, a.Num = signal.AttrBool, uint64(b[c])
+	case 4<<3 | asFixed64:
+		if c+8 != e {
+			return a, false
+		}
+		a.Type, a.Num = signal.AttrDouble, binary.LittleEndian.Uint64(b[c:])
+	default:
+		return a, false
+	}
+	return a, true
+}
+
+// keyValue reads any KeyValue message, at the given depth of nesting, into a.
+func (r *Request) keyValue(b []byte, off, end, depth int, a *signal.Attr) error {
+	const what = "attribute"
+	b = b[:end]
+	for i := off; i < end; {
+		tag, s, e := field(b, i)
+		if e < 0 {
+			return r.malformed(b, i, what)
+		}
+		var err error
+		switch tag {
+		case 1<<3 | asBytes:
+			if !utf8.Valid(b[s:e]) {
+				r.refuse(wire.ReasonInvalidUTF8, "key of an attribute", 0)
+			}
+			a.Key = rangeOf(s, e)
+		case 2<<3 | asBytes:
+			err = r.anyValue(b, s, e, depth, a)
+		case 3<<3 | asVarint: // an index of profiles
+		default:
+			err = r.unknown(i, what, tag, 3)
+		}
+		if err != nil {
+			return err
+		}
+		i = e
+	}
+	return nil
+}
+
+// anyValue reads an AnyValue message, or one of several pieces, into a: the last
+// value counts.
+func (r *Request) anyValue(b []byte, off, end, depth int, a *signal.Attr) error {
+	const what = "value"
+	b = b[:end]
+	for i := off; i < end; {
+		tag, s, e := field(b, i)
+		if e < 0 {
+			return r.malformed(b, i, what)
+		}
+		var err error
+		switch tag {
+		case 1<<3 | asBytes:
+			a.Type, a.Num = signal.AttrString, signal.PackRange(r.text(b, s, e, "value of an attribute"))
+		case 2<<3 | asVarint:
+			a.Type, a.Num = signal.AttrBool, min(varintAt(b, s), 1)
+		case 3<<3 | asVarint:
+			a.Type, a.Num = signal.AttrInt, varintAt(b, s)
+		case 4<<3 | asFixed64:
+			a.Type, a.Num = signal.AttrDouble, binary.LittleEndian.Uint64(b[s:])
+		case 5<<3 | asBytes, 6<<3 | asBytes:
+			a.Type, a.Num = signal.AttrArray, signal.PackRange(rangeOf(s, e))
+			if tag>>3 == 6 {
+				a.Type = signal.AttrMap
+			}
+			r.longest = max(r.longest, e-s)
+			err = r.list(b, s, e, depth+1, tag>>3 == 6)
+		case 7<<3 | asBytes:
+			a.Type, a.Num = signal.AttrBytes, signal.PackRange(rangeOf(s, e))
+			r.longest = max(r.longest, e-s)
+		case 8<<3 | asVarint: // an index of profiles
+			a.Type, a.Num = signal.AttrEmpty, 0
+		default:
+			err = r.unknown(i, what, tag, 8)
+		}
+		if err != nil {
+			return err
+		}
+		i = e
+	}
+	return nil
+}
+
+// list looks at an ArrayValue or a KeyValueList.
+func (r *Request) list(b []byte, off, end, depth int, pairs bool) error {
+	const what = "list of values"
+	if depth > maxDepth {
+		r.refuse(wire.ReasonInvalidSpan, "value is nested too deep", depth)
+		return nil
+	}
+	b = b[:end]
+	for i := off; i < end; {
+		tag, s, e := field(b, i)
+		if e < 0 {
+			return r.malformed(b, i, what)
+		}
+		var err error
+		var a signal.Attr
+		switch {
+		case tag != 1<<3|asBytes:
+			err = r.unknown(i, what, tag, 1)
+		case pairs:
+			err = r.keyValue(b, s, e, depth, &a)
+		default:
+			err = r.anyValue(b, s, e, depth, &a)
+		}
+		if err != nil {
+			return err
+		}
+		i = e
+	}
+	return nil
+}
