@@ -14,7 +14,8 @@ type SyncMode string
 // The sync modes of the embedded log.
 const (
 	// SyncAlways fsyncs before an append is acknowledged. Appends that arrive
-	// while an fsync runs share the next one.
+	// while an fsync runs share the next one, for which a millisecond is waited
+	// where several senders are at work.
 	SyncAlways SyncMode = "always"
 
 	// SyncInterval acknowledges at once and fsyncs every sync_interval. A process

@@ -387,6 +387,10 @@ func (l *Log) reserve(p *partition, bytes int64) error {
 func (p *partition) append(ctx context.Context, r *request) (int64, error) {
 	p.mu.Lock()
 	p.queue = append(p.queue, r)
+	if p.wanted > 0 && len(p.queue) >= p.wanted {
+		p.wanted = 0
+		p.joined <- struct{}{}
+	}
 	lead := !p.busy
 	p.busy = true
 	p.mu.Unlock()

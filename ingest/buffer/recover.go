@@ -124,6 +124,7 @@ func (t *topic) setAside(file string) error {
 func (t *topic) openPartition(index int) (*partition, error) {
 	l := t.log
 	p := &partition{
+		joined:  make(chan struct{}, 1),
 		log:     l,
 		topic:   t,
 		index:   index,
