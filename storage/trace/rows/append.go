@@ -32,7 +32,7 @@ func compareKeys(a, b sortKey) int {
 // appender turns batches into groups. One goroutine uses it.
 type appender struct {
 	groupBuilder
-
+	folder  folder
 	seen    tagIndex    // of every row, by fingerprint: the batch that it came with
 	batches []batch     // by the numbers in seen
 	groups  []*memGroup // of the batches; what was folded is there several times
@@ -206,25 +206,28 @@ func cut(keys []sortKey) int {
 	return n
 }
 
-// append adds a batch and appends its new groups to groups.
-func (w *appender) append(b *signal.Spans, groups []*memGroup) ([]*memGroup, error) {
+// append adds a batch to the groups of live, which it returns anew.
+func (w *appender) append(b *signal.Spans, live []*memGroup) ([]*memGroup, error) {
 	if len(b.Buf) > maxBatch {
-		return groups, fmt.Errorf("append spans: batch of %d bytes, want <= %d", len(b.Buf), maxBatch)
+		return live, fmt.Errorf("append spans: batch of %d bytes, want <= %d", len(b.Buf), maxBatch)
 	}
 	w.resolve(b)
 	w.order(b)
 	w.dedup(b)
 	if len(w.keys) == 0 {
-		return groups, nil
+		return live, nil
 	}
 	first := uint32(len(w.groups))
 	for keys := w.keys; len(keys) > 0; {
 		n := cut(keys)
-		w.groups = append(w.groups, w.group(b, keys[:n]))
+		g := w.group(b, keys[:n])
+		g.numbers = []uint32{uint32(len(w.groups))}
+		w.groups = append(w.groups, g)
+		live = w.settle(append(live, g), g)
 		keys = keys[n:]
 	}
 	w.batches = append(w.batches, batch{first, uint32(len(w.groups))})
-	return append(groups, w.groups[first:]...), nil
+	return live, nil
 }
 
 // group makes a group of the rows of keys.
@@ -253,7 +256,7 @@ func (w *appender) group(b *signal.Spans, keys []sortKey) *memGroup {
 			g.uint32s[fieldLinkRows][row+1] = uint32(link)
 		}
 	}
-	w.finish(g)
+	w.finish(g, true)
 	return g
 }
 

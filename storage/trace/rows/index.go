@@ -75,7 +75,6 @@ func (x *tagIndex) set(at int, hash uint64, number uint32) {
 // arena cuts slices from larger pieces, which live as long as any slice does.
 type arena[T any] struct {
 	piece []T
-	total int // elements allocated
 }
 
 const arenaPiece = 1 << 12
@@ -84,11 +83,9 @@ const arenaPiece = 1 << 12
 func (a *arena[T]) take(n int) []T {
 	if n > len(a.piece) {
 		if n >= arenaPiece/2 {
-			a.total += n
 			return make([]T, n)
 		}
 		a.piece = make([]T, arenaPiece)
-		a.total += arenaPiece
 	}
 	s := a.piece[:n:n]
 	a.piece = a.piece[n:]

@@ -25,6 +25,11 @@ type memGroup struct {
 	cols   []memColumn // rising by col
 	colSet []uint32    // their numbers
 	sets   [2][]uint32 // shapes and resources that rows have, rising
+
+	// For the appender alone.
+	numbers []uint32 // where appender.groups has it
+	folds   uint8
+	size    int // bytes, about
 }
 
 // memColumn is a column of a group in memory, as Column describes it.
@@ -157,11 +162,6 @@ type memArenas struct {
 	text   arena[byte]
 	spans  arena[signal.SpanID]
 	traces arena[signal.TraceID]
-	other  int // bytes of the rest
-}
-
-func (a *memArenas) size() int {
-	return 4*a.u32.total + 8*a.i64.total + 8*a.u64.total + a.text.total + 8*a.spans.total + 16*a.traces.total + a.other
 }
 
 // valueSink collects the values of one column while a group is built.
@@ -192,6 +192,7 @@ type groupBuilder struct {
 	sinks  []valueSink // by column
 	counts [2]counter  // of shapes and resources
 	cols   []uint32    // columns of the group
+	size   int         // bytes of the groups
 }
 
 // counter counts small numbers and remembers which it has seen.
@@ -261,7 +262,6 @@ func (w *groupBuilder) plan(g *memGroup) {
 	g.colSet, all32 = all32[:len(w.cols):len(w.cols)], all32[len(w.cols):]
 	copy(g.colSet, w.cols)
 	g.cols = make([]memColumn, len(w.cols))
-	w.other += 88*len(g.cols) + 600
 	for i, col := range w.cols {
 		s := &w.sinks[col]
 		s.next, s.own, s.text = 0, i, s.text[:0]
@@ -332,8 +332,9 @@ func (w *groupBuilder) addBytes(s *valueSink, col uint32, value []byte) {
 	s.next++
 }
 
-// finish puts what the sinks have into the group.
-func (w *groupBuilder) finish(g *memGroup) {
+// finish puts what the sinks have into the group. fresh values count for whether
+// dictionaries pay.
+func (w *groupBuilder) finish(g *memGroup, fresh bool) {
 	for _, col := range w.cols {
 		s := &w.sinks[col]
 		switch s.kind {
@@ -345,9 +346,10 @@ func (w *groupBuilder) finish(g *memGroup) {
 				s.text = nil
 			}
 		case sinkCodes:
-			d := &w.dicts[col]
-			d.seen += int(s.n)
-			d.review()
+			if d := &w.dicts[col]; fresh {
+				d.seen += int(s.n)
+				d.review()
+			}
 		}
 		s.n, s.u32, s.nums = 0, nil, nil
 	}
@@ -358,6 +360,8 @@ func (w *groupBuilder) finish(g *memGroup) {
 		slices.Sort(g.sets[i])
 		c.reset()
 	}
+	g.measure()
+	w.size += g.size
 }
 
 func compareIDs(a, b signal.TraceID) int { return bytes.Compare(a[:], b[:]) }

@@ -25,8 +25,8 @@ type spaceBuilder struct {
 	resources map[string]uint32
 	scopes    map[string]uint32
 
-	sig  []byte // scratch
-	size int    // bytes of what was added
+	sig   []byte // scratch
+	added int    // bytes of what was added
 }
 
 // shapeKey is what the index of shapes compares and duplicates need.
@@ -106,7 +106,7 @@ func (s *spaceBuilder) layout(level Level, buf []byte, attrs []signal.Attr, extr
 	n := uint32(len(s.layouts))
 	s.layouts = append(s.layouts, list)
 	s.layoutOf[string(sig)] = n
-	s.size += len(sig) + 4*cap(list) + 80
+	s.added += len(sig) + 4*cap(list) + 80
 	return n
 }
 
@@ -132,7 +132,7 @@ func (s *spaceBuilder) column(c ColumnInfo) uint32 {
 		s.Columns = append(s.Columns, c)
 		s.dicts = append(s.dicts, dictBuilder{})
 		s.columnOf[c] = n
-		s.size += len(c.Key) + 400
+		s.added += len(c.Key) + 400
 	}
 	return n
 }
@@ -159,7 +159,7 @@ func (s *spaceBuilder) shape(w Shape, name []byte, layout uint32) uint32 {
 	s.Shapes = append(s.Shapes, w)
 	s.shapes = append(s.shapes, shapeKey{layout: layout, what: what})
 	s.shapeOf.set(at, h, n)
-	s.size += len(name) + 120
+	s.added += len(name) + 120
 	return n
 }
 
@@ -178,7 +178,7 @@ func (s *spaceBuilder) resource(b *signal.Spans, r *signal.Resource) uint32 {
 	n := uint32(len(s.Resources))
 	s.Resources = append(s.Resources, info)
 	s.resources[string(s.sig)] = n
-	s.size += 2*len(s.sig) + 150
+	s.added += 2*len(s.sig) + 150
 	return n
 }
 
@@ -209,7 +209,7 @@ func (s *spaceBuilder) scope(b *signal.Spans, c *signal.Scope) uint32 {
 		Attrs: s.attributes(b, attrs), DroppedAttrs: c.DroppedAttrs,
 	})
 	s.scopes[string(s.sig)] = n
-	s.size += 2*len(s.sig) + 150
+	s.added += 2*len(s.sig) + 150
 	return n
 }
 
@@ -227,7 +227,7 @@ func (s *spaceBuilder) attributes(b *signal.Spans, attrs []signal.Attr) []Attrib
 			out[i].Num = a.Num
 		}
 	}
-	s.size += 64 * len(out)
+	s.added += 64 * len(out)
 	return out
 }
 
@@ -264,7 +264,7 @@ func (s *spaceBuilder) view() *Space {
 
 // memory returns about how much memory the space takes.
 func (s *spaceBuilder) memory() int {
-	n := s.size + 8*len(s.shapeOf.slots)
+	n := s.added + 8*len(s.shapeOf.slots)
 	for i := range s.dicts {
 		n += s.dicts[i].bytes()
 	}

@@ -66,7 +66,7 @@ func (t *Table) Rows() int {
 func (t *Table) Bytes() int {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	return t.w.memory() + t.w.memArenas.size() + 8*len(t.w.seen.slots) + 24*len(t.live)
+	return t.w.memory() + t.w.size + 8*len(t.w.seen.slots) + 20*len(t.w.groups)
 }
 
 // Snapshot returns the table as it is now.
