@@ -127,7 +127,7 @@ func (p *parts) traceOf(c *Cursor, row int) (signal.TraceID, error) {
 	if !ok {
 		t--
 	}
-	if l := &c.traceIDs[fieldTraceIDs-fieldTraceIDs]; l.epoch == c.epoch {
+	if l := &c.traceIDs[0]; l.epoch == c.epoch {
 		p.trace = l.vals[t]
 	} else {
 		ids, err := c.group.data.traceIDs(c, fieldTraceIDs, t, t+1, &p.traceBuf)

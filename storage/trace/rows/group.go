@@ -45,7 +45,8 @@ func (g *Group) MayHave(col int, value []byte, num uint64) bool {
 	return g.data.mayHave(uint32(col), value, num)
 }
 
-// field names a column that every group has.
+// field names a column that every group has, apart from statuses and parents,
+// which are the only ones of their types.
 type field uint8
 
 const (
@@ -68,11 +69,6 @@ const (
 	// signal.TraceID
 	fieldTraceIDs // of traces
 	fieldLinkTraceIDs
-	// uint8
-	fieldStatuses
-	// int32
-	fieldParents
-	numFields
 )
 
 // columns is where a group has its columns: memory or a block. Methods of

@@ -44,6 +44,7 @@ type parts struct {
 
 	slots  []scopeSlot
 	slotOf map[uint64]uint32
+	rankOf map[uint32]uint32
 	order  []uint32
 	rowsIn []uint32 // slot of every row
 }
@@ -180,7 +181,7 @@ func (p *parts) loadRows(c *Cursor, r Run) (err error) {
 	}
 	p.resources = resources[r.First:r.End]
 	data, lo, hi := c.group.data, r.First, r.End
-	if p.starts, err = c.ints[fieldStarts-fieldStarts].part(c, lo, hi, func() ([]int64, error) {
+	if p.starts, err = c.ints[0].part(c, lo, hi, func() ([]int64, error) {
 		return data.ints(c, fieldStarts, lo, hi, &p.startBuf)
 	}); err != nil {
 		return err
@@ -190,7 +191,7 @@ func (p *parts) loadRows(c *Cursor, r Run) (err error) {
 	}); err != nil {
 		return err
 	}
-	if p.ids, err = c.spanIDs[fieldSpanIDs-fieldSpanIDs].part(c, lo, hi, func() ([]signal.SpanID, error) {
+	if p.ids, err = c.spanIDs[0].part(c, lo, hi, func() ([]signal.SpanID, error) {
 		return data.spanIDs(c, fieldSpanIDs, lo, hi, &p.idBuf)
 	}); err != nil {
 		return err
@@ -285,9 +286,10 @@ func shortColumn(c *Cursor, col uint32, want, got int) error {
 // sortScopes orders the run's rows by resource and scope.
 func (p *parts) sortScopes(c *Cursor) {
 	if p.slotOf == nil {
-		p.slotOf = make(map[uint64]uint32)
+		p.slotOf, p.rankOf = make(map[uint64]uint32), make(map[uint32]uint32)
 	}
 	clear(p.slotOf)
+	clear(p.rankOf)
 	p.slots, p.rowsIn = p.slots[:0], p.rowsIn[:0]
 	last, slot := ^uint64(0), uint32(0)
 	for i, s := range p.shapes {
@@ -311,13 +313,12 @@ func (p *parts) sortScopes(c *Cursor) {
 	if len(p.slots) <= 1 {
 		return
 	}
-	ranks := make(map[uint32]uint32, len(p.slots))
 	for i := range p.slots {
 		s := &p.slots[i]
-		if r, ok := ranks[s.resource]; ok {
+		if r, ok := p.rankOf[s.resource]; ok {
 			s.rank = r
 		} else {
-			ranks[s.resource] = s.rank
+			p.rankOf[s.resource] = s.rank
 		}
 	}
 	slices.SortFunc(p.order, func(a, b uint32) int {
