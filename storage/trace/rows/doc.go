@@ -24,6 +24,12 @@
 // so a column holds nothing for rows without it, and value i of a column belongs
 // to the i-th occurrence of the column in row order (Cursor.RowsOf).
 //
+// A Table is the memory side. Append sorts a batch by trace and start, drops exact
+// duplicates of what the table has, and makes a group of the rest at once; the
+// groups of small batches are folded into larger ones as they become many. A
+// dictionary is given up for the groups to come when its column's values turn out
+// to be mostly distinct.
+//
 // What holds:
 //
 //   - Rows of one trace lie together in a group and are ordered by start. A trace
