@@ -140,15 +140,15 @@ func (s *shard) count(t *shardTenant, client, server uint32, kind connection, fa
 	if c == nil {
 		c = s.newEdge(t, key)
 	}
-	t.touch(c)
+	t.touch(c, 1)
 	if failed {
 		c.failed++
 	}
 	if asServer != nil {
-		c.hists[0].observe(s.g.layout, asServer)
+		c.hists[0].observe(s.g.layout, asServer, 1)
 	}
 	if asClient != nil {
-		c.hists[1].observe(s.g.layout, asClient)
+		c.hists[1].observe(s.g.layout, asClient, 1)
 	}
 }
 

@@ -190,6 +190,7 @@ func appendSpans(b *signal.Spans, spans []sdktrace.ReadOnlySpan) {
 		b.Parents = append(b.Parents, signal.SpanID(s.Parent().SpanID()))
 		b.Starts, b.Ends = append(b.Starts, s.StartTime().UnixNano()), append(b.Ends, s.EndTime().UnixNano())
 		b.Names = append(b.Names, put(b, s.Name()))
+		b.States = append(b.States, put(b, s.SpanContext().TraceState().String()))
 		b.Kinds, b.Statuses = append(b.Kinds, kinds[s.SpanKind()]), append(b.Statuses, statuses[s.Status().Code])
 		begin, end := appendAttrs(b, s.Attributes())
 		b.AttrBegin, b.AttrEnd = append(b.AttrBegin, begin), append(b.AttrEnd, end)

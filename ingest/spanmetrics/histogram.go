@@ -131,18 +131,18 @@ type hist struct {
 	ex     examples
 }
 
-// observe adds a span's duration.
-func (h *hist) observe(l *layout, s *spanRef) {
-	h.count++
-	h.sum += float64(s.duration) * 1e-9
+// observe adds a span's duration, as that of n spans.
+func (h *hist) observe(l *layout, s *spanRef, n uint64) {
+	h.count += n
+	h.sum += float64(s.duration) * 1e-9 * float64(n)
 	bucket := int32(0)
 	if l.native() {
 		if s.duration <= zeroNanos {
-			h.zero++
+			h.zero += n
 			bucket = math.MinInt32
 		} else {
 			i := nativeBucket(float64(s.duration) * 1e-9)
-			h.counts[h.reach(i)]++
+			h.counts[h.reach(i)] += n
 			bucket = i >> nativeSchema
 		}
 	} else {
@@ -153,7 +153,7 @@ func (h *hist) observe(l *layout, s *spanRef) {
 		if h.counts == nil {
 			h.counts = make([]uint64, len(l.les))
 		}
-		h.counts[i]++
+		h.counts[i] += n
 		bucket = int32(i)
 	}
 	if e := h.ex.offer(bucket, s.duration); e != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"math"
+	"strconv"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -222,6 +223,37 @@ func TestAge(t *testing.T) {
 	require.Equal(t, 1.0, r.metric("skipped_spans_total", "reason", "future"))
 }
 
+// A span that was sampled before it was sent stands for others, if it says so.
+func TestAdjustedCounts(t *testing.T) {
+	r := newRig(t, func(c *Config) { c.Buckets = []float64{1} })
+	s := newService(t, "a")
+	const spans = 3000
+	for range spans {
+		s.span(t.Context(), "x", trace.SpanKindServer, time.Second)
+	}
+	b := batch(s)
+	for i := range b.States {
+		switch i % 3 {
+		case 0:
+			b.States[i] = put(b, "vendor=x,ot=th:8") // one of two
+		case 1:
+			b.States[i] = put(b, "ot=th:55555555555555;rv:00000000000000") // two of three
+		}
+	}
+	r.Observe(0, b)
+	got := r.write()
+	value := func(line string) float64 {
+		v, err := strconv.ParseFloat(line[strings.LastIndex(line, " ")+1:], 64)
+		require.NoError(t, err)
+		return v
+	}
+	calls := value(only(got, "calls_total")[0])
+	require.InDelta(t, 1000*2+1000*1.5+1000, calls, 100)
+	require.Equal(t, calls, value(only(got, "spanmetrics_latency_bucket", `"1.0"`)[0]))
+	require.Equal(t, calls, value(only(got, "spanmetrics_latency_sum")[0]))
+	require.Equal(t, float64(spans), value(only(got, "service_graph_request_total")[0]))
+}
+
 func TestExemplars(t *testing.T) {
 	f := func(histograms string) {
 		t.Helper()
@@ -269,7 +301,7 @@ func TestNativeBuckets(t *testing.T) {
 			d = math.MaxInt64
 		}
 		sum += float64(d) * 1e-9
-		part.observe(l, &spanRef{trace: &signal.TraceID{}, span: &signal.SpanID{}, duration: d})
+		part.observe(l, &spanRef{trace: &signal.TraceID{}, span: &signal.SpanID{}, duration: d}, 1)
 		if i%7 == 0 {
 			total.take(&part)
 		}
@@ -284,7 +316,7 @@ func TestNativeBuckets(t *testing.T) {
 	var one hist
 	for _, d := range []int64{1, 1000, 1001, 1e6, 1 << 40} {
 		one = hist{}
-		one.observe(l, &spanRef{trace: &signal.TraceID{}, span: &signal.SpanID{}, duration: d})
+		one.observe(l, &spanRef{trace: &signal.TraceID{}, span: &signal.SpanID{}, duration: d}, 1)
 		h := one.histogram()
 		if d <= zeroNanos {
 			require.Equal(t, uint64(1), h.ZeroCount)

@@ -1,9 +1,12 @@
 package spanmetrics
 
 import (
+	"encoding/binary"
+	"math"
 	"math/rand/v2"
 	"sync"
 
+	"github.com/vedette-io/vedette/ingest/sampling"
 	"github.com/vedette-io/vedette/internal/labels"
 	"github.com/vedette-io/vedette/internal/signal"
 )
@@ -20,7 +23,7 @@ const (
 // cell is what a shard has counted for a series since the last flush.
 type cell struct {
 	series        *series
-	calls, failed uint32
+	calls, failed uint64
 	hists         []hist // one of RED metrics, two of an edge
 }
 
@@ -58,11 +61,11 @@ func (t *shardTenant) resetNames() {
 }
 
 // touch returns the counts of a cell, which are written by the next flush.
-func (t *shardTenant) touch(c *cell) *cell {
+func (t *shardTenant) touch(c *cell, calls uint64) *cell {
 	if c.calls == 0 {
 		t.touched = append(t.touched, c)
 	}
-	c.calls++
+	c.calls += calls
 	return c
 }
 
@@ -135,7 +138,11 @@ func (s *shard) observe(b *signal.Spans, now int64) tally {
 			s.enter(t, r)
 		}
 		ref := spanRef{trace: &b.TraceIDs[i], span: &b.SpanIDs[i], duration: b.Duration(i), end: end}
-		s.touchRED(t, i).hists[0].observe(s.g.layout, &ref)
+		n := uint64(1)
+		if b.States[i].Len > 0 {
+			n = adjustedCount(b.Bytes(b.States[i]), ref.span)
+		}
+		t.touch(s.findRED(t, i), n).hists[0].observe(s.g.layout, &ref, n)
 		if graph {
 			if k := b.Kinds[i]; k >= kindServer && k <= kindConsumer {
 				s.pair(t, i, &ref)
@@ -188,8 +195,23 @@ func (s *shard) takeDims(attrs []signal.Attr, dst []dim) {
 // separator ends the parts of a key; it is in no UTF-8.
 const separator = 0xff
 
-// touchRED returns the cell of span i.
-func (s *shard) touchRED(t *shardTenant, i int) *cell {
+// maxAdjusted bounds how many spans one may stand for.
+const maxAdjusted = 1 << 20
+
+// adjustedCount returns how many spans one stands for that was sampled before it
+// was sent, if its trace state says so. Fractions are rounded up for as many spans
+// as they are.
+func adjustedCount(state []byte, id *signal.SpanID) uint64 {
+	n := min(sampling.ParseState(state).AdjustedCount(), maxAdjusted)
+	whole := math.Floor(n)
+	if float64(binary.LittleEndian.Uint64(id[:])>>11)*0x1p-53 < n-whole {
+		whole++
+	}
+	return uint64(whole)
+}
+
+// findRED returns the cell of span i.
+func (s *shard) findRED(t *shardTenant, i int) *cell {
 	b := s.batch
 	kind, status := min(b.Kinds[i], kindConsumer), min(b.Statuses[i], statusError)
 	key := append(s.key[:s.prefix], kind, status)
@@ -210,7 +232,7 @@ func (s *shard) touchRED(t *shardTenant, i int) *cell {
 	if c == nil {
 		c = s.newRED(t, hash, name, kindNames[kind], statusNames[status])
 	}
-	return t.touch(c)
+	return c
 }
 
 // newRED finds the series for a key that the shard has not seen.
@@ -288,10 +310,10 @@ func (s *shard) drain(now, at int64) tally {
 func (c *cell) drain(at int64) {
 	to := c.series
 	to.lastSeen = at
-	to.calls += uint64(c.calls)
-	to.failed += uint64(c.failed)
-	to.freshCalls += uint64(c.calls)
-	to.freshFailed += uint64(c.failed)
+	to.calls += c.calls
+	to.failed += c.failed
+	to.freshCalls += c.calls
+	to.freshFailed += c.failed
 	for i := range c.hists {
 		to.hists[i].take(&c.hists[i])
 	}
