@@ -50,6 +50,7 @@ func TestPayload(t *testing.T) {
 		require.EqualValues(t, 257, s.Flags())
 		require.Equal(t, map[string]any{
 			"s": strings.Repeat("x", 300), "empty": "", "i": int64(-1), "t": true, "f": false, "d": 1.5, "b": []byte{0xff}, "": "no name",
+			"list": []any{"one", "", strings.Repeat("z", 200)},
 		}, s.Attributes().AsRaw())
 		require.Equal(t, map[string]any{"k": strings.Repeat("y", 20_000)}, s.Events().At(0).Attributes().AsRaw())
 		require.Equal(t, "event", s.Events().At(0).Name())
@@ -78,6 +79,7 @@ func write(w *Writer, id uint64) {
 	w.BoolAttr(FieldAttr, []byte("f"), false)
 	w.DoubleAttr(FieldAttr, []byte("d"), 1.5)
 	w.BytesAttr(FieldAttr, []byte("b"), []byte{0xff})
+	w.StringsAttr(FieldAttr, []byte("list"), [][]byte{[]byte("one"), nil, []byte(strings.Repeat("z", 200))})
 	w.Open(FieldEvent)
 	w.Fixed64(FieldEventTime, 6)
 	w.String(FieldEventName, []byte("event"))

@@ -104,7 +104,10 @@ const (
 	anyBool   = 2
 	anyInt    = 3
 	anyDouble = 4
+	anyArray  = 5
 	anyBytes  = 7
+
+	arrayValue = 1
 )
 
 // StringAttr writes an attribute in the given field of the message.
@@ -144,6 +147,23 @@ func (w *Writer) DoubleAttr(field int, key []byte, v float64) {
 	w.attr(field, key, 9)
 	w.tag(anyDouble, wire.Fixed64)
 	w.buf = binary.LittleEndian.AppendUint64(w.buf, math.Float64bits(v))
+}
+
+// StringsAttr writes an attribute that is an array.
+func (w *Writer) StringsAttr(field int, key []byte, values [][]byte) {
+	w.Open(field)
+	w.String(kvKey, key)
+	w.Open(kvValue)
+	w.Open(anyArray)
+	for _, v := range values {
+		v = Valid(v)
+		w.length(arrayValue, 1+varintLen(len(v))+len(v))
+		w.length(anyString, len(v))
+		w.buf = append(w.buf, v...)
+	}
+	w.Close()
+	w.Close()
+	w.Close()
 }
 
 // attr writes a KeyValue up to its value, whose length it is given.

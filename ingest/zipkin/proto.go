@@ -10,16 +10,16 @@ import (
 
 // proto3 reads a zipkin.proto3.ListOfSpans.
 func (d *decoder) proto3(body []byte) error {
-	m := message{b: body}
-	for m.next() {
-		if m.num != 1 || m.kind != wire.Bytes {
+	m := wire.FieldsOf(body)
+	for m.Next() {
+		if !m.Is(1, wire.Bytes) {
 			continue
 		}
 		d.index++
 		d.field = ""
 		s := &d.span
 		s.reset()
-		if bad := d.spanProto(m.bytes); bad != nil {
+		if bad := d.spanProto(m.Bytes); bad != nil {
 			return d.refuse(bad)
 		}
 		if bad := d.add(s); bad != nil {
@@ -29,97 +29,51 @@ func (d *decoder) proto3(body []byte) error {
 			return d.err
 		}
 	}
-	if m.bad {
+	if m.Bad() {
 		return d.refuse(&invalid{"", "Malformed"})
 	}
 	return nil
 }
 
-// message iterates over the fields of a protobuf message.
-type message struct {
-	b []byte
-	i int
-
-	num   int32
-	kind  int
-	v     uint64 // of numbers
-	bytes []byte // of all else
-	bad   bool
-}
-
-func (m *message) next() bool {
-	if m.i >= len(m.b) || m.bad {
-		return false
-	}
-	num, kind, i := wire.Field(m.b, m.i)
-	if i < 0 {
-		m.bad = true
-		return false
-	}
-	end := i
-	switch kind {
-	case wire.Varint:
-		m.v, end = wire.Uvarint(m.b, i)
-	case wire.Bytes:
-		var start int
-		if start, end = wire.Span(m.b, i); start >= 0 {
-			m.bytes = m.b[start:end:end]
-		}
-	default:
-		if end = wire.Skip(m.b, i, kind); end == i+8 && kind == wire.Fixed64 {
-			m.v = binary.LittleEndian.Uint64(m.b[i:])
-		}
-	}
-	if end < 0 {
-		m.bad = true
-		return false
-	}
-	m.num, m.kind, m.i = num, kind, end
-	return true
-}
-
-// is reports whether the field has a number and a wire type.
-func (m *message) is(num int32, kind int) bool { return m.num == num && m.kind == kind }
-
 // spanProto reads a zipkin.proto3.Span into d.span.
 func (d *decoder) spanProto(b []byte) *invalid {
 	s := &d.span
-	m := message{b: b}
-	for m.next() {
+	m := wire.FieldsOf(b)
+	for m.Next() {
 		var bad *invalid
 		switch {
-		case m.is(1, wire.Bytes):
-			s.traceHigh, s.traceLow, bad = traceIDOf(m.bytes)
-		case m.is(2, wire.Bytes):
-			s.parent, bad = idOf("parentId", m.bytes)
-		case m.is(3, wire.Bytes):
-			s.id, bad = idOf("id", m.bytes)
-		case m.is(4, wire.Varint):
-			s.kind = kindOf(m.v)
-		case m.is(5, wire.Bytes):
-			s.name = m.bytes
-		case m.is(6, wire.Fixed64):
-			s.time = int64(m.v)
-		case m.is(7, wire.Varint):
-			s.duration = int64(m.v)
-		case m.is(8, wire.Bytes):
-			bad = endpointOf("localEndpoint", m.bytes, &s.local)
-		case m.is(9, wire.Bytes):
-			bad = endpointOf("remoteEndpoint", m.bytes, &s.remote)
-		case m.is(10, wire.Bytes):
-			bad = s.annotationProto(m.bytes)
-		case m.is(11, wire.Bytes):
-			bad = s.tagProto(m.bytes)
-		case m.is(12, wire.Varint):
-			s.debug = m.v != 0
-		case m.is(13, wire.Varint):
-			s.shared = m.v != 0
+		case m.Is(1, wire.Bytes):
+			s.traceHigh, s.traceLow, bad = traceIDOf(m.Bytes)
+		case m.Is(2, wire.Bytes):
+			s.parent, bad = idOf("parentId", m.Bytes)
+		case m.Is(3, wire.Bytes):
+			s.id, bad = idOf("id", m.Bytes)
+		case m.Is(4, wire.Varint):
+			s.kind = kindOf(m.Value)
+		case m.Is(5, wire.Bytes):
+			s.name = m.Bytes
+		case m.Is(6, wire.Fixed64):
+			s.time = int64(m.Value)
+		case m.Is(7, wire.Varint):
+			s.duration = int64(m.Value)
+		case m.Is(8, wire.Bytes):
+			bad = endpointOf("localEndpoint", m.Bytes, &s.local)
+		case m.Is(9, wire.Bytes):
+			bad = endpointOf("remoteEndpoint", m.Bytes, &s.remote)
+		case m.Is(10, wire.Bytes):
+			bad = s.annotationProto(m.Bytes)
+		case m.Is(11, wire.Bytes):
+			bad = s.tagProto(m.Bytes)
+		case m.Is(12, wire.Varint):
+			s.debug = m.Value != 0
+		case m.Is(13, wire.Varint):
+			s.shared = m.Value != 0
 		}
 		if bad != nil {
 			return bad
 		}
 	}
-	if m.bad {
+	if m.Bad() {
 		return &invalid{"", "Malformed"}
 	}
 	return nil
@@ -161,20 +115,20 @@ func idOf(field string, b []byte) (uint64, *invalid) {
 }
 
 func endpointOf(field string, b []byte, e *endpoint) *invalid {
-	m := message{b: b}
-	for m.next() {
+	m := wire.FieldsOf(b)
+	for m.Next() {
 		switch {
-		case m.is(1, wire.Bytes):
-			e.service = m.bytes
-		case m.is(2, wire.Bytes), m.is(3, wire.Bytes):
-			e.setIPBytes(m.bytes)
-		case m.is(4, wire.Varint):
-			if port := int64(int32(m.v)); !e.setPort(port) {
+		case m.Is(1, wire.Bytes):
+			e.service = m.Bytes
+		case m.Is(2, wire.Bytes), m.Is(3, wire.Bytes):
+			e.setIPBytes(m.Bytes)
+		case m.Is(4, wire.Varint):
+			if port := int64(int32(m.Value)); !e.setPort(port) {
 				return &invalid{field, fmt.Sprintf("invalid port %d", port)}
 			}
 		}
 	}
-	if m.bad {
+	if m.Bad() {
 		return &invalid{field, "Malformed"}
 	}
 	return nil
@@ -185,16 +139,16 @@ func (s *span) annotationProto(b []byte) *invalid {
 		return &invalid{"annotations", fmt.Sprintf("more than %d annotations", maxAnnotations)}
 	}
 	var a annotation
-	m := message{b: b}
-	for m.next() {
+	m := wire.FieldsOf(b)
+	for m.Next() {
 		switch {
-		case m.is(1, wire.Fixed64):
-			a.time = int64(m.v)
-		case m.is(2, wire.Bytes):
-			a.value = m.bytes
+		case m.Is(1, wire.Fixed64):
+			a.time = int64(m.Value)
+		case m.Is(2, wire.Bytes):
+			a.value = m.Bytes
 		}
 	}
-	if m.bad {
+	if m.Bad() {
 		return &invalid{"annotations", "Malformed"}
 	}
 	if a.time != 0 && len(a.value) > 0 { // Zipkin leaves others out
@@ -208,16 +162,16 @@ func (s *span) tagProto(b []byte) *invalid {
 		return &invalid{"tags", fmt.Sprintf("more than %d tags", maxTags)}
 	}
 	var t tag
-	m := message{b: b}
-	for m.next() {
+	m := wire.FieldsOf(b)
+	for m.Next() {
 		switch {
-		case m.is(1, wire.Bytes):
-			t.key = m.bytes
-		case m.is(2, wire.Bytes):
-			t.value = m.bytes
+		case m.Is(1, wire.Bytes):
+			t.key = m.Bytes
+		case m.Is(2, wire.Bytes):
+			t.value = m.Bytes
 		}
 	}
-	if m.bad {
+	if m.Bad() {
 		return &invalid{"tags", "Malformed"}
 	}
 	if len(t.key) > 0 { // Zipkin leaves others out
