@@ -5,8 +5,11 @@ import (
 	"testing"
 
 	"github.com/klauspost/compress/s2"
+	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/ptrace"
+	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
+	"google.golang.org/protobuf/proto"
 
 	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/ingest/wire"
@@ -71,17 +74,32 @@ func benchTraces(spans int) ptrace.Traces {
 	return td
 }
 
+// asSDK writes a request with its fields in the order in which SDKs do, while the
+// Collector writes the last one first.
+func asSDK(t testing.TB, body []byte) []byte {
+	t.Helper()
+	var td tracepb.TracesData
+	require.NoError(t, proto.Unmarshal(body, &td))
+	out, err := proto.Marshal(&td)
+	require.NoError(t, err)
+	return out
+}
+
 // BenchmarkDecode compares Decode with the Collector's reading of the same request.
 func BenchmarkDecode(b *testing.B) {
-	for _, spans := range []int{500, 1000} {
+	for _, from := range []string{"collector", "sdk"} {
+		const spans = 1000
 		body := marshal(b, benchTraces(spans))
+		if from == "sdk" {
+			body = asSDK(b, body)
+		}
 		perSpan := func(b *testing.B) {
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(spans), "ns/span")
 			b.ReportMetric(float64(len(body))/float64(spans), "bytes/span")
 			b.ReportAllocs()
 		}
 		limits := wire.Limits{MaxTime: now, MaxAttrs: 128, MaxEvents: 128, MaxLinks: 128, MaxAttrBytes: 4096, MaxSpanBytes: 1 << 20}
-		b.Run(fmt.Sprintf("spans=%d/ours", spans), func(b *testing.B) {
+		b.Run(from+"/ours", func(b *testing.B) {
 			r := New()
 			for b.Loop() {
 				if err := r.Decode(buffer.FormatOTLPTraces, body, limits); err != nil || r.changed || r.Spans.Len() != spans {
@@ -90,7 +108,7 @@ func BenchmarkDecode(b *testing.B) {
 			}
 			perSpan(b)
 		})
-		b.Run(fmt.Sprintf("spans=%d/pdata", spans), func(b *testing.B) {
+		b.Run(from+"/pdata", func(b *testing.B) {
 			for b.Loop() {
 				if _, err := unmarshal(body); err != nil {
 					b.Fatal(err)

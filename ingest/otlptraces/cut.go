@@ -21,6 +21,7 @@ const (
 const (
 	namedValues = 8   // cut values that a mark names
 	keyFloor    = 256 // a key or mark of this length is never too long
+	markFloor   = 64  // room that a mark has where there is little
 	oldMark     = 512 // bytes of an earlier mark that a new one repeats
 )
 
@@ -237,16 +238,16 @@ func (c *cutter) begin() {
 	c.old, c.out = nil, c.out[:0]
 }
 
-// marks appends the marks as attributes in the given field, and returns whether
-// there is a reason to write the message anew.
-func (c *cutter) marks(fieldNumber byte) bool {
+// marks appends the marks as attributes in the given field of a message that may
+// have so many bytes, and returns whether there is a reason to write it anew.
+func (c *cutter) marks(fieldNumber byte, size int) bool {
 	c.text = append(c.text[:0], c.old...)
 	if c.done.any() {
 		c.text = append(c.text[:0], cutText(c.old, oldMark)...)
 		if len(c.text) > 0 {
 			c.text = append(c.text, "; "...)
 		}
-		c.text = c.done.appendText(c.text)
+		c.text = cutText(c.done.appendText(c.text), max(size/4, markFloor))
 	}
 	for _, m := range []struct {
 		key  string

@@ -37,6 +37,8 @@ func TestRandomRequests(t *testing.T) {
 		checkReplay(t, r, body, wire.PartOptions{Partitions: 5, Plain: seed%2 == 0})
 		checkReplay(t, r, body, wire.PartOptions{Partitions: 2, Plain: seed%2 == 0, MaxBytes: 1500})
 
+		require.NoError(t, r.Decode(buffer.FormatOTLPTraces, asSDK(t, body), wire.Limits{}))
+		require.Equal(t, want, dump(&r.Spans), "seed %d", seed)
 		require.NoError(t, r.Decode(buffer.FormatOTLPTracesSnappy, s2.EncodeSnappy(nil, body), wire.Limits{}))
 		require.Equal(t, want, dump(&r.Spans), "seed %d", seed)
 	}

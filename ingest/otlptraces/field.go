@@ -18,12 +18,25 @@ const (
 // field reads the field at b[i:]: its tag and the bounds of its content, which is
 // without its length; end is where the next field begins, or -1.
 func field(b []byte, i int) (tag uint64, s, end int) {
-	if i+1 < len(b) && b[i] < 0x80 && b[i]&7 == wire.Bytes && b[i] > 7 && b[i+1] < 0x80 {
-		s, end = i+2, i+2+int(b[i+1])
-		if end > len(b) {
-			return 0, 0, -1
+	if i+1 < len(b) && b[i] < 0x80 && b[i] > 7 { // nearly every field
+		switch next := b[i+1]; b[i] & 7 {
+		case wire.Bytes:
+			if next < 0x80 {
+				s, end = i+2, i+2+int(next)
+				if end > len(b) {
+					return 0, 0, -1
+				}
+				return uint64(b[i]), s, end
+			}
+		case wire.Varint:
+			if next < 0x80 {
+				return uint64(b[i]), i + 1, i + 2
+			}
+		case wire.Fixed64:
+			if i+9 <= len(b) {
+				return uint64(b[i]), i + 1, i + 9
+			}
 		}
-		return uint64(b[i]), s, end
 	}
 	return anyField(b, i)
 }

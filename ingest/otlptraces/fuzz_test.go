@@ -2,6 +2,7 @@ package otlptraces
 
 import (
 	"bytes"
+	"errors"
 	"strings"
 	"testing"
 
@@ -58,25 +59,27 @@ func FuzzDecode(f *testing.F) {
 			require.NoError(t, err)
 			require.Equal(t, want, dumpTraces(again))
 		}
-		checkReplay(t, r, body, wire.PartOptions{Partitions: 1 + int(k%4), Plain: k%2 == 0, MaxBytes: int(k) * 64})
+		checkReplay(t, r, body, wire.PartOptions{Partitions: 1 + int(k%4), Plain: k%2 == 0, MaxBytes: 2500 + int(k)*64})
 	})
 }
 
 // FuzzLimits decodes arbitrary bytes under narrow limits: the same spans as
 // without, and what is left survives the buffer.
 func FuzzLimits(f *testing.F) {
-	fuzzSeeds(f, func(body []byte) { f.Add(body, uint8(3), uint16(20), uint16(700)) })
+	fuzzSeeds(f, func(body []byte) { f.Add(body, uint8(3), uint16(20), uint16(600)) })
 	f.Fuzz(func(t *testing.T, body []byte, n uint8, value, size uint16) {
 		r, free := New(), New()
 		limits := wire.Limits{
 			MaxTime: now, MaxAttrs: int(n), MaxEvents: int(n / 2), MaxLinks: int(n / 3), MaxAttrBytes: int(value),
 			KeepTrace: func(id signal.TraceID) bool { return id[15]%3 > 0 },
 		}
-		if size >= 2048 {
+		if size >= 512 {
 			limits.MaxSpanBytes = int(size)
 		}
 		err := r.Decode(buffer.FormatOTLPTraces, body, limits)
 		if err != nil {
+			var tooLarge *wire.SizeError
+			require.False(t, errors.As(err, &tooLarge) && size >= 1024, "what is large is cut: %v", err)
 			return
 		}
 		if free.Decode(buffer.FormatOTLPTraces, body, wire.Limits{}) != nil {

@@ -28,7 +28,7 @@ func (r *Request) rewriteSpan(row int, lim bounds, latest int64, isLast bool) er
 		c.span(s, row, &was, lim)
 		c.out = otlpspans.AppendSpan(c.out, s, row)
 		c.done.unknown = !c.done.any() && size > lim.bytes
-		rewrite = c.marks(9)
+		rewrite = c.marks(9, lim.bytes)
 		if len(c.out) <= lim.bytes {
 			break
 		}
@@ -225,7 +225,7 @@ func (r *Request) cutHead(h head, size int, lim bounds, attrField byte, appendTo
 		short.dropped = plus(h.dropped, c.done.attrs)
 		c.out = appendTo(c.out, &short)
 		c.done.unknown = !c.done.any() && size > lim.bytes
-		rewritten = c.marks(attrField)
+		rewritten = c.marks(attrField, lim.bytes)
 		c.head = append(c.head[:0], 1<<3|asBytes)
 		c.head = binary.AppendUvarint(c.head, uint64(len(c.out)))
 		c.head = append(c.head, c.out...)

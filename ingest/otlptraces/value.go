@@ -43,36 +43,49 @@ func (r *Request) attribute(b []byte, s, e int) (err error) {
 }
 
 // usual reads a KeyValue message of the shape that nearly all have: a short key,
-// then a short value that is a string or a number.
+// and a short value that is a string or a number. SDKs write the key first, the
+// Collector the value.
 func usual(b []byte, s, e int) (a signal.Attr, ok bool) {
-	if e-s < 6 || b[s] != 1<<3|asBytes || b[s+1] >= 0x80 {
+	if e-s < 6 || b[s+1] >= 0x80 {
 		return a, false
 	}
-	k := s + 2
-	v := k + int(b[s+1]) // the value's tag
-	if v+4 > e || b[v] != 2<<3|asBytes || b[v+1] >= 0x80 || v+2+int(b[v+1]) != e {
+	first := s + 2
+	second := first + int(b[s+1]) // its tag
+	if second+2 > e || b[second+1] >= 0x80 || second+2+int(b[second+1]) != e {
 		return a, false
 	}
-	a.Key = rangeOf(k, v)
-	switch c := v + 3; b[v+2] {
+	v, end := second+2, e // the value
+	switch {
+	case b[s] == 1<<3|asBytes && b[second] == 2<<3|asBytes:
+		a.Key = rangeOf(first, second)
+	case b[s] == 2<<3|asBytes && b[second] == 1<<3|asBytes:
+		a.Key = rangeOf(v, end)
+		v, end = first, second
+	default:
+		return a, false
+	}
+	if end-v < 2 {
+		return a, false
+	}
+	switch c := v + 1; b[v] {
 	case 1<<3 | asBytes:
-		if b[c] >= 0x80 || c+1+int(b[c]) != e {
+		if b[c] >= 0x80 || c+1+int(b[c]) != end {
 			return a, false
 		}
-		a.Type, a.Num = signal.AttrString, signal.PackRange(rangeOf(c+1, e))
+		a.Type, a.Num = signal.AttrString, signal.PackRange(rangeOf(c+1, end))
 	case 3<<3 | asVarint:
 		n, next := wire.Uvarint(b, c)
-		if next != e {
+		if next != end {
 			return a, false
 		}
 		a.Type, a.Num = signal.AttrInt, n
 	case 2<<3 | asVarint:
-		if b[c] > 1 || c+1 != e {
+		if b[c] > 1 || c+1 != end {
 			return a, false
 		}
 		a.Type, a.Num = signal.AttrBool, uint64(b[c])
 	case 4<<3 | asFixed64:
-		if c+8 != e {
+		if c+8 != end {
 			return a, false
 		}
 		a.Type, a.Num = signal.AttrDouble, binary.LittleEndian.Uint64(b[c:])

@@ -98,18 +98,27 @@ func fields(b []byte, yield func(tag uint64, num uint64, content []byte) bool) {
 	}
 }
 
+// Messages lists the contents of the fields of bytes that have the given number in
+// a message. Bytes that are not well-formed end the list.
+func Messages(b []byte, number int) iter.Seq[[]byte] {
+	return func(yield func([]byte) bool) {
+		fields(b, func(tag, _ uint64, content []byte) bool {
+			return tag != uint64(number)<<3|bytes || yield(content)
+		})
+	}
+}
+
 // Elements lists the values of an AttrArray. Bytes that are not well-formed end
 // the list; a decoder lets none into a batch.
 func Elements(array []byte) iter.Seq[Value] {
 	return func(yield func(Value) bool) {
-		fields(array, func(tag, _ uint64, content []byte) bool {
-			if tag != 1<<3|bytes {
-				return true
-			}
+		for content := range Messages(array, 1) {
 			var v Value
 			v.read(content)
-			return yield(v)
-		})
+			if !yield(v) {
+				return
+			}
+		}
 	}
 }
 
@@ -117,10 +126,7 @@ func Elements(array []byte) iter.Seq[Value] {
 // with duplicates. Bytes that are not well-formed end the list.
 func Entries(list []byte) iter.Seq2[[]byte, Value] {
 	return func(yield func([]byte, Value) bool) {
-		fields(list, func(tag, _ uint64, content []byte) bool {
-			if tag != 1<<3|bytes {
-				return true
-			}
+		for content := range Messages(list, 1) {
 			var key []byte
 			var v Value
 			fields(content, func(tag, _ uint64, content []byte) bool {
@@ -132,8 +138,10 @@ func Entries(list []byte) iter.Seq2[[]byte, Value] {
 				}
 				return true
 			})
-			return yield(key, v)
-		})
+			if !yield(key, v) {
+				return
+			}
+		}
 	}
 }
 
