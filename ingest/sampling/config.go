@@ -15,7 +15,7 @@ type Config struct {
 	HeadConfig `yaml:",inline"`
 
 	// Tenants are tenants with other head sampling than the rest.
-	Tenants map[string]HeadConfig `yaml:"tenants"`
+	Tenants map[string]TenantConfig `yaml:"tenants"`
 
 	// Tail configures the sampling of complete traces.
 	Tail TailConfig `yaml:"tail"`
@@ -28,6 +28,28 @@ type HeadConfig struct {
 
 	// SpansPerSecond is about how many spans of a tenant are kept. 0 is no limit.
 	SpansPerSecond float64 `yaml:"spans_per_second"`
+}
+
+// TenantConfig configures what differs for a tenant before its traces are
+// stored.
+type TenantConfig struct {
+	// Probability is the share of the tenant's traces that are kept.
+	Probability *float64 `yaml:"probability"`
+
+	// SpansPerSecond is about how many spans of the tenant are kept. 0 is no limit.
+	SpansPerSecond *float64 `yaml:"spans_per_second"`
+}
+
+// headOf returns the head sampling of a tenant.
+func (c *Config) headOf(id string) HeadConfig {
+	h, t := c.HeadConfig, c.Tenants[id]
+	if t.Probability != nil {
+		h.Probability = *t.Probability
+	}
+	if t.SpansPerSecond != nil {
+		h.SpansPerSecond = *t.SpansPerSecond
+	}
+	return h
 }
 
 // TailConfig configures the sampling of complete traces.
@@ -71,7 +93,7 @@ func (c Config) Validate() error {
 	}
 	head("", c.HeadConfig)
 	for _, name := range slices.Sorted(maps.Keys(c.Tenants)) {
-		head("tenants."+name+".", c.Tenants[name])
+		head("tenants."+name+".", c.headOf(name))
 		if err := tenant.Validate(name); err != nil {
 			errs = append(errs, fmt.Errorf("tenants: %w", err))
 		}

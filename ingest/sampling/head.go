@@ -33,10 +33,7 @@ func NewHead(cfg Config, reg prometheus.Registerer) *Head {
 // it is called once for every span, by any number of goroutines. nil wants
 // all.
 func (h *Head) KeepTrace(tenantID string) func(id signal.TraceID) bool {
-	c, own := h.cfg.Tenants[tenantID]
-	if !own {
-		c = h.cfg.HeadConfig
-	}
+	c := h.cfg.headOf(tenantID)
 	if c.Probability >= 1 && c.SpansPerSecond == 0 {
 		return nil
 	}

@@ -83,10 +83,11 @@ func TestProbability(t *testing.T) {
 func TestTenants(t *testing.T) {
 	h := head(t, func(c *Config) {
 		c.Probability = 0.5
-		c.Tenants = map[string]HeadConfig{"all": {Probability: 1}, "none": {}}
+		c.Tenants = map[string]TenantConfig{"all": {Probability: new(1.0)}, "none": {Probability: new(0.0)}, "slow": {SpansPerSecond: new(1e6)}}
 	})
 	require.Nil(t, h.KeepTrace("all"))
 	require.False(t, h.KeepTrace("none")(ids(1)[0]))
+	require.Equal(t, HeadConfig{Probability: 0.5, SpansPerSecond: 1e6}, h.cfg.headOf("slow"))
 	keep := h.KeepTrace("x")
 	n := 0
 	for _, id := range ids(1000) {

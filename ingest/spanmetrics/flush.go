@@ -179,7 +179,7 @@ func (f *flusher) histogram(s *series, name string, h *hist, at int64, stale boo
 func (f *flusher) exemplar(e *example) {
 	f.builder.Exemplar(&exemplar.Exemplar{
 		Labels: promlabels.FromStrings("span_id", hex.EncodeToString(e.span[:]), "trace_id", hex.EncodeToString(e.trace[:])),
-		Value:  float64(e.duration) * 1e-9, Ts: e.end / int64(time.Millisecond), HasTs: true,
+		Value:  float64(e.duration) / 1e9, Ts: e.end / int64(time.Millisecond), HasTs: true,
 	})
 }
 

@@ -134,14 +134,14 @@ type hist struct {
 // observe adds a span's duration, as that of n spans.
 func (h *hist) observe(l *layout, s *spanRef, n uint64) {
 	h.count += n
-	h.sum += float64(s.duration) * 1e-9 * float64(n)
+	h.sum += float64(s.duration) / 1e9 * float64(n)
 	bucket := int32(0)
 	if l.native() {
 		if s.duration <= zeroNanos {
 			h.zero += n
 			bucket = math.MinInt32
 		} else {
-			i := nativeBucket(float64(s.duration) * 1e-9)
+			i := nativeBucket(float64(s.duration) / 1e9)
 			h.counts[h.reach(i)] += n
 			bucket = i >> nativeSchema
 		}
