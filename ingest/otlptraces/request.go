@@ -118,6 +118,7 @@ func (r *Request) Reset() {
 	r.extras, r.messages = r.extras[:0], r.messages[:0]
 	r.fault, r.envelope = fault{}, fault{}
 	r.budget.Begin(nil)
+	r.cut.begin() // it points into Buf
 	r.parter.reset()
 }
 
