@@ -27,7 +27,6 @@ type blockState struct {
 	ends   []uint32
 	list   []shapeCount
 	vals   []int64
-	text   textBuffers
 }
 
 func (g *blockGroup) space() (*Space, error) { return g.b.Space() }
@@ -117,10 +116,9 @@ func (g *blockGroup) set(k pageKind, limit int, buf []uint32) ([]uint32, error) 
 	if err != nil {
 		return nil, err
 	}
-	// The page does not say how many there are: the group's header would be the
-	// place, but a set is never larger than what it is drawn from.
+	i := &g.head.info
 	p := parser{b: page}
-	n := p.number(limit)
+	n := p.number(min(limit, i.Rows+i.Events+i.Links))
 	set := grown(buf, n)
 	col, err := parseInts(p.b, n)
 	if err == nil && !p.bad {
@@ -177,11 +175,21 @@ func readLocals(g *blockGroup, c *Cursor, st *blockState, level Level, k pageKin
 	if err != nil {
 		return nil, err
 	}
+	used := st.used
 	for _, s := range local {
-		if int(s) >= len(st.used) || st.levels[s] != level {
-			return nil, g.corrupt(k, "shape %d of %d, or of another level", s, len(st.used))
+		if int(s) >= len(used) {
+			return nil, g.corrupt(k, "shape %d of %d", s, len(used))
 		}
-		st.used[s]++
+		used[s]++
+	}
+	// All rows have shapes of the level if as many rows have one.
+	for s, m := range used {
+		if st.levels[s] == level {
+			n -= int(m)
+		}
+	}
+	if n != 0 {
+		return nil, g.corrupt(k, "%d shapes of other levels", n)
 	}
 	return local, nil
 }
@@ -560,7 +568,7 @@ func (g *blockGroup) column(c *Cursor, col uint32, lo, hi int, dst *Column) erro
 	}
 	c.inspect(len(page))
 	n := int(g.head.counts[k])
-	rs := &rowShapes{rows: st.local[info.Level], shapes: len(st.set), listing: st.list[st.begins[col]:st.ends[col]]}
+	rs := &rowShapes{rows: st.local[info.Level], used: st.used, listing: st.list[st.begins[col]:st.ends[col]]}
 	if err := g.values(page, info, n, lo, hi, rs, dst); err != nil {
 		return g.b.corrupt(sectionRows, g.head.pageOf[k], "column %d (%s): %v", col, info.Key, err)
 	}

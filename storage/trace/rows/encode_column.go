@@ -128,11 +128,11 @@ func (e *valueEncoder) appendShaped(vals []int64, occ []uint32, shapes int, doub
 type shapeCount struct{ shape, count uint32 }
 
 // rowShapes is what decoding by shape needs of a group: the shape of every row of
-// a level among the group's shapes, how many those are, and which have values in
-// the column.
+// a level among the group's shapes, how many rows each of those has, and which
+// have values in the column.
 type rowShapes struct {
 	rows    []uint32
-	shapes  int
+	used    []uint32
 	listing []shapeCount // rising
 }
 
@@ -201,11 +201,35 @@ func decodeShaped[T integer](dst []T, src []byte, lo int, rs *rowShapes) error {
 	if err != nil {
 		return err
 	}
-	// Where occurrence lo is, and how many of the inner column's values lie
-	// before it and up to the end.
-	row, at, first := 0, 0, 0
-	for ; row < len(rs.rows) && at < lo; row++ {
-		e := &table[rs.rows[row]]
+	total, varying, single := 0, 0, true
+	for _, l := range rs.listing {
+		e := &table[l.shape]
+		n := int(rs.used[l.shape]) * int(l.count)
+		total += n
+		varying += n * int(e.vary)
+		single = single && l.count == 1
+	}
+	if total < lo+len(dst) {
+		return badColumn("%d values, want %d", total, lo+len(dst))
+	}
+	if single && total == len(dst) {
+		vals := make([]T, varying+1)
+		if err := innerValues(vals[:varying], inner, varying, 0); err != nil {
+			return err
+		}
+		place(dst[:total+1], rs.rows, table, vals)
+		return nil
+	}
+	return decodePart(dst, inner, lo, varying, rs.rows, table)
+}
+
+// decodePart decodes some values of a column by shape, whose inner column has
+// varying values.
+func decodePart[T integer](dst []T, inner []byte, lo, varying int, rows []uint32, table []shapedEntry[T]) error {
+	at, first := 0, 0 // values, and those of the inner column, before the row
+	row := 0
+	for ; row < len(rows); row++ {
+		e := &table[rows[row]]
 		if at+int(e.count) > lo {
 			break
 		}
@@ -213,33 +237,18 @@ func decodeShaped[T integer](dst []T, src []byte, lo int, rs *rowShapes) error {
 		first += int(e.count * e.vary)
 	}
 	skip := lo - at
-	varying, single := 0, true
-	end, have := row, 0
-	for ; end < len(rs.rows) && have < skip+len(dst); end++ {
-		e := &table[rs.rows[end]]
+	part, end, have := 0, row, 0
+	for ; end < len(rows) && have < skip+len(dst); end++ {
+		e := &table[rows[end]]
 		have += int(e.count)
-		varying += int(e.count * e.vary)
-		single = single && e.count <= 1
+		part += int(e.count * e.vary)
 	}
-	if have < skip+len(dst) {
-		return badColumn("%d values in rows, want %d", have, skip+len(dst))
-	}
-	total := 0
-	for _, s := range rs.rows {
-		e := &table[s]
-		total += int(e.count * e.vary)
-	}
-	vals := make([]T, varying+1)
-	if err := innerValues(vals[:varying], inner, total, first); err != nil {
+	vals := make([]T, part+1)
+	if err := innerValues(vals[:part], inner, varying, first); err != nil {
 		return err
 	}
-	rows := rs.rows[row:end]
-	if single && skip == 0 && have == len(dst) {
-		place(dst[:len(dst)+1], rows, table, vals)
-		return nil
-	}
 	o, v := -skip, 0
-	for _, s := range rows {
+	for _, s := range rows[row:end] {
 		e := &table[s]
 		for range e.count {
 			if o >= 0 && o < len(dst) {
@@ -305,7 +314,7 @@ func shapedTable[T integer](src []byte, rs *rowShapes) ([]shapedEntry[T], []byte
 	if err := decodeInts(consts, &c, 0); err != nil {
 		return nil, nil, err
 	}
-	table := make([]shapedEntry[T], rs.shapes)
+	table := make([]shapedEntry[T], len(rs.used))
 	for i, l := range rs.listing {
 		e := &table[l.shape]
 		e.count = l.count

@@ -209,7 +209,7 @@ func (p *parser) count() int {
 // number reads a number up to limit.
 func (p *parser) number(limit int) int {
 	n := p.uvarint()
-	if n > uint64(limit) {
+	if limit < 0 || n > uint64(limit) {
 		p.bad, p.b = true, nil
 		return 0
 	}

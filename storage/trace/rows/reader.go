@@ -166,7 +166,7 @@ func (c *ColumnInfo) roleFits() bool {
 
 // readGroups reads the headers of all groups and numbers their pages.
 func (b *Block) readGroups() error {
-	var page, bloom, traces int
+	var page, bloom, traces, rows int
 	err := b.pages(sectionGroups, func(_ int, p *parser) error {
 		for len(p.b) > 0 && !p.bad {
 			var h groupHead
@@ -193,6 +193,7 @@ func (b *Block) readGroups() error {
 			}
 			h.traceBase = traces
 			traces += h.info.Traces
+			rows += h.info.Rows
 			b.heads = append(b.heads, h)
 		}
 		return nil
@@ -200,8 +201,8 @@ func (b *Block) readGroups() error {
 	if err != nil {
 		return err
 	}
-	if len(b.heads) != b.meta.Groups || int64(traces) != b.meta.Traces {
-		return b.corrupt(sectionGroups, 0, "%d groups and %d traces, want %d and %d", len(b.heads), traces, b.meta.Groups, b.meta.Traces)
+	if m := &b.meta; len(b.heads) != m.Groups || int64(traces) != m.Traces || int64(rows) != m.Spans {
+		return b.corrupt(sectionGroups, 0, "%d groups, %d traces, %d spans, want %d, %d, %d", len(b.heads), traces, rows, m.Groups, m.Traces, m.Spans)
 	}
 	b.groups = make([]*Group, len(b.heads))
 	for i := range b.heads {
@@ -387,7 +388,7 @@ func (b *Block) dictionary(col uint32) (*Dictionary, error) {
 	if l := d.loaded.Load(); l != nil {
 		return l, nil
 	}
-	offs, data := make([]uint32, 1, d.n+1), []byte(nil)
+	offs, data := make([]uint32, 1, min(d.n, stringsPerPage)+1), []byte(nil)
 	var t textBuffers
 	for k, n := range d.pages {
 		page, _, err := b.r.Page(sectionStrings, d.firstPage+k, nil)

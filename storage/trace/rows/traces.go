@@ -40,7 +40,6 @@ func writeTraces(w *block.Writer, ids []signal.TraceID) int {
 	return len(b)
 }
 
-
 func (b *Block) loadTraces() error {
 	b.tracesOnce.Do(func() {
 		page, _, err := b.r.Page(sectionTraces, 0, nil)

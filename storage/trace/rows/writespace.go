@@ -13,7 +13,7 @@ const (
 	maxBlockColumns = 4096
 	// A column has no dictionary any more once that has minRaw strings and a third
 	// of its values were new ones.
-	minRaw = 4096
+	minRaw = 512
 )
 
 // outSpace is the space of a block that is being written. Everything is numbered
