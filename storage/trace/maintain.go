@@ -1,0 +1,169 @@
+package trace
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+)
+
+const (
+	// mergeFanout is how many adjacent blocks of one level, from 1 on, become one of
+	// the next as long as that has no more than Config.MergeSpans.
+	mergeFanout = 8
+	// maxMergeInputs bounds what one merge reads at a time.
+	maxMergeInputs = 64
+	// retentionParts bounds how long the arrival of a merged block's spans may take,
+	// as a part of the shortest retention: a block goes only as a whole.
+	retentionParts = 8
+)
+
+// Run flushes, merges and deletes until ctx ends. A store that is written to
+// needs it.
+func (db *DB) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	wg.Go(func() { db.runFlushes(ctx) })
+	wg.Go(func() { db.runMerges(ctx) })
+	wg.Wait()
+	return nil
+}
+
+func (db *DB) runFlushes(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-db.flushC:
+		case <-tick.C:
+		}
+		if err := db.flushDue(ctx); err != nil && ctx.Err() == nil {
+			db.logger.Error("flush heads", "err", err)
+			pause(ctx, time.Second) // a full disk is not helped by haste
+		}
+	}
+}
+
+func (db *DB) runMerges(ctx context.Context) {
+	tick := time.NewTicker(time.Second)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+		if err := db.Maintain(ctx); err != nil && ctx.Err() == nil {
+			db.logger.Error("maintain blocks", "err", err)
+			pause(ctx, 10*time.Second)
+		}
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// Maintain merges what is due and drops what is past its retention. Run calls
+// it every second.
+func (db *DB) Maintain(ctx context.Context) error {
+	errs := []error{db.retain(ctx)}
+	for _, t := range db.allTenants() {
+		errs = append(errs, t.setSuspectsAside())
+		for ctx.Err() == nil {
+			blocks := t.plan(db.now())
+			if len(blocks) == 0 {
+				break
+			}
+			if err := t.merge(ctx, blocks); err != nil {
+				errs = append(errs, err)
+				break
+			}
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// plan chooses adjacent blocks to merge; none if nothing is due.
+func (t *tenant) plan(now time.Time) []*blockFile {
+	blocks := t.snapshotBlocks()
+	for from := 0; from < len(blocks); {
+		to := from + 1
+		for to < len(blocks) && blocks[to].origin.Level == blocks[from].origin.Level && follows(blocks[to-1], blocks[to]) {
+			to++
+		}
+		run := blocks[from:to]
+		if run[0].origin.Level == 0 {
+			run = t.planFresh(run, now)
+		} else {
+			run = t.planSmall(run)
+		}
+		if len(run) > 0 {
+			return run
+		}
+		from = to
+	}
+	return nil
+}
+
+// follows reports whether no flush lies between two blocks. One does where a
+// damaged block was set aside; a repair may bring it back.
+func follows(a, b *blockFile) bool { return a.origin.Last+1 == b.origin.First }
+
+// longest returns how many milliseconds the arrival of a merged block's spans may
+// take.
+func (t *tenant) longest() int64 {
+	c := &t.db.config
+	keep := c.Retention
+	for _, d := range c.RetentionByService {
+		keep = min(keep, d)
+	}
+	return keep.Milliseconds() / retentionParts
+}
+
+// planFresh chooses blocks of level 0: as many as make a settled block, or all
+// once the first of them is old.
+func (t *tenant) planFresh(run []*blockFile, now time.Time) []*blockFile {
+	c := &t.db.config
+	decided := now.UnixMilli()
+	if t.db.sampler != nil {
+		decided -= c.DecisionWait.Milliseconds()
+	}
+	spans, longest := 0, t.longest()
+	for i, b := range run {
+		if b.origin.MaxArrival > decided || i > 0 && b.origin.MaxArrival-run[0].origin.MinArrival > longest {
+			run = run[:i]
+			break
+		}
+		if spans += b.spans(); spans >= c.MergeSpans || i+1 == maxMergeInputs {
+			return run[:i+1]
+		}
+	}
+	if len(run) > 0 && run[0].origin.MinArrival <= now.Add(-c.MergeInterval).UnixMilli() {
+		return run
+	}
+	return nil
+}
+
+// planSmall chooses blocks of one higher level that fit into one.
+func (t *tenant) planSmall(run []*blockFile) []*blockFile {
+	c, longest := &t.db.config, t.longest()
+	for i := 0; i+mergeFanout <= len(run); i++ {
+		some := run[i : i+mergeFanout]
+		spans := 0
+		for _, b := range some {
+			spans += b.spans()
+		}
+		o := mergedOrigin(some)
+		if spans <= c.MergeSpans && o.MaxArrival-o.MinArrival <= longest {
+			return some
+		}
+	}
+	return nil
+}
