@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"unsafe"
 
 	"github.com/vedette-io/vedette/internal/signal"
 )
@@ -95,7 +96,7 @@ func (a *Accumulator) addSeries(key string, labels func() []KeyValue) int32 {
 	case MetricsMin, MetricsMax, MetricsAvg, MetricsSum:
 		perBin = 16
 	case MetricsQuantile:
-		perBin = 48
+		perBin = int(unsafe.Sizeof(sketch{}))
 	case MetricsHistogram:
 		perBin = 0
 	}
@@ -182,22 +183,46 @@ func (a *Accumulator) Observe(series int32, start int64, v float64) (exemplar bo
 // beside starts; values may be nil of rate and count_over_time. It appends the
 // indexes of those that should be exemplars to picked.
 func (a *Accumulator) ObserveBatch(series []int32, starts []int64, values []float64, picked []int32) []int32 {
-	if a.m.Func != MetricsRate && a.m.Func != MetricsCount {
-		for i, start := range starts {
-			if a.Observe(series[i], start, values[i]) {
-				picked = append(picked, int32(i))
-			}
-		}
-		return picked
+	switch a.m.Func {
+	case MetricsRate, MetricsCount:
+		return a.countBatch(series, starts, picked)
+	case MetricsQuantile:
+		return a.sketchBatch(series, starts, values, picked)
 	}
+	for i, start := range starts {
+		if a.Observe(series[i], start, values[i]) {
+			picked = append(picked, int32(i))
+		}
+	}
+	return picked
+}
+
+func (a *Accumulator) countBatch(series []int32, starts []int64, picked []int32) []int32 {
 	n := a.r.len
+	bins := a.bins
 	series = series[:len(starts)]
 	for i, start := range starts {
-		bin := a.bins.find(start)
+		bin := bins.find(start)
 		if bin < 0 || series[i] < 0 {
 			continue
 		}
 		a.counts[int(series[i])*n+bin]++
+		if a.exemplars.pick() {
+			picked = append(picked, int32(i))
+		}
+	}
+	return picked
+}
+
+func (a *Accumulator) sketchBatch(series []int32, starts []int64, values []float64, picked []int32) []int32 {
+	n := a.r.len
+	bins := a.bins
+	series, values = series[:len(starts)], values[:len(starts)]
+	for i, start := range starts {
+		bin := bins.find(start)
+		if bin < 0 || series[i] < 0 || !finite(values[i]) || !a.observeSketch(int(series[i])*n+bin, values[i]) {
+			continue
+		}
 		if a.exemplars.pick() {
 			picked = append(picked, int32(i))
 		}
@@ -247,7 +272,8 @@ func (a *Accumulator) observeHistogram(series int32, bin int, v float64) bool {
 // histogram counts values by powers of two and bins.
 type histogram struct {
 	buckets []histogramBucket // rising
-	last    int               // found last
+	first   int32             // power of index[0]
+	index   []int16           // of buckets, by power; -1 is none
 }
 
 type histogramBucket struct {
@@ -255,15 +281,10 @@ type histogramBucket struct {
 	counts []uint64 // per bin
 }
 
+// find returns the bucket of a power, -1 if there is none.
 func (h *histogram) find(power int32) int {
-	if h.last < len(h.buckets) && h.buckets[h.last].power == power {
-		return h.last
-	}
-	for i := range h.buckets {
-		if h.buckets[i].power == power {
-			h.last = i
-			return i
-		}
+	if i := int(power - h.first); uint(i) < uint(len(h.index)) {
+		return int(h.index[i])
 	}
 	return -1
 }
@@ -274,6 +295,14 @@ func (h *histogram) insert(power int32, bins int) int {
 		i++
 	}
 	h.buckets = slices.Insert(h.buckets, i, histogramBucket{power: power, counts: make([]uint64, bins)})
+	h.first = h.buckets[0].power
+	h.index = make([]int16, h.buckets[len(h.buckets)-1].power-h.first+1)
+	for p := range h.index {
+		h.index[p] = -1
+	}
+	for b := range h.buckets {
+		h.index[h.buckets[b].power-h.first] = int16(b)
+	}
 	return i
 }
 

@@ -18,7 +18,9 @@ type Querier interface {
 	Search(ctx context.Context, r SearchRequest) (*SearchResult, error)
 
 	// Metrics evaluates a query that ends in a metrics function, at Start, Start +
-	// Step, … up to End; an instant query has a Step of End - Start.
+	// Step, … up to End, as Range says: the value at a time T is of the spans that
+	// start after T - Step and until T. An instant query has a Step of End - Start
+	// and one value, at End.
 	Metrics(ctx context.Context, r MetricsRequest) (*MetricsResult, error)
 
 	// Tags lists the names of attributes, by scope.
@@ -111,7 +113,7 @@ type SpanMatch struct {
 
 // KeyValue is an attribute or intrinsic in an answer.
 type KeyValue struct {
-	Key   string // as the query wrote it, without scope: "service.name", "status"
+	Key   string // of a span: as the query wrote it, without scope: "service.name", "status"; of a spanset: "by(…)", "count()"
 	Value Static
 }
 

@@ -219,22 +219,50 @@ type Binary struct {
 // OpNotRegex.
 func (b *Binary) Regexp() *regexp.Regexp { return b.re }
 
-// Pos returns where the stage begins.
-func (f *Filter) Pos() Pos         { return f.At }
-func (o *SpansetOp) Pos() Pos      { return o.At }
-func (n *Nested) Pos() Pos         { return n.At }
-func (f *ScalarFilter) Pos() Pos   { return f.At }
-func (g *GroupBy) Pos() Pos        { return g.At }
-func (s *Select) Pos() Pos         { return s.At }
-func (c *Coalesce) Pos() Pos       { return c.At }
-func (a *Aggregate) Pos() Pos      { return a.At }
-func (l *ScalarLiteral) Pos() Pos  { return l.At }
-func (o *ScalarOp) Pos() Pos       { return o.At }
+// Pos returns where the node stands in the query.
+func (f *Filter) Pos() Pos { return f.At }
+
+// Pos returns where the node stands in the query.
+func (o *SpansetOp) Pos() Pos { return o.At }
+
+// Pos returns where the node stands in the query.
+func (n *Nested) Pos() Pos { return n.At }
+
+// Pos returns where the node stands in the query.
+func (f *ScalarFilter) Pos() Pos { return f.At }
+
+// Pos returns where the node stands in the query.
+func (g *GroupBy) Pos() Pos { return g.At }
+
+// Pos returns where the node stands in the query.
+func (s *Select) Pos() Pos { return s.At }
+
+// Pos returns where the node stands in the query.
+func (c *Coalesce) Pos() Pos { return c.At }
+
+// Pos returns where the node stands in the query.
+func (a *Aggregate) Pos() Pos { return a.At }
+
+// Pos returns where the node stands in the query.
+func (l *ScalarLiteral) Pos() Pos { return l.At }
+
+// Pos returns where the node stands in the query.
+func (o *ScalarOp) Pos() Pos { return o.At }
+
+// Pos returns where the node stands in the query.
 func (p *ScalarPipeline) Pos() Pos { return p.At }
-func (l *Literal) Pos() Pos        { return l.At }
-func (f *Field) Pos() Pos          { return f.At }
-func (u *Unary) Pos() Pos          { return u.At }
-func (b *Binary) Pos() Pos         { return b.At }
+
+// Pos returns where the node stands in the query.
+func (l *Literal) Pos() Pos { return l.At }
+
+// Pos returns where the node stands in the query.
+func (f *Field) Pos() Pos { return f.At }
+
+// Pos returns where the node stands in the query.
+func (u *Unary) Pos() Pos { return u.At }
+
+// Pos returns where the node stands in the query.
+func (b *Binary) Pos() Pos { return b.At }
 
 func (*Filter) stage()       {}
 func (*SpansetOp) stage()    {}

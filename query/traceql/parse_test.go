@@ -164,3 +164,16 @@ func TestParseAttribute(t *testing.T) {
 	a, _ = ParseAttribute("trace:id")
 	require.Equal(t, "id", a.ShortName())
 }
+
+// TestQueries parses queries as documentation and user interfaces write them.
+func TestQueries(t *testing.T) {
+	data, err := os.ReadFile("testdata/queries.txt")
+	require.NoError(t, err)
+	for line := range strings.Lines(string(data)) {
+		q, err := Parse(strings.TrimSpace(line))
+		require.NoError(t, err)
+		again, err := Parse(q.String())
+		require.NoError(t, err)
+		requireEqualQueries(t, q, again)
+	}
+}

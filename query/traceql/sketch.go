@@ -3,15 +3,18 @@ package traceql
 import (
 	"math"
 	"slices"
-	"unsafe"
 )
 
 // A sketch counts numbers in buckets whose width is at most 1/32 of their value,
 // so that a quantile is off by at most 3.2% of itself. The bucket of a number is
 // read from the bits of its float: exponent and the first five bits of the
-// mantissa. Buckets lie in pages of one power of two; most sketches have few.
+// mantissa. Buckets lie in pages of one power of two. Pages near each other, as
+// those of latencies are, lie in a window that is indexed; others, of zeros for
+// example, are looked for.
 type sketch struct {
-	pages       []page
+	base        int32    // key of the window's first page
+	window      []uint32 // pages, one after another
+	far         []page   // by key, all before or behind the window
 	least, most float64
 	n           uint64
 }
@@ -19,7 +22,8 @@ type sketch struct {
 const (
 	bucketBits = 5
 	pageLen    = 1 << bucketBits
-	pageBytes  = int(unsafe.Sizeof(page{}))
+	pageBytes  = 4 * pageLen
+	maxWindow  = 48 // pages
 )
 
 // page counts the numbers of one power of two. Keys of positive numbers are the
@@ -51,31 +55,68 @@ func bounds(key int32, bucket int) (from, to float64) {
 	return from, math.Float64frombits(uint64(i+1) << (52 - bucketBits))
 }
 
-// add counts a number that is not NaN or infinite, and returns the bytes by which the sketch grew.
+// add counts a number that is not NaN or infinite, and returns the bytes by
+// which the sketch grew.
 func (s *sketch) add(v float64) (grown int) {
-	if s.n++; s.n == 1 {
-		s.least, s.most = v, v
-	} else {
-		s.least, s.most = min(s.least, v), max(s.most, v)
+	s.n++
+	if v < s.least || s.n == 1 {
+		s.least = v
+	}
+	if v > s.most || s.n == 1 {
+		s.most = v
 	}
 	key, bucket := place(v)
-	i := s.find(key)
-	if i == len(s.pages) || s.pages[i].key != key {
-		s.pages = slices.Insert(s.pages, i, page{key: key})
-		grown = pageBytes
+	if i := int(key-s.base)*pageLen + bucket; uint(i) < uint(len(s.window)) {
+		s.window[i]++ // fast: the page is in the window
+		return 0
 	}
-	s.pages[i].count[bucket]++
+	counts, grown := s.page(key)
+	counts[bucket]++
 	return grown
 }
 
-// find returns where the page with a key is or belongs.
-func (s *sketch) find(key int32) int {
-	for i := range s.pages {
-		if s.pages[i].key >= key {
-			return i
+// page returns the counts of a page, which is made if it is new.
+func (s *sketch) page(key int32) (counts []uint32, grown int) {
+	first, end := s.base, s.base+int32(len(s.window)/pageLen)
+	if len(s.window) == 0 {
+		first, end = key, key
+	}
+	first, end = min(first, key), max(end, key+1)
+	if n := int(end - first); n <= maxWindow {
+		if grown = n*pageBytes - 4*len(s.window); grown > 0 {
+			window := make([]uint32, n*pageLen)
+			copy(window[int(s.base-first)*pageLen*min(1, len(s.window)):], s.window)
+			s.base, s.window = first, window
+		}
+		at := int(key-s.base) * pageLen
+		return s.window[at : at+pageLen], grown
+	}
+	i, found := slices.BinarySearchFunc(s.far, key, func(p page, key int32) int { return int(p.key) - int(key) })
+	if !found {
+		s.far = slices.Insert(s.far, i, page{key: key})
+		grown = pageBytes
+	}
+	return s.far[i].count[:], grown
+}
+
+// each calls f for the pages, rising, until it returns false.
+func (s *sketch) each(f func(key int32, counts []uint32) bool) {
+	i := 0
+	for ; i < len(s.far) && s.far[i].key < s.base; i++ {
+		if !f(s.far[i].key, s.far[i].count[:]) {
+			return
 		}
 	}
-	return len(s.pages)
+	for at := 0; at < len(s.window); at += pageLen {
+		if !f(s.base+int32(at/pageLen), s.window[at:at+pageLen]) {
+			return
+		}
+	}
+	for ; i < len(s.far); i++ {
+		if !f(s.far[i].key, s.far[i].count[:]) {
+			return
+		}
+	}
 }
 
 // merge adds what o counted.
@@ -87,18 +128,14 @@ func (s *sketch) merge(o *sketch) (grown int) {
 		s.least, s.most = o.least, o.most
 	}
 	s.least, s.most, s.n = min(s.least, o.least), max(s.most, o.most), s.n+o.n
-	for p := range o.pages {
-		from := &o.pages[p]
-		i := s.find(from.key)
-		if i == len(s.pages) || s.pages[i].key != from.key {
-			s.pages = slices.Insert(s.pages, i, *from)
-			grown += pageBytes
-			continue
+	o.each(func(key int32, counts []uint32) bool {
+		to, g := s.page(key)
+		grown += g
+		for b, n := range counts {
+			to[b] += n
 		}
-		for b, n := range from.count {
-			s.pages[i].count[b] += n
-		}
-	}
+		return true
+	})
 	return grown
 }
 
@@ -109,23 +146,23 @@ func (s *sketch) quantile(q float64) float64 {
 		return math.NaN()
 	}
 	rank := q * float64(s.n)
-	before := 0.0
-	for p := range s.pages {
-		for b, n := range s.pages[p].count {
+	before, v := 0.0, s.most
+	s.each(func(key int32, counts []uint32) bool {
+		for b, n := range counts {
 			count := float64(n)
 			if n == 0 || before+count < rank {
 				before += count
 				continue
 			}
-			from, to := bounds(s.pages[p].key, b)
-			if math.IsInf(to-from, 0) {
-				return s.most // the last bucket of all
+			from, to := bounds(key, b)
+			if !math.IsInf(to-from, 0) { // is infinite of the last bucket of all
+				v = from + (to-from)*(rank-before)/count
 			}
-			v := from + (to-from)*(rank-before)/count
-			return max(s.least, min(s.most, v))
+			return false
 		}
-	}
-	return s.most
+		return true
+	})
+	return max(s.least, min(s.most, v))
 }
 
 // powerOfTwo returns the exponent of the least power of two that is not less
@@ -134,11 +171,20 @@ func powerOfTwo(v float64) int32 {
 	if v <= 0 {
 		return lowestPower
 	}
-	frac, exp := math.Frexp(v)
-	if frac == 0.5 {
-		exp--
+	const mantissa = 1<<52 - 1
+	bits := math.Float64bits(v)
+	power := int32(bits>>52) - 1023
+	if power == -1023 { // less than the least normal number
+		frac, exp := math.Frexp(v)
+		if frac == 0.5 {
+			exp--
+		}
+		return int32(exp)
 	}
-	return int32(exp)
+	if bits&mantissa != 0 {
+		power++
+	}
+	return power
 }
 
 const lowestPower = -1100 // below those of all floats
