@@ -54,7 +54,9 @@ type openedBuffer struct {
 	buffer.Buffer
 	maxRecordBytes int
 	compresses     bool
-	joined         func(context.Context) (int, error) // see ingest.ConsumerOptions
+
+	// joined returns ingest.ConsumerOptions.Joined for a topic.
+	joined func(topic string) func(context.Context) (int, error)
 }
 
 // openBuffer opens the buffer that the configuration asks for.
@@ -68,17 +70,21 @@ func (s *server) openBuffer(ctx context.Context) (openedBuffer, error) {
 				return openedBuffer{}, err
 			}
 		}
-		b, err := kafka.Open(ctx, c.Kafka, []string{buffer.TopicMetrics}, logger, s.registry)
+		b, err := kafka.Open(ctx, c.Kafka, []string{buffer.TopicMetrics, buffer.TopicTraces}, logger, s.registry)
 		if err != nil {
 			return openedBuffer{}, err
 		}
-		return openedBuffer{b, int(b.MaxRecordBytes()), true, b.Joined}, nil
+		joined := func(topic string) func(context.Context) (int, error) {
+			return func(ctx context.Context) (int, error) { return b.Joined(ctx, topic) }
+		}
+		return openedBuffer{b, int(b.MaxRecordBytes()), true, joined}, nil
 	}
 	b, err := buffer.Open(c.Config, vfs.OS, s.path(bufferDir), logger, s.registry)
 	if err != nil {
 		return openedBuffer{}, err
 	}
-	return openedBuffer{b, int(c.MaxRecordBytes), false, nil}, nil
+	alone := func(string) func(context.Context) (int, error) { return nil }
+	return openedBuffer{b, int(c.MaxRecordBytes), false, alone}, nil
 }
 
 // instanceID names this data directory for ever, so that a restarted server is

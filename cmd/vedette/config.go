@@ -19,12 +19,15 @@ import (
 	"github.com/vedette-io/vedette/ingest/otlp"
 	"github.com/vedette-io/vedette/ingest/otlpserver"
 	"github.com/vedette-io/vedette/ingest/pushgateway"
+	"github.com/vedette-io/vedette/ingest/sampling"
+	"github.com/vedette-io/vedette/ingest/spanmetrics"
 	"github.com/vedette-io/vedette/ingest/statsd"
 	"github.com/vedette-io/vedette/internal/config"
 	"github.com/vedette-io/vedette/internal/telemetry"
 	"github.com/vedette-io/vedette/query/api"
 	"github.com/vedette-io/vedette/query/promql"
 	"github.com/vedette-io/vedette/storage/metric"
+	"github.com/vedette-io/vedette/storage/trace"
 )
 
 // Config is the configuration file. Its defaults are a working server.
@@ -44,10 +47,10 @@ type Config struct {
 	// Buffer is the durable log between the doors and the store.
 	Buffer BufferConfig `yaml:"buffer"`
 
-	// Ingest is the door that metrics come in by.
+	// Ingest is the door that metrics and spans come in by.
 	Ingest IngestConfig `yaml:"ingest"`
 
-	// OTLP takes metrics of OpenTelemetry SDKs and Collectors in; see otlp.md.
+	// OTLP takes metrics and traces of OpenTelemetry SDKs and Collectors in; see otlp.md.
 	OTLP OTLPConfig `yaml:"otlp"`
 
 	// Pushgateway takes pushes of batch jobs in, at the HTTP listener; see
@@ -61,11 +64,29 @@ type Config struct {
 	// listens nowhere unless told so.
 	StatsD StatsDConfig `yaml:"statsd"`
 
+	// Zipkin takes spans of Zipkin's clients in, at the HTTP listener; see
+	// zipkin.md.
+	Zipkin SpanDoorConfig `yaml:"zipkin"`
+
+	// Jaeger takes spans of Jaeger's clients and agents in, at the HTTP listener
+	// and that of OTLP over gRPC; see jaeger.md.
+	Jaeger SpanDoorConfig `yaml:"jaeger"`
+
+	// Sampling says which traces are kept; by default all. See sampling.md.
+	Sampling sampling.Config `yaml:"sampling"`
+
+	// SpanMetrics makes series of spans: requests, errors, durations, and the graph
+	// of services. See span-metrics.md.
+	SpanMetrics spanmetrics.Config `yaml:"span_metrics"`
+
 	// Consumer moves data from the buffer into the store.
 	Consumer ingest.ConsumerConfig `yaml:"consumer"`
 
 	// Store keeps metrics in columns.
 	Store metric.Config `yaml:"store"`
+
+	// TraceStore keeps spans in columns.
+	TraceStore trace.Config `yaml:"trace_store"`
 
 	// Query bounds what queries may use.
 	Query promql.Config `yaml:"query"`
@@ -123,8 +144,11 @@ func defaultConfig() Config {
 		Pushgateway: PushgatewayConfig{Config: pushgateway.DefaultConfig()},
 		Influx:      InfluxConfig{Config: influx.DefaultConfig()},
 		StatsD:      StatsDConfig{Config: statsd.DefaultConfig()},
+		Sampling:    sampling.DefaultConfig(),
+		SpanMetrics: spanmetrics.DefaultConfig(),
 		Consumer:    ingest.DefaultConsumerConfig(),
 		Store:       metric.DefaultConfig(),
+		TraceStore:  trace.DefaultConfig(),
 		Query:       promql.DefaultConfig(),
 		QueryAPI:    api.DefaultConfig(),
 	}
@@ -169,8 +193,13 @@ func loadConfig(file string) (loaded, error) {
 		{"pushgateway", l.Pushgateway.Validate()},
 		{"influx", l.Influx.Validate()},
 		{"statsd", l.StatsD.Validate()},
+		{"zipkin", l.Zipkin.Validate()},
+		{"jaeger", l.Jaeger.Validate()},
+		{"sampling", l.Sampling.Validate()},
+		{"span_metrics", l.SpanMetrics.Validate()},
 		{"consumer", l.Consumer.Validate()},
 		{"store", l.Store.Validate()},
+		{"trace_store", l.TraceStore.Validate()},
 		{"query", l.Query.Validate()},
 		{"query_api", l.QueryAPI.Validate()},
 	} {

@@ -86,6 +86,15 @@ func (c *StatsDConfig) Validate() error {
 	return errors.Join(c.Config.Validate(), under("limits", c.Limits.Validate()))
 }
 
+// SpanDoorConfig is a door of spans that has nothing to set but limits.
+type SpanDoorConfig struct {
+	// Limits hold for this door, beside those of ingest.
+	Limits door.EntryConfig `yaml:"limits"`
+}
+
+// Validate names every bad key.
+func (c *SpanDoorConfig) Validate() error { return under("limits", c.Limits.Validate()) }
+
 // under puts a section's name before every key that err names.
 func under(section string, err error) error {
 	if err == nil {

@@ -12,12 +12,16 @@ import (
 	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/ingest/door"
 	"github.com/vedette-io/vedette/ingest/influx"
+	"github.com/vedette-io/vedette/ingest/jaeger"
 	"github.com/vedette-io/vedette/ingest/otlp"
 	"github.com/vedette-io/vedette/ingest/otlpserver"
+	"github.com/vedette-io/vedette/ingest/otlptraces"
 	"github.com/vedette-io/vedette/ingest/pushgateway"
 	"github.com/vedette-io/vedette/ingest/remotewrite"
+	"github.com/vedette-io/vedette/ingest/sampling"
 	"github.com/vedette-io/vedette/ingest/statsd"
 	"github.com/vedette-io/vedette/ingest/wire"
+	"github.com/vedette-io/vedette/ingest/zipkin"
 	"github.com/vedette-io/vedette/internal/vfs"
 )
 
@@ -31,6 +35,8 @@ type doors struct {
 	influx      *influx.Handler
 	pushgateway *pushgateway.Gateway
 	statsd      *statsd.Server // nil if it listens nowhere
+	zipkin      *zipkin.Handler
+	jaeger      *jaeger.Receiver
 }
 
 // openDoors opens every way into the buffer.
@@ -40,9 +46,11 @@ func (s *server) openDoors(ctx context.Context, b openedBuffer) (err error) {
 	d.formats = &wire.Formats{}
 	remotewrite.Register(d.formats)
 	d.formats.Register(func() wire.Decoder { return otlp.New(c.OTLP.Translation) }, buffer.FormatOTLP, buffer.FormatOTLPSnappy)
+	otlptraces.Register(d.formats)
 	d.Door, err = door.New(door.Options{
 		Buffer: s.buffer, Config: c.Ingest.Config, Formats: d.formats, MaxRecordBytes: b.maxRecordBytes, Plain: b.compresses,
-		Logger: s.logger.With("part", "ingest"), Registerer: s.registry,
+		KeepTrace: sampling.NewHead(c.Sampling, s.registry).KeepTrace,
+		Logger:    s.logger.With("part", "ingest"), Registerer: s.registry,
 	})
 	if err != nil {
 		return err
@@ -53,6 +61,9 @@ func (s *server) openDoors(ctx context.Context, b openedBuffer) (err error) {
 	if d.scrape, err = d.Entry("scrape", c.Ingest.ScrapeLimits); err != nil {
 		return err
 	}
+	if err := s.openSpanDoors(); err != nil {
+		return err
+	}
 	if err := s.openOTLP(ctx); err != nil {
 		return err
 	}
@@ -61,6 +72,20 @@ func (s *server) openDoors(ctx context.Context, b openedBuffer) (err error) {
 			return err
 		}
 	}
+	return nil
+}
+
+// openSpanDoors opens the ways in for spans besides OTLP.
+func (s *server) openSpanDoors() error {
+	entry, err := s.doors.Entry("zipkin", s.config.Zipkin.Limits)
+	if err != nil {
+		return err
+	}
+	s.doors.zipkin = zipkin.New(zipkin.Options{Entry: entry, Registerer: s.registry})
+	if entry, err = s.doors.Entry("jaeger", s.config.Jaeger.Limits); err != nil {
+		return err
+	}
+	s.doors.jaeger = jaeger.New(jaeger.Options{Entry: entry, Registerer: s.registry})
 	return nil
 }
 
@@ -130,7 +155,7 @@ func (s *server) openOTLP(ctx context.Context) error {
 		return err
 	}
 	s.doors.otlp, err = otlpserver.Open(ctx, otlpserver.Options{
-		Config: c, Entry: entry, Ready: s.health.ready.Load, BearerToken: s.config.HTTP.BearerToken,
+		Config: c, Entry: entry, Methods: map[string]otlpserver.Method{jaeger.PostSpansMethod: s.doors.jaeger.PostSpans}, Ready: s.health.ready.Load, BearerToken: s.config.HTTP.BearerToken,
 		Logger: s.logger.With("part", "otlp"), Registerer: s.registry,
 	})
 	if err != nil {
@@ -169,6 +194,19 @@ func (d *doors) endpoints(traced func(name string, h http.Handler) http.Handler)
 			pattern: "/api/v1/otlp/v1/metrics", show: "POST /api/v1/otlp/v1/metrics", what: "OTLP metrics, as on the OTLP port",
 			handler: traced("POST /api/v1/otlp/v1/metrics", d.otlp.Handler(otlpserver.MetricsPath)),
 		},
+		{pattern: "/api/v1/otlp/v1/traces", handler: traced("POST /v1/traces", d.otlp.Handler(otlpserver.TracesPath))},
+		{
+			pattern: "/v1/traces", show: "POST /v1/traces", what: "OTLP traces, as on the OTLP port",
+			handler: traced("POST /v1/traces", d.otlp.Handler(otlpserver.TracesPath)),
+		},
+		{pattern: "/v1/metrics", handler: traced("POST /v1/metrics", d.otlp.Handler(otlpserver.MetricsPath))},
+		{
+			pattern: "POST " + jaeger.Path, show: "POST " + jaeger.Path, what: "Jaeger spans, Thrift",
+			handler: traced("POST "+jaeger.Path, d.jaeger),
+		},
+	}
+	for _, path := range zipkin.Paths() {
+		list = append(list, endpoint{pattern: "POST " + path, show: "POST " + path, what: "Zipkin spans", handler: traced("POST "+path, d.zipkin)})
 	}
 	what := map[string]string{"/write": "InfluxDB 1.x line protocol", "/api/v2/write": "InfluxDB 2.x line protocol"}
 	for _, path := range influx.Paths() {
@@ -196,10 +234,10 @@ func (d *doors) endpoints(traced func(name string, h http.Handler) http.Handler)
 func (d *doors) listeners() []endpoint {
 	var list []endpoint
 	if a := d.otlp.GRPCAddr(); a != nil {
-		list = append(list, endpoint{show: "gRPC " + a.String(), what: "OTLP metrics"})
+		list = append(list, endpoint{show: "gRPC " + a.String(), what: "OTLP metrics and traces, Jaeger spans"})
 	}
 	if a := d.otlp.HTTPAddr(); a != nil {
-		list = append(list, endpoint{show: "POST http://" + selfAddress(a) + "/v1/metrics", what: "OTLP metrics over HTTP"})
+		list = append(list, endpoint{show: "POST http://" + selfAddress(a) + "/v1/metrics", what: "OTLP metrics over HTTP; traces at /v1/traces"})
 	}
 	if d.statsd != nil {
 		for _, kind := range []string{"udp", "unixgram", "unix", "tcp"} {

@@ -32,6 +32,7 @@ const (
 	setAsideDir    = "set-aside"
 	snapshotsDir   = "snapshots"
 	pushgatewayDir = "pushgateway"
+	traceStoreDir  = "traces"
 	instanceFile   = "instance-id"
 	activityFile   = "queries.active"
 )
@@ -53,6 +54,7 @@ type server struct {
 	doors    doors
 	store    *metric.DB
 	consumer *ingest.Consumer
+	traces   traces
 	scraper  *scrape.Scraper
 	engine   *promql.Engine
 
@@ -101,6 +103,9 @@ func (s *server) open(ctx context.Context) error {
 		return err
 	}
 	s.onClose(s.store.Close)
+	if err := s.openTraceStore(); err != nil {
+		return err
+	}
 
 	if err := s.openDoors(ctx, opened); err != nil {
 		return err
@@ -109,10 +114,14 @@ func (s *server) open(ctx context.Context) error {
 		s.config.Consumer.SetAsideDir = s.path(setAsideDir)
 	}
 	s.consumer, err = ingest.NewConsumer(ingest.ConsumerOptions{
-		Buffer: s.buffer, Sink: tracedSink{s.store, s.tracer}, Config: s.config.Consumer, Formats: s.doors.formats, Joined: opened.joined,
+		Buffer: s.buffer, Sink: tracedSink{s.store, s.tracer}, Config: s.config.Consumer, Formats: s.doors.formats, Joined: opened.joined(buffer.TopicMetrics),
 		Logger: s.logger.With("part", "consumer"), Registerer: s.registry,
 	})
 	if err != nil {
+		return err
+	}
+
+	if err := s.openTraceConsumer(opened); err != nil {
 		return err
 	}
 
@@ -156,18 +165,15 @@ func (s *server) run(ctx context.Context, out io.Writer) error {
 	}
 	g.add(part{name: "reload", run: newReloader(s).run})
 	g.add(part{name: "scrape", run: s.scraper.Run})
+	for _, p := range s.traces.parts() {
+		g.add(p)
+	}
 	g.add(part{
 		name: "consumer",
 		run:  s.consume,
 		stop: func(ctx context.Context) error {
-			s.doors.Close() // HTTP and the scrapes have ended: nobody waits
-			if err := s.consumer.Drain(ctx); err != nil {
-				return fmt.Errorf("drain the buffer: %w", err)
-			}
-			if err := s.store.Flush(ctx); err != nil {
-				return fmt.Errorf("flush the heads: %w", err)
-			}
-			return s.consumer.Commit(ctx)
+			s.doors.Close() // HTTP, the scrapes and what counts spans have ended: nobody waits
+			return settle(ctx, s.consumer, s.store.Flush)
 		},
 	})
 	g.add(part{name: "store", run: s.store.Run})
@@ -189,12 +195,15 @@ func (s *server) consume(ctx context.Context) error {
 // announce declares the server ready once the buffer has been replayed.
 func (s *server) announce(ctx context.Context) {
 	begin := time.Now()
-	select {
-	case <-s.consumer.CaughtUp():
-		s.health.ready.Store(true)
-		s.logger.Info("ready", "listen", s.listener.Addr().String(), "data", s.config.DataDir, "replay", time.Since(begin))
-	case <-ctx.Done():
+	for _, c := range []*ingest.Consumer{s.consumer, s.traces.consumer} {
+		select {
+		case <-c.CaughtUp():
+		case <-ctx.Done():
+			return
+		}
 	}
+	s.health.ready.Store(true)
+	s.logger.Info("ready", "listen", s.listener.Addr().String(), "data", s.config.DataDir, "replay", time.Since(begin))
 }
 
 // close releases what open has opened, the last first.

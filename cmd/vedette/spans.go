@@ -70,6 +70,25 @@ func (s tracedSink) AppendMetrics(ctx context.Context, b *signal.Metrics, source
 	return res, err
 }
 
+// tracedSpanSink has a span for every batch of spans that goes into the store.
+type tracedSpanSink struct {
+	ingest.SpanSink
+	tracer trace.Tracer
+}
+
+// AppendSpans implements ingest.SpanSink.
+func (s tracedSpanSink) AppendSpans(ctx context.Context, b *signal.Spans, source, topic string, partition int32, offset int64) (signal.AppendResult, error) {
+	ctx, span := s.tracer.Start(ctx, "trace store append", trace.WithSpanKind(trace.SpanKindConsumer))
+	spans := b.Len()
+	res, err := s.SpanSink.AppendSpans(ctx, b, source, topic, partition, offset)
+	if span.IsRecording() {
+		span.SetAttributes(attribute.String("topic", topic), attribute.Int("partition", int(partition)), attribute.Int64("offset", offset),
+			attribute.Int("spans", spans), attribute.Int("appended", res.Appended))
+	}
+	endSpan(span, err)
+	return res, err
+}
+
 // tracedHandler has a span for every request to h, named after route. It
 // continues the trace that the client began, if it names one.
 func tracedHandler(tracer trace.Tracer, route string, h http.Handler) http.Handler {

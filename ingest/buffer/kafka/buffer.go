@@ -39,9 +39,6 @@ type Buffer struct {
 	maxBatch  int64         // bytes of a record batch that every topic takes
 	inFlight  atomic.Int64  // payload bytes that wait for Kafka
 	closing   chan struct{} // closed by Close
-	joined    chan struct{} // closed once a consumer has got its first partitions
-	joinOnce  sync.Once     // closes joined
-	first     int           // how many those were; set before joined is closed
 	batches   sync.Pool     // of *batchBuffer
 	zstd      *zstd.Decoder // of batches as a whole; any goroutine may use it
 	warned    warnings
@@ -57,6 +54,10 @@ type topic struct {
 	name    string // without the prefix
 	kafka   string // with it
 	metrics *topicMetrics
+
+	joined   chan struct{} // closed once a consumer has got its first partitions
+	joinOnce sync.Once     // closes joined
+	first    int           // how many those were; set before joined is closed
 
 	mu         sync.Mutex // guards the slice; partitions are only ever added
 	partitions []*partition
@@ -106,7 +107,6 @@ func open(ctx context.Context, cfg Config, topics []string, o options) (*Buffer,
 		metrics: newMetrics(),
 		topics:  map[string]*topic{},
 		closing: make(chan struct{}),
-		joined:  make(chan struct{}),
 	}
 	b.codec, _ = parseCompression(cfg.Producer.Compression)
 	b.batches.New = func() any { return new(batchBuffer) }
@@ -208,23 +208,24 @@ func (b *Buffer) begin() bool {
 	return true
 }
 
-// Joined waits until a consumer of b has been told for the first time which
-// partitions are its own, once those that move to it have been given up by their
+// Joined waits until a consumer of a topic, one of those that b was opened with,
+// has been told for the first time which partitions are its own, once those that move to it have been given up by their
 // owners. It returns how many they are: none, if the group has more members than
 // the topic has partitions.
-func (b *Buffer) Joined(ctx context.Context) (int, error) {
+func (b *Buffer) Joined(ctx context.Context, name string) (int, error) {
+	t := b.topics[name]
 	select {
-	case <-b.joined:
-		return b.first, nil
+	case <-t.joined:
+		return t.first, nil
 	case <-ctx.Done():
 		return 0, ctx.Err()
 	}
 }
 
-func (b *Buffer) noteJoined(partitions int) {
-	b.joinOnce.Do(func() {
-		b.first = partitions
-		close(b.joined)
+func (t *topic) noteJoined(partitions int) {
+	t.joinOnce.Do(func() {
+		t.first = partitions
+		close(t.joined)
 	})
 }
 

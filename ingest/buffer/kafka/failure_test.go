@@ -318,7 +318,7 @@ func TestGracefulHandover(t *testing.T) {
 	first := consume(t, a, "g", true)
 	first.await(t, 50)
 	second := consume(t, b, "g", true)
-	got, err := b.Joined(testContext(t))
+	got, err := b.Joined(testContext(t), testTopic)
 	require.NoError(t, err)
 	require.Equal(t, 1, got, "partitions, once those that move have moved")
 	second.await(t, 50)

@@ -104,7 +104,7 @@ func (m *member) run(ctx context.Context) error {
 		if err == nil {
 			again := m.take(assigned)
 			if final {
-				m.b.noteJoined(len(assigned))
+				m.t.noteJoined(len(assigned))
 			}
 			// One that begins in the middle of a move may be the very member that the
 			// group waits for, without having anything left to give up.

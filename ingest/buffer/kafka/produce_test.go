@@ -18,7 +18,7 @@ import (
 // lonePartition has no Kafka.
 func lonePartition(maxBatch int64) *partition {
 	b := &Buffer{cfg: DefaultConfig(), maxBatch: maxBatch, metrics: newMetrics()}
-	t := &topic{name: testTopic, kafka: testTopic, metrics: b.metrics.topic(testTopic)}
+	t := &topic{name: testTopic, kafka: testTopic, metrics: b.metrics.topic(testTopic), joined: make(chan struct{})}
 	return t.partition(b, 0)
 }
 

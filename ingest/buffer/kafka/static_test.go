@@ -76,7 +76,7 @@ func TestStaticRestart(t *testing.T) {
 	start := time.Now()
 	b := openTest(t, withInstance(cfg, "one"))
 	third := consume(t, b, "g", true)
-	got, err := b.Joined(testContext(t))
+	got, err := b.Joined(testContext(t), testTopic)
 	require.NoError(t, err)
 	t.Logf("it has its partitions %s after its start", time.Since(start))
 	require.Equal(t, 1, got)

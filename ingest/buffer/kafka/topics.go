@@ -51,7 +51,7 @@ func (b *Buffer) openTopics(ctx context.Context, names []string, dial func(conte
 	}
 	b.maxBatch = b.cfg.Topics.MaxMessageBytes
 	for i := range meta.Topics {
-		t := &topic{name: names[i], kafka: kafkaNames[i], metrics: b.metrics.topic(names[i]), known: len(meta.Topics[i].Partitions)}
+		t := &topic{name: names[i], kafka: kafkaNames[i], metrics: b.metrics.topic(names[i]), joined: make(chan struct{}), known: len(meta.Topics[i].Partitions)}
 		if t.known > 0 {
 			t.partition(b, t.known-1)
 		}

@@ -36,7 +36,7 @@ func TestShortWaits(t *testing.T) {
 			return nil
 		})
 	}()
-	_, err := here.Joined(ctx)
+	_, err := here.Joined(ctx, buffer.TopicMetrics)
 	require.NoError(t, err)
 	for _, payload := range []string{"one", "two", "three"} {
 		_, err := there.Append(ctx, buffer.TopicMetrics, 0, []buffer.Record{{Tenant: "t", Format: buffer.FormatOTLP, Payload: []byte(payload)}})
