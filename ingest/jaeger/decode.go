@@ -31,10 +31,12 @@ func (d *decoder) decode(f Format, body []byte, reserve func(int) error) ([]byte
 	d.build.Reserve = reserve
 	d.process.reset()
 	d.index = -1
-	var err error
-	if f == Thrift {
+	err := d.build.Expect(len(body))
+	switch {
+	case err != nil:
+	case f == Thrift:
 		err = d.thriftBatch(body)
-	} else {
+	default:
 		err = d.protoRequest(body)
 	}
 	if err != nil {
@@ -60,6 +62,10 @@ func (d *decoder) release() {
 	d.span.reset()
 	d.process.reset()
 	d.other.reset()
+	const mostTags = 1000
+	if cap(d.span.tags)+cap(d.process.tags)+cap(d.other.tags) > mostTags {
+		d.span, d.process, d.other = span{}, process{}, process{}
+	}
 	const most = 4 << 20
 	if cap(d.payload) > most {
 		d.payload = nil

@@ -11,6 +11,8 @@
 // UTF-8 are made so, since OTLP has no others.
 package spanbuild
 
+import "slices"
+
 // Fields of OTLP's messages.
 const (
 	resourceSpans = 1 // of the request
@@ -155,12 +157,27 @@ func (b *Builder) Added(g *Group) error {
 	return b.Reserve(n)
 }
 
+// Expect reserves memory before the first span, for what n bytes of input will
+// become at least.
+func (b *Builder) Expect(n int) error {
+	if b.Reserve == nil {
+		return nil
+	}
+	b.got += n
+	return b.Reserve(n)
+}
+
 // Spans returns how many spans were added.
 func (b *Builder) Spans() int { return b.spans }
 
 // Payload appends the request to dst.
 func (b *Builder) Payload(dst []byte) []byte {
-	w := Writer{buf: dst}
+	size := 0
+	for _, g := range b.order {
+		const heads = 40 // tags and lengths
+		size += heads + len(g.Resource.buf) + len(g.ScopeName) + len(g.ScopeVersion) + len(g.buf)
+	}
+	w := Writer{buf: slices.Grow(dst, size)}
 	for _, g := range b.order {
 		if len(g.buf) == 0 {
 			continue

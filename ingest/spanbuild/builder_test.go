@@ -106,6 +106,8 @@ func TestReserve(t *testing.T) {
 		}
 		return nil
 	}}
+	require.NoError(t, b.Expect(1000))
+	require.Equal(t, 1000, asked)
 	var err error
 	n := 0
 	for ; err == nil && n < 1000; n++ {

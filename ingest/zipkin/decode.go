@@ -52,6 +52,9 @@ func (d *decoder) decode(f Format, body []byte, now time.Time, reserve func(int)
 	if !looksLike(f, body) {
 		return nil, &FormatError{Format: f.medium(), Index: -1, Detail: "Expected a " + f.String() + " encoded list", reason: reasonOf("")}
 	}
+	if err := d.build.Expect(len(body)); err != nil {
+		return nil, err
+	}
 	var err error
 	switch f {
 	case JSONV1:
@@ -74,9 +77,13 @@ func (d *decoder) decode(f Format, body []byte, now time.Time, reserve func(int)
 // that points into the body.
 func (d *decoder) release() {
 	d.build.Reset()
-	d.json.b, d.thrift = nil, thrift.Reader{}
+	d.json.b, d.json.reserve, d.thrift = nil, nil, thrift.Reader{}
 	d.span.reset()
 	d.v1.reset()
+	const mostTags = 1000
+	if cap(d.span.tags)+cap(d.span.annotations)+cap(d.v1.binary)+cap(d.v1.annotations) > mostTags {
+		d.span, d.v1, d.halves = span{}, v1Span{}, halves{}
+	}
 	const most = 4 << 20
 	if cap(d.payload) > most {
 		d.payload = nil

@@ -204,6 +204,14 @@ func TestReserve(t *testing.T) {
 		return nil
 	})
 	require.ErrorIs(t, err, full)
+	asked = 0
+	_, err = new(decoder).decode(JSONV2, []byte(`[{"name":"`+strings.Repeat(`\n`, 500_000)+`"}]`), testNow, func(n int) error {
+		if asked += n; asked > 1_200_000 {
+			return full
+		}
+		return nil
+	})
+	require.ErrorIs(t, err, full)
 	asked = -10 << 20
 	payload, err := new(decoder).decode(JSONV2, []byte(body), testNow, func(n int) error { asked += n; return nil })
 	require.NoError(t, err)

@@ -17,6 +17,9 @@ type jsonReader struct {
 	detail string // of the first error
 
 	unescaped []byte // strings that were not in b as they are
+	charged   int    // of the memory for them
+	reserve   func(n int) error
+	err       error // of reserve
 }
 
 func (r *jsonReader) failed() bool { return r.detail != "" }
@@ -272,6 +275,7 @@ func (r *jsonReader) unescape(i int) []byte {
 		switch {
 		case c == '"':
 			r.i = i
+			r.charge()
 			return r.unescaped[out:len(r.unescaped):len(r.unescaped)]
 		case c < ' ':
 			r.i = i
@@ -325,6 +329,19 @@ func (r *jsonReader) unescape(i int) []byte {
 	r.i = len(r.b)
 	r.malformed("the end of a string")
 	return nil
+}
+
+// charge reserves memory for unescaped strings, if they are large.
+func (r *jsonReader) charge() {
+	const free = 64 << 10
+	n := cap(r.unescaped) - r.charged
+	if n <= free || r.reserve == nil || r.err != nil {
+		return
+	}
+	r.charged += n
+	if r.err = r.reserve(n); r.err != nil {
+		r.fail("no memory")
+	}
 }
 
 // hex4 reads four hex digits at i.

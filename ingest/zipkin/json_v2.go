@@ -9,7 +9,7 @@ import (
 // jsonList reads the spans of a JSON list, one by one.
 func (d *decoder) jsonList(body []byte, read func(r *jsonReader), done func() *invalid) error {
 	r := &d.json
-	*r = jsonReader{b: body, unescaped: r.unescaped[:0]}
+	*r = jsonReader{b: body, unescaped: r.unescaped[:0], reserve: d.build.Reserve}
 	d.index, d.field = -1, ""
 	for more := r.begin('['); more; more = r.next('[') {
 		d.index++
@@ -30,6 +30,9 @@ func (d *decoder) jsonList(body []byte, read func(r *jsonReader), done func() *i
 	}
 	if !r.failed() && r.peek() != 0 {
 		r.malformed("the end")
+	}
+	if r.err != nil {
+		return r.err
 	}
 	if r.failed() {
 		return d.refuse(&invalid{d.field, r.detail})
