@@ -49,111 +49,154 @@ func (r *crashRun) append(b *signal.Spans) {
 	appendAt(r.t, r.db, b, int64(len(r.log)-1))
 }
 
-// arm lets the power fail within the next n operations.
-func (r *crashRun) arm(rng *rand.Rand, n int64) {
+// arm lets the power fail before the op-th operation from now, the first being 1.
+func (r *crashRun) arm(op int64) {
 	r.durable = r.db.Durable("src", "traces", 0)
-	r.armed.Store(r.ops.Load() + 1 + rng.Int64N(n))
+	r.armed.Store(r.ops.Load() + op)
 }
 
 // restart opens what the disk holds, replays the log from what was durable, and
-// returns the store.
-func (r *crashRun) restart(seed uint64) *DB {
+// returns the store. The power failed at the end if the operations were fewer
+// than was armed; then last is true.
+func (r *crashRun) restart(seed uint64) (db *DB, last bool) {
 	r.t.Helper()
-	if r.after == nil { // the operations were fewer
-		r.after = r.mem.CrashClone(seed)
+	if r.after == nil {
+		r.after, last = r.mem.CrashClone(seed), true
 	}
-	db := openTest(r.t, r.after, r.options)
+	db = openTest(r.t, r.after, r.options)
 	for off := r.durable; off < int64(len(r.log)); off++ {
 		appendAt(r.t, db, r.log[off], off)
 	}
 	if got := db.totals().broken; got != 0 {
 		r.t.Fatalf("%d blocks are damaged after a power failure", got)
 	}
-	return db
+	return db, last
 }
 
-// TestPowerFailure cuts the power before a random file operation of a flush or
-// a merge, opens what a disk could hold then, replays the log from the offset
-// that was known to be durable, and expects every span once.
-func TestPowerFailure(t *testing.T) {
-	for seed := range uint64(150) {
-		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
-			rng := rand.New(rand.NewPCG(seed, 2))
-			r := newCrashRun(t, seed, Options{})
-			g := newGenerator(seed)
-			m := make(model)
-			ctx := context.Background()
-			for round := range 4 {
-				for range 1 + rng.IntN(6) {
-					b := g.batch(false)
-					m.add(b)
-					r.append(b)
-				}
-				if round == 3 {
-					r.arm(rng, 40)
-				}
-				mustFlush(t, r.db)
-				if round >= 2 {
-					if err := r.db.Compact(ctx); err != nil {
-						t.Fatal(err)
-					}
-				}
+// everyOperation runs f with the power failing before the first, the second, …
+// operation until it says that there are no more, for some seeds of what the disk
+// then keeps of what was not synced.
+func everyOperation(t *testing.T, f func(t *testing.T, seed uint64, op int64) (last bool)) {
+	for seed := range uint64(5) {
+		for op := int64(1); ; op++ {
+			last := false
+			if !t.Run(fmt.Sprintf("seed=%d,op=%d", seed, op), func(t *testing.T) { last = f(t, seed, op) }) || last {
+				break
 			}
-			db := r.restart(seed)
-			m.check(t, db)
-			mustFlush(t, db)
-			if err := db.Compact(ctx); err != nil {
-				t.Fatal(err)
-			}
-			m.check(t, db)
-			mustClose(t, db)
-			mustClose(t, r.db)
-		})
+		}
 	}
+}
+
+// TestPowerFailure cuts the power before every file operation of a flush and a
+// merge, opens what a disk could hold then, replays the log from the offset that
+// was known to be durable, and expects every span once.
+func TestPowerFailure(t *testing.T) {
+	everyOperation(t, func(t *testing.T, seed uint64, op int64) bool {
+		rng := rand.New(rand.NewPCG(seed, 2))
+		r := newCrashRun(t, seed, Options{})
+		g := newGenerator(seed)
+		m := make(model)
+		ctx := context.Background()
+		for round := range 4 {
+			for range 1 + rng.IntN(6) {
+				b := g.batch(false)
+				m.add(b)
+				r.append(b)
+			}
+			if round == 3 {
+				r.arm(op)
+			}
+			mustFlush(t, r.db)
+			if round != 1 {
+				if err := r.db.Compact(ctx); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+		db, last := r.restart(seed)
+		m.check(t, db)
+		mustFlush(t, db)
+		if err := db.Compact(ctx); err != nil {
+			t.Fatal(err)
+		}
+		m.check(t, db)
+		mustClose(t, db)
+		mustClose(t, r.db)
+		return last
+	})
+}
+
+// TestPowerFailureInRewrite cuts the power while blocks are rewritten without the
+// spans of a service, and without the traces that sampling drops.
+func TestPowerFailureInRewrite(t *testing.T) {
+	c := DefaultConfig()
+	c.RetentionByService = map[string]time.Duration{"chatty": time.Hour}
+	everyOperation(t, func(t *testing.T, seed uint64, op int64) bool {
+		r := newCrashRun(t, seed, Options{Config: c, Sampler: &keepSome{}})
+		m := make(model)
+		for i := range uint64(3) {
+			chatty := testSpan{trace: i + 1, id: 1, service: "chatty", name: "x"}
+			kept := testSpan{trace: i + 1, id: 2, service: "a", name: "x", status: 2}
+			boring := testSpan{trace: 100 + i, id: 3, service: "a", name: "x"}
+			r.append(batch("default", chatty, kept, boring))
+			m.add(batch("default", kept))
+			mustFlush(t, r.db)
+			r.clock.advance(20 * time.Minute)
+			maintain(t, r.db)
+		}
+		r.clock.advance(2 * time.Hour)
+		r.arm(op)
+		maintain(t, r.db)
+		m.check(t, r.db)
+		db, last := r.restart(seed)
+		maintain(t, db)
+		m.check(t, db)
+		mustClose(t, db)
+		mustClose(t, r.db)
+		return last
+	})
 }
 
 // TestPowerFailureInRetention cuts the power while blocks past their retention
 // are dropped. What stays is whole blocks, and a replay brings none of the others
 // back.
 func TestPowerFailureInRetention(t *testing.T) {
-	for seed := range uint64(40) {
-		t.Run(fmt.Sprintf("seed=%d", seed), func(t *testing.T) {
-			rng := rand.New(rand.NewPCG(seed, 3))
-			r := newCrashRun(t, seed, Options{})
-			var batches []model
-			for i := range 6 {
-				m := make(model)
-				b := apart(i)
-				m.add(b)
-				batches = append(batches, m)
-				r.append(b)
-				mustFlush(t, r.db)
-				r.clock.advance(time.Hour)
+	everyOperation(t, func(t *testing.T, seed uint64, op int64) bool {
+		r := newCrashRun(t, seed, Options{})
+		var batches []model
+		for i := range 6 {
+			m := make(model)
+			b := apart(i)
+			m.add(b)
+			batches = append(batches, m)
+			r.append(b)
+			mustFlush(t, r.db)
+			r.clock.advance(time.Hour)
+		}
+		r.clock.advance(DefaultConfig().Retention - 3*time.Hour - time.Minute)
+		r.arm(op)
+		maintain(t, r.db)
+		r.options.Config = DefaultConfig()
+		r.options.Config.Retention *= 2 // so that opening it drops nothing
+		db, last := r.restart(seed)
+		if c := db.Covered("src", "traces", 0); c != 6 {
+			t.Fatalf("covered %d, want 6", c)
+		}
+		v := db.View("default", math.MinInt64, math.MaxInt64)
+		for i, m := range batches {
+			err := m.compare(v)
+			if i >= 3 && err != nil {
+				t.Fatalf("batch %d, within its retention: %v", i, err)
 			}
-			r.clock.advance(DefaultConfig().Retention - 3*time.Hour + time.Minute)
-			r.arm(rng, 12)
-			if err := r.db.Maintain(context.Background()); err != nil {
-				t.Fatal(err)
+			if i < 3 && (err == nil) != hasBlock(db, uint32(i)) {
+				t.Fatalf("batch %d has a block: %v, and its spans: %v", i, hasBlock(db, uint32(i)), err)
 			}
-			r.options.Config = DefaultConfig()
-			r.options.Config.Retention *= 2 // so that opening it drops nothing
-			db := r.restart(seed)
-			if c := db.Covered("src", "traces", 0); c != 6 {
-				t.Fatalf("covered %d, want 6", c)
-			}
-			v := db.View("default", math.MinInt64, math.MaxInt64)
-			defer v.Close()
-			for i, m := range batches {
-				err := m.compare(v)
-				if i >= 3 && err != nil {
-					t.Fatalf("batch %d, within its retention: %v", i, err)
-				}
-				if i < 3 && err == nil && !hasBlock(db, uint32(i)) {
-					t.Fatalf("batch %d is there without a block", i)
-				}
-			}
-		})
-	}
+		}
+		v.Close()
+		mustClose(t, db)
+		mustClose(t, r.db)
+		return last
+	})
 }
 
 func hasBlock(db *DB, flush uint32) bool {
