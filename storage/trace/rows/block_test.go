@@ -2,6 +2,7 @@ package rows
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"testing"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/vedette-io/vedette/internal/signal"
 	"github.com/vedette-io/vedette/internal/vfs"
+	"github.com/vedette-io/vedette/storage/block"
 )
 
 // writeBlock writes sources as a block in memory and opens it.
@@ -190,4 +192,130 @@ func TestManyKeys(t *testing.T) {
 	require.NoError(t, err)
 	require.LessOrEqual(t, len(sp.Columns), maxBlockColumns+int(NumLevels))
 	checkBlock(t, merged, describeAll(all...))
+}
+
+// TestWriteLeavesNothing breaks a write by its context, by a damaged input and by
+// the disk.
+func TestWriteLeavesNothing(t *testing.T) {
+	fs := vfs.NewMem()
+	require.NoError(t, fs.MkdirAll("/d"))
+	batch := newGenerator(4).batch(300)
+	src := tableOf(t, DefaultConfig(), batch)
+	empty := func() {
+		t.Helper()
+		require.NoError(t, block.RemoveTemporary(fs, "/d"))
+		names, err := fs.List("/d")
+		require.NoError(t, err)
+		require.Empty(t, names)
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	_, err := Write(ctx, fs, "/d/b", []Source{src}, WriteOptions{})
+	require.ErrorIs(t, err, context.Canceled)
+	empty()
+
+	whole := writeBlock(t, fs, "/whole", WriteOptions{}, src)
+	page, _, err := whole.r.Page(sectionRows, 2, nil)
+	require.NoError(t, err)
+	rebuild(t, whole, fs, "/bad", sectionRows, 2, page[:len(page)-1])
+	bad, err := Open(fs, "/bad")
+	require.NoError(t, err)
+	_, err = Write(context.Background(), fs, "/d/b", []Source{src, bad}, WriteOptions{})
+	require.ErrorIs(t, err, block.ErrCorruption)
+	require.ErrorContains(t, err, "block /bad: section rows, page 2")
+	require.NoError(t, bad.Close())
+	empty()
+
+	full := errors.New("no space")
+	for _, fail := range []vfs.OpKind{vfs.OpCreate, vfs.OpWrite, vfs.OpSync, vfs.OpRename} {
+		faulty := vfs.Faulty(fs, func(op vfs.Op) error {
+			if op.Kind == fail {
+				return full
+			}
+			return nil
+		})
+		_, err = Write(context.Background(), faulty, "/d/b", []Source{src}, WriteOptions{})
+		require.ErrorIs(t, err, full)
+		empty()
+	}
+	checkBlock(t, writeBlock(t, fs, "/d/b", WriteOptions{}, src), describeAll(batch))
+}
+
+// TestLateSpans spreads the spans of long traces over many blocks.
+func TestLateSpans(t *testing.T) {
+	fs := vfs.NewMem()
+	g := newShopGen(11)
+	var blocks []Source
+	var all []*signal.Spans
+	for i := range 8 {
+		b := &signal.Spans{}
+		g.batch(b, 400)
+		if i > 0 { // each has some of the first block's traces, and some of its spans again
+			for k := range 40 {
+				b.TraceIDs[k*5] = all[0].TraceIDs[k]
+			}
+			again := all[0]
+			checkSpans(t, again)
+		}
+		all = append(all, b)
+		blocks = append(blocks, writeBlock(t, fs, fmt.Sprintf("/%d", i), WriteOptions{Quick: true}, tableOf(t, DefaultConfig(), b)))
+	}
+	merged := writeBlock(t, fs, "/merged", WriteOptions{}, append(blocks, blocks[2])...)
+	checkBlock(t, merged, describeAll(all...))
+	var c Cursor
+	runs, err := merged.FindTrace(all[0].TraceIDs[0], nil)
+	require.NoError(t, err)
+	require.Len(t, runs, 1)
+	require.NoError(t, c.Seek(runs[0].Group))
+	starts, err := c.Starts()
+	require.NoError(t, err)
+	require.True(t, slices.IsSorted(starts[runs[0].First:runs[0].End]))
+}
+
+// TestPruning asks a block's groups what they have.
+func TestPruning(t *testing.T) {
+	g := newShopGen(12)
+	var batches []*signal.Spans
+	for range 30 {
+		b := &signal.Spans{}
+		g.batch(b, 750)
+		batches = append(batches, b)
+	}
+	b := writeBlock(t, vfs.NewMem(), "/b", WriteOptions{}, tableOf(t, DefaultConfig(), batches...))
+	require.Greater(t, len(b.Groups()), 2)
+	sp, err := b.Space()
+	require.NoError(t, err)
+	user, ok := sp.FindColumn(ColumnInfo{Key: "user.id", Type: signal.AttrString})
+	require.True(t, ok)
+	var c Cursor
+	absent, before := 0, int64(0)
+	for _, g := range b.Groups() {
+		info := g.Info()
+		require.LessOrEqual(t, before, info.MinTraceStart)
+		require.LessOrEqual(t, info.MinTraceStart, info.MaxTraceStart)
+		before = info.MaxTraceStart
+		require.NoError(t, c.Seek(g))
+		shapes, err := c.Shapes()
+		require.NoError(t, err)
+		for _, s := range shapes {
+			require.Contains(t, g.Shapes(), s)
+		}
+		resources, err := c.Resources()
+		require.NoError(t, err)
+		for _, r := range resources {
+			require.Contains(t, g.Resources(), r)
+		}
+		col, err := c.Column(user)
+		require.NoError(t, err)
+		for i := range col.N {
+			require.True(t, g.MayHave(user, col.At(i), 0))
+		}
+		for i := range 1000 {
+			if !g.MayHave(user, fmt.Appendf(nil, "nobody-%d", i), 0) {
+				absent++
+			}
+		}
+	}
+	// The last group may be too small to have given up the dictionary.
+	require.Greater(t, absent, 950*(len(b.Groups())-1))
 }

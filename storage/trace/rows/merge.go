@@ -14,7 +14,7 @@ import (
 // their numbers in the new block when a row needs them for the first time.
 
 // cacheBytes bounds the groups that are kept as rows.
-const cacheBytes = 48 << 20
+const cacheBytes = 32 << 20
 
 // textFlag marks a value that is a place in texts rather than a code: offset
 // and length.
@@ -110,7 +110,7 @@ func (m *merger) listTraces() error {
 	return nil
 }
 
-// group returns a group of an input as rows.
+// group returns a group of an input as rows, which are valid until the next call.
 func (m *merger) group(r *traceRun) (*inGroup, error) {
 	in := m.inputs[r.input]
 	key := in.groups[r.group]
@@ -132,7 +132,8 @@ func (m *merger) group(r *traceRun) (*inGroup, error) {
 				oldest = k
 			}
 		}
-		m.cached -= m.cache[oldest].size
+		m.spare = m.cache[oldest]
+		m.cached -= m.spare.size
 		delete(m.cache, oldest)
 	}
 	m.cache[key] = g
@@ -145,7 +146,12 @@ func (m *merger) load(in *input, src *Group) (*inGroup, error) {
 	if err := c.Seek(src); err != nil {
 		return nil, err
 	}
-	g := &inGroup{in: in}
+	g := m.spare
+	m.spare = nil
+	if g == nil {
+		g = &inGroup{}
+	}
+	g.reset(in)
 	if err := g.readRows(c); err != nil {
 		return nil, err
 	}
@@ -165,7 +171,7 @@ func (m *merger) load(in *input, src *Group) (*inGroup, error) {
 		for _, s := range rows {
 			total += len(in.sp.Shapes[s].Columns)
 		}
-		vals, first := make([]uint64, 0, total), make([]uint32, 1, len(rows)+1)
+		vals, first := grown(g.vals[level], total)[:0], append(grown(g.first[level], len(rows)+1)[:0], 0)
 		for _, s := range rows {
 			for _, col := range in.sp.Shapes[s].Columns {
 				vals = append(vals, cols[col][0])
@@ -178,6 +184,19 @@ func (m *merger) load(in *input, src *Group) (*inGroup, error) {
 	}
 	g.size += len(g.texts) + 60*len(g.shapes) + 20*len(g.eventTimes) + 40*len(g.linkSpanIDs)
 	return g, nil
+}
+
+// reset makes g ready for another group; buffers are kept.
+func (g *inGroup) reset(in *input) {
+	*g = inGroup{
+		in: in, shapes: g.shapes[:0], resources: g.resources[:0], starts: g.starts[:0], durations: g.durations[:0], statuses: g.statuses[:0],
+		spanIDs: g.spanIDs[:0], parentIDs: g.parentIDs[:0], parents: g.parents[:0], eventRows: g.eventRows[:0], linkRows: g.linkRows[:0],
+		eventTimes: g.eventTimes[:0], linkSpanIDs: g.linkSpanIDs[:0], linkTraceIDs: g.linkTraceIDs[:0],
+		childShapes: g.childShapes, vals: g.vals, first: g.first, texts: g.texts[:0],
+	}
+	for l := range g.childShapes {
+		g.childShapes[l] = g.childShapes[l][:0]
+	}
 }
 
 // readRows copies the columns of rows.
@@ -203,7 +222,7 @@ func (g *inGroup) readChildren(c *Cursor, info GroupInfo) error {
 
 func copyOf[T any](dst *[]T, read func() ([]T, error)) error {
 	vals, err := read()
-	*dst = slices.Clone(vals)
+	*dst = append((*dst)[:0], vals...)
 	return err
 }
 

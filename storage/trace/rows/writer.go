@@ -86,7 +86,8 @@ type merger struct {
 
 	cursor  Cursor
 	cache   map[*Group]*inGroup
-	cached  int // bytes
+	cached  int      // bytes
+	spare   *inGroup // whose buffers can be used again
 	clock   uint64
 	cols    [][]uint64
 	colBufs [][]uint64
@@ -392,7 +393,7 @@ func (m *merger) row(in *inGroup, row int) {
 	}
 	m.values(in, shape, LevelSpan, row, in.shapes[row])
 	events, links := uint32(0), uint32(0)
-	if in.eventRows != nil {
+	if len(in.eventRows) > 0 {
 		for e := in.eventRows[row]; e < in.eventRows[row+1]; e++ {
 			s := in.childShapes[LevelEvent][e]
 			shape := m.shape(in.in, s)
@@ -402,7 +403,7 @@ func (m *merger) row(in *inGroup, row int) {
 			events++
 		}
 	}
-	if in.linkRows != nil {
+	if len(in.linkRows) > 0 {
 		for l := in.linkRows[row]; l < in.linkRows[row+1]; l++ {
 			s := in.childShapes[LevelLink][l]
 			shape := m.shape(in.in, s)
