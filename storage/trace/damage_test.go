@@ -270,6 +270,30 @@ func TestNewerVersionIsRefused(t *testing.T) {
 	}
 }
 
+// A file of offsets that nobody can read costs a warning; a newer one is refused.
+func TestDamagedOffsets(t *testing.T) {
+	for _, c := range []struct {
+		content string
+		want    error
+	}{{"{", nil}, {`{"version":0}`, nil}, {`{"version":9}`, block.ErrVersion}} {
+		fs := vfs.NewMem()
+		db := openTest(t, fs, Options{})
+		ms := fillApart(t, db, 1)
+		mustClose(t, db)
+		if err := vfs.WriteFile(fs, "/s/default/"+offsetsFile, []byte(c.content)); err != nil {
+			t.Fatal(err)
+		}
+		db, err := Open(Options{FS: fs, Dir: "/s", Config: DefaultConfig()})
+		if !errors.Is(err, c.want) {
+			t.Fatalf("%s: %v, want %v", c.content, err, c.want)
+		}
+		if err == nil {
+			checkAll(t, db, ms...)
+			mustClose(t, db)
+		}
+	}
+}
+
 func TestDamagedOriginIsCorruption(t *testing.T) {
 	for _, s := range []string{"", "{", `{"version":0}`, `{"version":1,"first":2,"last":1}`, `{"version":1,"maxArrival":-1}`, `{"version":1,"dropped":"AAAA"}`} {
 		if _, err := decodeOrigin("dir", []byte(s)); !errors.Is(err, block.ErrCorruption) {

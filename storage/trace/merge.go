@@ -124,7 +124,7 @@ func (t *tenant) replace(blocks []*blockFile, merged *blockFile) {
 
 // Compact merges the blocks of every tenant into one each, as far as no block
 // between them was set aside as damaged. It is for tools and tests: a server
-// merges by itself.
+// merges by itself. Traces that are too young for tail sampling are all kept.
 func (db *DB) Compact(ctx context.Context) error {
 	var errs []error
 	for _, t := range db.allTenants() {

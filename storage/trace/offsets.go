@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 
 	"github.com/vedette-io/vedette/internal/vfs"
+	"github.com/vedette-io/vedette/storage/block"
 )
 
 // offsetsFile remembers what blocks covered that are gone: without it, a store
@@ -36,8 +37,11 @@ func readOffsets(fsys vfs.FS, dir string) (offsets, error) {
 	if err := json.Unmarshal(b, &o); err != nil {
 		return offsets{}, fmt.Errorf("read offsets: %s: %w", name, err)
 	}
-	if o.Version != currentOriginVersion {
-		return offsets{}, fmt.Errorf("read offsets: %s: version %d, want %d", name, o.Version, currentOriginVersion)
+	if o.Version > currentOriginVersion {
+		return offsets{}, fmt.Errorf("read offsets: %s: version %d, want at most %d: %w", name, o.Version, currentOriginVersion, block.ErrVersion)
+	}
+	if o.Version < 1 {
+		return offsets{}, fmt.Errorf("read offsets: %s: version %d", name, o.Version)
 	}
 	return o, nil
 }

@@ -62,7 +62,9 @@ func (t *tenant) open() error {
 	if err != nil {
 		return fmt.Errorf("open tenant %s: %w", t.name, err)
 	}
-	if t.gone, err = readOffsets(t.db.fs, t.dir); err != nil {
+	if t.gone, err = readOffsets(t.db.fs, t.dir); errors.Is(err, block.ErrVersion) {
+		return err
+	} else if err != nil {
 		// What it says is needed only where all blocks are gone.
 		t.db.logger.Error("read the offsets of dropped blocks", "tenant", t.name, "err", err)
 	}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"sync"
 	"time"
 
 	"github.com/vedette-io/vedette/internal/signal"
@@ -17,19 +18,23 @@ import (
 // whatever is flushed, merged or dropped while it is open; but for spans that a
 // client has sent twice, which Trace tells apart and Groups does not.
 //
-// A View must be closed, and is used by one goroutine at a time. What its groups
-// hold may be read by several.
+// A View must be closed, and is used by one goroutine at a time, but for Suspect:
+// several may read its groups.
 type View struct {
 	db     *DB
 	tenant *tenant // nil if there is none of the name
 	blocks []*blockFile
 	heads  []*rows.TableView
 
-	sources  []rows.Source
-	groups   []*rows.Group
-	all      int
+	minTime, maxTime int64
+	sources          []rows.Source
+	listed           bool          // groups and all are set
+	groups           []*rows.Group // within the times
+	all              int
+	cursor           rows.Cursor
+
+	mu       sync.Mutex
 	warnings []error
-	cursor   rows.Cursor
 }
 
 // View returns what is stored of a tenant. MinTime and MaxTime, unix nanoseconds
@@ -43,7 +48,7 @@ func (db *DB) View(tenant string, minTime, maxTime int64) *View {
 
 func (t *tenant) view(minTime, maxTime int64) *View {
 	t.db.metrics.views.Inc()
-	v := &View{db: t.db, tenant: t}
+	v := &View{db: t.db, tenant: t, minTime: minTime, maxTime: maxTime}
 	t.mu.RLock()
 	v.blocks = t.blocks
 	for _, b := range v.blocks {
@@ -61,10 +66,19 @@ func (t *tenant) view(minTime, maxTime int64) *View {
 	for _, h := range v.heads {
 		v.sources = append(v.sources, h)
 	}
+	return v
+}
+
+// list finds the row groups within the View's times. A look-up by id does without.
+func (v *View) list() {
+	if v.listed {
+		return
+	}
+	v.listed = true
 	for _, s := range v.sources {
 		for _, g := range s.Groups() {
 			v.all++
-			if overlaps(g, minTime, maxTime) {
+			if overlaps(g, v.minTime, v.maxTime) {
 				v.groups = append(v.groups, g)
 			}
 		}
@@ -72,7 +86,6 @@ func (t *tenant) view(minTime, maxTime int64) *View {
 	slices.SortStableFunc(v.groups, func(a, b *rows.Group) int {
 		return cmp.Compare(b.Info().MaxTraceStart, a.Info().MaxTraceStart)
 	})
-	return v
 }
 
 // overlaps reports whether a span of the group may touch [minTime, maxTime].
@@ -86,10 +99,16 @@ func (v *View) Sources() []rows.Source { return v.sources }
 
 // Groups returns the row groups that may have spans within the View's times, by
 // the start of their newest trace, the newest first.
-func (v *View) Groups() []*rows.Group { return v.groups }
+func (v *View) Groups() []*rows.Group {
+	v.list()
+	return v.groups
+}
 
 // AllGroups returns how many row groups there are, whatever their times.
-func (v *View) AllGroups() int { return v.all }
+func (v *View) AllGroups() int {
+	v.list()
+	return v.all
+}
 
 // Find returns where the spans of a trace are, whatever their times.
 func (v *View) Find(id signal.TraceID) []rows.Run {
@@ -127,9 +146,12 @@ func (v *View) Trace(id signal.TraceID, dst *signal.Spans) error {
 }
 
 // Suspect takes note of an error that reading the View's groups gave: a damaged
-// block is taken out of service soon, and Warnings says so.
+// block is taken out of service soon, and Warnings says so. It may be called
+// concurrently.
 func (v *View) Suspect(err error) {
+	v.mu.Lock()
 	v.warnings = append(v.warnings, err)
+	v.mu.Unlock()
 	var c *block.CorruptionError
 	if v.tenant == nil || !errors.As(err, &c) {
 		return
@@ -142,7 +164,11 @@ func (v *View) Suspect(err error) {
 }
 
 // Warnings returns what the View could not read.
-func (v *View) Warnings() []error { return v.warnings }
+func (v *View) Warnings() []error {
+	v.mu.Lock()
+	defer v.mu.Unlock()
+	return v.warnings
+}
 
 // Close lets go of the blocks. A second Close does nothing.
 func (v *View) Close() {
