@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
+	"sync"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -120,6 +122,40 @@ func TestLargeTraceIsSplit(t *testing.T) {
 	runs, err := block.FindTrace(signal.TraceID{15: 1}, nil)
 	require.NoError(t, err)
 	require.Len(t, runs, 3)
+}
+
+// TestLargeSpansAreSplit writes a trace of few rows that is more than a group
+// takes by its events and by its strings.
+func TestLargeSpansAreSplit(t *testing.T) {
+	b := &signal.Spans{Tenant: "t", Resources: []signal.Resource{{}}, Scopes: []signal.Scope{{}}}
+	big := strings.Repeat("0123456789abcde\n", 3<<16)
+	for k := range 8 {
+		extend(b, 1)
+		b.TraceIDs[k], b.SpanIDs[k] = signal.TraceID{15: 1}, signal.SpanID{byte(k + 1)}
+		b.EventBegin[k] = uint32(len(b.Events))
+		for i := range 400_000 * (k & 1) {
+			b.Events = append(b.Events, signal.Event{Time: int64(i)})
+		}
+		b.EventEnd[k] = uint32(len(b.Events))
+		b.AttrBegin[k] = uint32(len(b.Attrs))
+		b.Attrs = append(b.Attrs, signal.Attr{Key: put(b, "big"), Type: signal.AttrString, Num: signal.PackRange(put(b, big[k:]))})
+		b.AttrEnd[k] = uint32(len(b.Attrs))
+	}
+	fs := vfs.NewMem()
+	first := writeBlock(t, fs, "/first", WriteOptions{Quick: true}, tableOf(t, DefaultConfig(), b))
+	require.Greater(t, len(first.Groups()), 1)
+	second := writeBlock(t, fs, "/second", WriteOptions{}, first)
+	for _, block := range []*Block{first, second} {
+		require.Empty(t, block.Verify())
+		got := spansOf(t, block)
+		require.Equal(t, b.Len(), got.Len())
+		require.Equal(t, len(b.Events), len(got.Events))
+		for i := range got.SpanIDs {
+			k := int(got.SpanIDs[i][0]) - 1
+			require.Equal(t, b.EventEnd[k]-b.EventBegin[k], got.EventEnd[i]-got.EventBegin[i])
+			require.Equal(t, big[k:], string(got.Bytes(got.SpanAttrs(i)[0].Range())))
+		}
+	}
 }
 
 func TestKeep(t *testing.T) {
@@ -318,4 +354,46 @@ func TestPruning(t *testing.T) {
 	}
 	// The last group may be too small to have given up the dictionary.
 	require.Greater(t, absent, 950*(len(b.Groups())-1))
+}
+
+// TestConcurrentReaders reads one block, which nobody has read before, from
+// several goroutines.
+func TestConcurrentReaders(t *testing.T) {
+	batches := sampleBatches(300)
+	b := writeBlock(t, vfs.NewMem(), "/b", WriteOptions{}, tableOf(t, DefaultConfig(), batches...))
+	want := describeAll(batches...)
+	var wg sync.WaitGroup
+	got := make([][]string, 4)
+	for i := range got {
+		wg.Go(func() {
+			var c Cursor
+			out := &signal.Spans{}
+			for _, batch := range batches {
+				for k, id := range batch.TraceIDs {
+					if slices.Index(batch.TraceIDs, id) != k || k%4 != i && i > 1 {
+						continue
+					}
+					if runs, err := b.FindTrace(id, nil); err != nil || len(runs) == 0 {
+						t.Errorf("find trace %x: %d runs, %v", id, len(runs), err)
+					}
+				}
+			}
+			for n, g := range b.Groups() {
+				runs, err := AppendTraceRuns(nil, &c, g, n)
+				if err != nil {
+					t.Error(err)
+				}
+				for _, r := range runs {
+					if err := AppendRun(out, &c, Run{Group: g, First: r.First, End: r.End}); err != nil {
+						t.Error(err)
+					}
+				}
+			}
+			got[i] = describeAll(out)
+		})
+	}
+	wg.Wait()
+	for _, g := range got {
+		require.Equal(t, want, g)
+	}
 }

@@ -22,7 +22,7 @@ const (
 	// reader that wants one string decompresses as many.
 	frameBytes = 32 << 10
 	// maxTextBytes bounds the bytes of one column in one group.
-	maxTextBytes = 1 << 26
+	maxTextBytes = 1 << 27
 	// maxDecimal is how many digits always fit an int64.
 	maxDecimal = 18
 )

@@ -74,8 +74,9 @@ const (
 	stringsBytes   = 256 << 10 // of a page of strings
 	// maxGroupValues bounds what a group has of anything but rows: values of a
 	// column, events, links. Hostile numbers allocate no more.
-	maxGroupValues = 1 << 22
-	// A group is closed when its strings or values are as many.
+	maxGroupValues = 1 << 24
+	// A group is closed when its strings or values are as many, which is so far
+	// below what a reader takes that no single span reaches it.
 	closeGroupBytes  = 8 << 20
 	closeGroupValues = 1 << 20
 )

@@ -20,6 +20,10 @@ type shopGen struct {
 	step     float64 // mean time between traces
 	pending  []shopSpan
 	held     []shopSpan // come with the next batch
+
+	// byService sends what one service made in each batch, as its SDK would.
+	byService bool
+	queue     [][]shopSpan
 }
 
 type shopService struct {
@@ -139,6 +143,14 @@ func (g *shopGen) trace() {
 func (g *shopGen) batch(b *signal.Spans, n int) {
 	b.Reset()
 	b.Tenant = "default"
+	if g.byService {
+		for len(g.queue) == 0 {
+			g.services20(n)
+		}
+		g.fill(b, g.queue[0])
+		g.queue = g.queue[1:]
+		return
+	}
 	g.pending = append(g.pending[:0], g.held...)
 	g.held = g.held[:0]
 	for len(g.pending) < n {
@@ -151,6 +163,23 @@ func (g *shopGen) batch(b *signal.Spans, n int) {
 			spans = slices.Delete(spans, k, k+1)
 		}
 	}
+	g.fill(b, spans)
+}
+
+// services20 queues a batch of every service.
+func (g *shopGen) services20(n int) {
+	g.pending = g.pending[:0]
+	for len(g.pending) < n*len(g.services) {
+		g.trace()
+	}
+	of := make([][]shopSpan, len(g.services))
+	for _, s := range g.pending {
+		of[s.service] = append(of[s.service], s)
+	}
+	g.queue = append(g.queue, of...)
+}
+
+func (g *shopGen) fill(b *signal.Spans, spans []shopSpan) {
 	slices.SortStableFunc(spans, func(x, y shopSpan) int { return cmp.Or(cmp.Compare(x.service, y.service), cmp.Compare(x.pod, y.pod)) })
 	for i := range spans {
 		s := &spans[i]

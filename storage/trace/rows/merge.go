@@ -275,6 +275,18 @@ func (m *merger) readValues(g *inGroup, c *Cursor) ([][]uint64, error) {
 	return m.cols, nil
 }
 
+// large reports whether a run may be more than a group should have.
+func (g *inGroup) large(r *traceRun) bool {
+	values := int(g.first[LevelSpan][r.end] - g.first[LevelSpan][r.first])
+	for _, rows := range [...][]uint32{g.eventRows, g.linkRows} {
+		if len(rows) > 0 {
+			values += int(rows[r.end] - rows[r.first])
+		}
+	}
+	values += len(g.vals[LevelEvent]) + len(g.vals[LevelLink])
+	return r.end-r.first > MaxGroupRows || values > closeGroupValues || len(g.texts) > 2*closeGroupBytes
+}
+
 func (g *inGroup) text(v uint64) []byte {
 	off := v &^ textFlag >> textLength
 	return g.texts[off : off+v&(1<<textLength-1)]

@@ -164,8 +164,12 @@ func (m *merger) finish() (Meta, error) {
 func (m *merger) trace(t *outTrace) error {
 	if t.end-t.first == 1 && m.o.Keep == nil && m.o.KeepService == nil {
 		r := &m.runs[t.first]
-		if n := int(r.end - r.first); n <= MaxGroupRows {
-			return m.wholeRun(t, r)
+		in, err := m.group(r)
+		if err != nil {
+			return err
+		}
+		if !in.large(r) {
+			return m.wholeRun(t, r, in)
 		}
 	}
 	if err := m.gather(t); err != nil {
@@ -242,11 +246,7 @@ func (m *merger) beginTrace(t *outTrace) {
 
 // wholeRun adds a trace that is one run of one input: the order of its rows and
 // their parents stay as they are.
-func (m *merger) wholeRun(t *outTrace, r *traceRun) error {
-	in, err := m.group(r)
-	if err != nil {
-		return err
-	}
+func (m *merger) wholeRun(t *outTrace, r *traceRun, in *inGroup) error {
 	m.room(int(r.end - r.first))
 	m.beginTrace(t)
 	move := int32(m.out.rows()) - r.first

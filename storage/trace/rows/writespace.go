@@ -11,9 +11,10 @@ const (
 	// maxBlockColumns is how many attribute columns a block has at most; values of
 	// others go to the column of RoleRest.
 	maxBlockColumns = 4096
-	// A column has no dictionary any more once that has minRaw strings and a third
-	// of its values were new ones.
-	minRaw = 512
+	// A column has no dictionary any more once that has minRaw strings, or as many
+	// bytes, and a third of its values were new ones.
+	minRaw      = 512
+	minRawBytes = 1 << 20
 )
 
 // outSpace is the space of a block that is being written. Everything is numbered
@@ -179,7 +180,7 @@ func (d *outDict) at(code uint32) []byte { return d.data[d.offs[code]:d.offs[cod
 // settle decides whether the groups to come use the dictionary.
 func (d *outDict) settle() {
 	n := len(d.codes)
-	d.raw = d.raw || n > minRaw && n > d.values/3 || len(d.data) > maxTextBytes/2
+	d.raw = d.raw || (n > minRaw || len(d.data) > minRawBytes) && n > d.values/3 || len(d.data) > maxTextBytes/2
 }
 
 func appendAttributes(dst []byte, attrs []Attribute, dropped uint32) []byte {
