@@ -41,7 +41,7 @@ type Config struct {
 	// Log is Vedette's own log, written to standard error.
 	Log telemetry.LogConfig `yaml:"log"`
 
-	// Tracing is about Vedette's own spans, shown at /debug/traces.
+	// Tracing is about Vedette's own spans, shown at /debug/traces and stored.
 	Tracing telemetry.TraceConfig `yaml:"tracing"`
 
 	// Buffer is the durable log between the doors and the store.

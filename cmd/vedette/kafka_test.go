@@ -190,7 +190,7 @@ func TestE2EKafkaPoison(t *testing.T) {
 	if _, body := p.get("/debug/set-aside"); strings.Count(body, "ExportMetricsServiceRequest") != b.Partitions(buffer.TopicMetrics) {
 		t.Errorf("set aside: got %s, want one message of each partition", body)
 	}
-	if _, body := p.get("/metrics"); !strings.Contains(body, "vedette_ingest_messages_set_aside_total 4") {
+	if _, body := p.get("/metrics"); !strings.Contains(body, `vedette_ingest_messages_set_aside_total{topic="vedette.metrics"} 4`) {
 		t.Error("the messages are not counted")
 	}
 	p.stop()

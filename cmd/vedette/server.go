@@ -55,6 +55,7 @@ type server struct {
 	store    *metric.DB
 	consumer *ingest.Consumer
 	traces   traces
+	ownSpans *ownSpans // nil if they are not stored
 	scraper  *scrape.Scraper
 	engine   *promql.Engine
 
@@ -124,6 +125,9 @@ func (s *server) open(ctx context.Context) error {
 	if err := s.openTraceConsumer(opened); err != nil {
 		return err
 	}
+	if err := s.openOwnSpans(ctx); err != nil {
+		return err
+	}
 
 	jobs, err := s.config.scrapeConfig(selfAddress(s.listener.Addr()))
 	if err != nil {
@@ -165,6 +169,9 @@ func (s *server) run(ctx context.Context, out io.Writer) error {
 	}
 	g.add(part{name: "reload", run: newReloader(s).run})
 	g.add(part{name: "scrape", run: s.scraper.Run})
+	if s.ownSpans != nil {
+		g.add(s.ownSpans.part())
+	}
 	for _, p := range s.traces.parts() {
 		g.add(p)
 	}

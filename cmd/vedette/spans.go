@@ -78,6 +78,9 @@ type tracedSpanSink struct {
 
 // AppendSpans implements ingest.SpanSink.
 func (s tracedSpanSink) AppendSpans(ctx context.Context, b *signal.Spans, source, topic string, partition int32, offset int64) (signal.AppendResult, error) {
+	if isOwn(b) {
+		return s.SpanSink.AppendSpans(ctx, b, source, topic, partition, offset)
+	}
 	ctx, span := s.tracer.Start(ctx, "trace store append", trace.WithSpanKind(trace.SpanKindConsumer))
 	spans := b.Len()
 	res, err := s.SpanSink.AppendSpans(ctx, b, source, topic, partition, offset)

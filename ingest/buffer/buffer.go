@@ -47,6 +47,15 @@ func (f Format) Topic() string {
 	return TopicMetrics
 }
 
+// ForeignFormat returns the format of payloads that others have put into a topic:
+// OTLP in protobuf, as the OpenTelemetry Collector's Kafka exporter writes it.
+func ForeignFormat(topic string) Format {
+	if topic == TopicTraces {
+		return FormatOTLPTraces
+	}
+	return FormatOTLP
+}
+
 // Record is what a producer appends: a payload as it came over the wire, and a
 // small header that lets a consumer route and prune it without decoding.
 type Record struct {

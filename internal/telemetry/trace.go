@@ -14,10 +14,17 @@ type TraceConfig struct {
 	SampleRatio float64 `yaml:"sample_ratio"`
 	// KeepSpans is how many of the newest spans /debug/traces can show.
 	KeepSpans int `yaml:"keep_spans"`
+	// Store says whether they are stored as well, as spans of the service vedette.
+	Store bool `yaml:"store"`
 }
 
+// ServiceName is the name of Vedette's own spans' service.
+const ServiceName = "vedette"
+
 // DefaultTraceConfig keeps one trace in a hundred.
-func DefaultTraceConfig() TraceConfig { return TraceConfig{SampleRatio: 0.01, KeepSpans: 4096} }
+func DefaultTraceConfig() TraceConfig {
+	return TraceConfig{SampleRatio: 0.01, KeepSpans: 4096, Store: true}
+}
 
 const maxKeepSpans = 1 << 20
 
@@ -39,7 +46,7 @@ func NewTracerProvider(c TraceConfig, b Build, ring *Ring) *sdktrace.TracerProvi
 		sdktrace.WithSampler(sdktrace.ParentBased(sdktrace.TraceIDRatioBased(c.SampleRatio))),
 		sdktrace.WithSpanProcessor(ring),
 		sdktrace.WithResource(resource.NewSchemaless(
-			attribute.String("service.name", "vedette"),
+			attribute.String("service.name", ServiceName),
 			attribute.String("service.version", b.Version),
 		)),
 	)

@@ -38,7 +38,7 @@ func decodeBatch(t testing.TB, batch []byte) []buffer.Record {
 			t.Fatalf("record %d has offset %d", i, r.Offset)
 		}
 		var rec buffer.Record
-		if !decodeHeaders(r.Headers, &rec) {
+		if !decodeHeaders(buffer.TopicMetrics, r.Headers, &rec) {
 			t.Fatalf("record %d is not ours: %v", i, r.Headers)
 		}
 		if rec.Payload, err = protocol.ReadAll(r.Value); err != nil {
@@ -140,7 +140,7 @@ func TestDecodeHeaders(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			var got buffer.Record
-			if ours := decodeHeaders(tt.headers, &got); ours != tt.ours || !equalRecord(got, tt.want) {
+			if ours := decodeHeaders(buffer.TopicMetrics, tt.headers, &got); ours != tt.ours || !equalRecord(got, tt.want) {
 				t.Errorf("got %+v, %t, want %+v, %t", got, ours, tt.want, tt.ours)
 			}
 		})
@@ -154,7 +154,7 @@ func FuzzDecodeHeaders(f *testing.F) {
 	f.Add("tenant", []byte("../x"), tenant.Header, []byte("acme"), headerTime, []byte(","))
 	f.Fuzz(func(t *testing.T, k1 string, v1 []byte, k2 string, v2 []byte, k3 string, v3 []byte) {
 		var r buffer.Record
-		ours := decodeHeaders([]protocol.Header{{Key: k1, Value: v1}, {Key: k2, Value: v2}, {Key: k3, Value: v3}}, &r)
+		ours := decodeHeaders(buffer.TopicMetrics, []protocol.Header{{Key: k1, Value: v1}, {Key: k2, Value: v2}, {Key: k3, Value: v3}}, &r)
 		if err := tenant.Validate(r.Tenant); err != nil && !(ours && r.Tenant == "") {
 			t.Fatal(err)
 		}

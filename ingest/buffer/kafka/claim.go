@@ -438,7 +438,7 @@ func (c *claim) passDamage(b *recordBatch, pos int64, cause error) int64 {
 // are passed over.
 func (c *claim) addMessage(offset int64, value []byte, headers []kafkago.Header) {
 	m := buffer.Message{Offset: offset}
-	ours := decodeHeaders(headers, &m.Record)
+	ours := decodeHeaders(c.p.t.name, headers, &m.Record)
 	if len(value) == 0 && !ours {
 		c.p.t.metrics.skipped.Inc()
 		return

@@ -21,12 +21,12 @@ const (
 // Headers that name the tenant of messages that others have produced.
 var foreignTenantHeaders = [...]string{tenant.Header, "tenant"}
 
-// decodeHeaders fills the record's header from a message's. A message without
-// our format is somebody else's: OTLP, as the OpenTelemetry Collector's Kafka
-// exporter writes it with its encoding otlp_proto. What cannot be read is as if
-// it were absent.
-func decodeHeaders(headers []kafkago.Header, r *buffer.Record) (ours bool) {
-	r.Tenant, r.Format, r.MinTime, r.MaxTime = tenant.Default, buffer.FormatOTLP, 0, 0
+// decodeHeaders fills the record's header from that of a topic's message. A
+// message without our format is somebody else's: OTLP, as the OpenTelemetry
+// Collector's Kafka exporter writes it with its encoding otlp_proto. What cannot
+// be read is as if it were absent.
+func decodeHeaders(topic string, headers []kafkago.Header, r *buffer.Record) (ours bool) {
+	r.Tenant, r.Format, r.MinTime, r.MaxTime = tenant.Default, buffer.ForeignFormat(topic), 0, 0
 	var foreign string
 	var own []byte
 	hasOwn := false

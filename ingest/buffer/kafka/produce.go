@@ -369,7 +369,7 @@ func codecFor(calls []*appendCall, codec compress.Compression) compress.Compress
 	for _, c := range calls {
 		for i := range c.records {
 			switch c.records[i].Format {
-			case buffer.FormatRemoteWriteV1, buffer.FormatRemoteWriteV2, buffer.FormatOTLPSnappy:
+			case buffer.FormatRemoteWriteV1, buffer.FormatRemoteWriteV2, buffer.FormatOTLPSnappy, buffer.FormatOTLPTracesSnappy:
 			default:
 				return codec
 			}
