@@ -1,3 +1,4 @@
 // Package client is what benchmarks and checks send with and ask with: remote
-// write 1.0 over a few connections, and the Prometheus query API.
+// write 1.0 and OTLP over a few connections, the Prometheus query API, and
+// Tempo's.
 package client

@@ -138,11 +138,22 @@ func ask(ctx context.Context, c *http.Client, address string) ([]Series, error) 
 	return out, nil
 }
 
-// Fetch gets an address and returns the body of a 200.
-func Fetch(ctx context.Context, c *http.Client, address string) (_ []byte, err error) {
+// partialHeader marks answers of Vedette that leave something out.
+const partialHeader = "X-Vedette-Partial"
+
+// Fetch gets an address and returns the body of a 200. An answer that says that
+// it is not whole is an error.
+func Fetch(ctx context.Context, c *http.Client, address string) ([]byte, error) {
+	return fetch(ctx, c, address, "")
+}
+
+func fetch(ctx context.Context, c *http.Client, address, accept string) (_ []byte, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, address, nil)
 	if err != nil {
 		return nil, fmt.Errorf("make query request: %w", err)
+	}
+	if accept != "" {
+		req.Header.Set("Accept", accept)
 	}
 	resp, err := c.Do(req)
 	if err != nil {
@@ -152,6 +163,9 @@ func Fetch(ctx context.Context, c *http.Client, address string) (_ []byte, err e
 	b, err := io.ReadAll(resp.Body)
 	if err == nil && resp.StatusCode != http.StatusOK {
 		return nil, &StatusError{Status: resp.StatusCode, Message: fmt.Sprintf("%.500s", b)}
+	}
+	if why := resp.Header.Get(partialHeader); err == nil && why != "" {
+		return nil, fmt.Errorf("answer is not whole: %s", why)
 	}
 	return b, err
 }

@@ -36,7 +36,7 @@ func RemoteWrite(base string) Door {
 	}}
 }
 
-// OTLP is an endpoint for OTLP metrics over HTTP, at its whole address.
+// OTLP is an endpoint for OTLP metrics or traces over HTTP, at its whole address.
 func OTLP(address string) Door {
 	return Door{url: address, encoding: "gzip", header: map[string]string{"Content-Type": "application/x-protobuf"}, otlp: true}
 }
@@ -67,13 +67,14 @@ func (e *StatusError) Temporary() bool {
 // 2xx is a *StatusError; after any other error it is unknown whether the server
 // has taken the samples.
 func Write(ctx context.Context, c *http.Client, url string, body []byte) error {
-	_, err := RemoteWrite(url).post(ctx, c, body, false)
+	_, err := RemoteWrite(url).Post(ctx, c, body, false)
 	return err
 }
 
-// post sends one body and returns how many data points of it were refused by an
+// Post sends one body, as it is if plain or else compressed as the door's kind
+// has it, and returns how many data points or spans of it were refused by an
 // answer that is a success otherwise. Errors are as Write's.
-func (d Door) post(ctx context.Context, c *http.Client, body []byte, plain bool) (rejected int64, err error) {
+func (d Door) Post(ctx context.Context, c *http.Client, body []byte, plain bool) (rejected int64, err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, d.url, bytes.NewReader(body))
 	if err != nil {
 		return 0, fmt.Errorf("make write request: %w", err)
@@ -102,8 +103,8 @@ func (d Door) post(ctx context.Context, c *http.Client, body []byte, plain bool)
 	return 0, &StatusError{Status: resp.StatusCode, Message: string(text), RetryAfter: time.Duration(after) * time.Second}
 }
 
-// readPartialSuccess reads how many data points an OTLP answer says were
-// refused. A server that answers in its own way is taken to have refused none.
+// readPartialSuccess reads how many data points or spans, which have the same
+// field in it, an OTLP answer says were refused. A server that answers in its own way is taken to have refused none.
 func readPartialSuccess(resp *http.Response) (rejected int64, err error) {
 	body, err := io.ReadAll(io.LimitReader(resp.Body, 1<<20))
 	if err != nil || len(body) == 0 || !strings.HasPrefix(resp.Header.Get("Content-Type"), "application/x-protobuf") {
@@ -118,7 +119,7 @@ func readPartialSuccess(resp *http.Response) (rejected int64, err error) {
 
 // Sent counts what a Send did.
 type Sent struct {
-	Samples  int64         `json:"samples"` // data points, of OTLP
+	Samples  int64         `json:"samples"` // data points or spans, of OTLP
 	Rejected int64         `json:"rejected,omitempty"`
 	Requests int64         `json:"requests"`
 	Retries  int64         `json:"retries"`
@@ -172,7 +173,7 @@ func sendAll(ctx context.Context, c *http.Client, door Door, spool *gen.Spool, r
 				if body, errs[w] = spool.Body(body[:0], requests[i]); errs[w] != nil {
 					return
 				}
-				if errs[w] = door.postRetrying(ctx, c, body, requests[i].Plain, sent); errs[w] != nil {
+				if errs[w] = door.PostRetrying(ctx, c, body, requests[i].Plain, sent); errs[w] != nil {
 					next.Store(int64(len(requests)))
 					return
 				}
@@ -185,9 +186,11 @@ func sendAll(ctx context.Context, c *http.Client, door Door, spool *gen.Spool, r
 	return errors.Join(errs...)
 }
 
-func (d Door) postRetrying(ctx context.Context, c *http.Client, body []byte, plain bool, sent *Sent) error {
+// PostRetrying sends a body as Post does, again for as long as the server asks to
+// come back later, and adds what was refused and how often it was sent again.
+func (d Door) PostRetrying(ctx context.Context, c *http.Client, body []byte, plain bool, sent *Sent) error {
 	for attempt := 0; ; attempt++ {
-		rejected, err := d.post(ctx, c, body, plain)
+		rejected, err := d.Post(ctx, c, body, plain)
 		atomic.AddInt64(&sent.Rejected, rejected)
 		var refused *StatusError
 		if err == nil || !errors.As(err, &refused) || !refused.Temporary() || attempt == retries {

@@ -28,23 +28,13 @@ type SpanOptions struct {
 
 // SpanTruth is what a store must find of a spool's spans.
 type SpanTruth struct {
-	Traces    int64
-	ByService map[string]int64 // spans
-	Errors    map[string]int64 // spans with status error, by service
-	// Samples are traces from all over the spool.
-	Samples []SampleTrace
-	Users   int // user ids go from u-0 on
-	// Bytes are those of all requests before compression.
-	Bytes int64
+	*SpanFacts
+	// Words counts the spans of databases by table, which is a word of
+	// db.query.text.
+	Words map[string]int64
+	Bytes int64 // of all requests before compression
 	First int64 // start of the first and of the last span, unix nanoseconds
 	Last  int64
-}
-
-// SampleTrace is a trace to look for.
-type SampleTrace struct {
-	ID    [16]byte
-	Spans int
-	User  string // user.id of the root
 }
 
 const (
@@ -53,8 +43,10 @@ const (
 	users          = 100_000
 	minBatch       = 500 // spans in a request
 	maxBatch       = 1000
-	sampleEach     = 500 // traces between two samples
 )
+
+// UserID is the user.id of a user.
+func UserID(user int) string { return fmt.Sprintf("u-%d", user) }
 
 // SpanServices are the names of the services that spans come from.
 var SpanServices = []string{
@@ -77,6 +69,7 @@ type spanGen struct {
 
 	// Of the trace at hand.
 	id     pcommon.TraceID
+	number uint32 // among the facts
 	user   string
 	budget int
 }
@@ -116,7 +109,7 @@ func WriteSpanSpool(path string, o SpanOptions) (*Spool, *SpanTruth, error) {
 	g := &spanGen{
 		o: o, rng: rand.New(rand.NewPCG(o.Seed, 1)),
 		w:     &spoolWriter{spool: &Spool{Options: Options{Scrapes: 1, Seed: o.Seed}, file: f}, out: bufio.NewWriterSize(f, 1<<20)},
-		truth: &SpanTruth{ByService: map[string]int64{}, Errors: map[string]int64{}, Users: users, First: math.MaxInt64},
+		truth: &SpanTruth{SpanFacts: NewSpanFacts(), Words: map[string]int64{}, First: math.MaxInt64},
 		zip:   gzip.NewWriter(nil),
 	}
 	g.makePods()
@@ -150,16 +143,14 @@ func (g *spanGen) trace(start int64) error {
 	for i := range g.id {
 		g.id[i] = byte(g.rng.Uint32())
 	}
-	g.user = fmt.Sprintf("u-%d", int(float64(users)*math.Pow(g.rng.Float64(), 1.5)))
+	user := int(float64(users) * math.Pow(g.rng.Float64(), 1.5))
+	g.user = UserID(user)
 	// From 5 to 60 spans, 25.8 on average.
 	g.budget = 5 + int(56*math.Pow(g.rng.Float64(), 1.69))
-	before := g.spans
+	g.number = g.truth.Trace(TraceID(g.id))
 	service := g.rng.IntN(2) // the frontend or the gateway
+	g.truth.SetRoot(g.number, SpanServices[service], user)
 	g.server(service, g.operation(service), pcommon.SpanID{}, start, g.latency(120e6), true)
-	g.truth.Traces++
-	if g.truth.Traces%sampleEach == 1 {
-		g.truth.Samples = append(g.truth.Samples, SampleTrace{ID: g.id, Spans: g.spans - before, User: g.user})
-	}
 	for i := range g.nodes {
 		if a := &g.nodes[i]; a.spans >= a.want {
 			if err := g.flush(a); err != nil {
@@ -177,8 +168,8 @@ func (g *spanGen) latency(median float64) int64 {
 
 func (g *spanGen) operation(service int) int { return int(6 * g.rng.Float64() * g.rng.Float64()) }
 
-// begin adds a span of a service. The caller adds attributes.
-func (g *spanGen) begin(service int, scope string, parent pcommon.SpanID, start, duration int64) ptrace.Span {
+// begin adds a span of a service. The caller names it and adds attributes.
+func (g *spanGen) begin(service int, scope, name string, parent pcommon.SpanID, start, duration int64) ptrace.Span {
 	p := int(g.rng.Uint64() % podsPerService)
 	if g.id[15]%4 != 0 { // most of a trace's calls stay within a zone
 		p = int(g.id[0]) % podsPerService
@@ -206,6 +197,7 @@ func (g *spanGen) begin(service int, scope string, parent pcommon.SpanID, start,
 	for i := range id {
 		id[i] = byte(g.rng.Uint32())
 	}
+	s.SetName(name)
 	s.SetTraceID(g.id)
 	s.SetSpanID(id)
 	s.SetParentSpanID(parent)
@@ -215,17 +207,17 @@ func (g *spanGen) begin(service int, scope string, parent pcommon.SpanID, start,
 	a.spans++
 	g.spans++
 	g.budget--
-	g.truth.ByService[SpanServices[service]]++
+	g.truth.Span(g.number, SpanServices[service], name, start, duration)
 	g.truth.First, g.truth.Last = min(g.truth.First, start), max(g.truth.Last, start)
 	return s
 }
 
 // fail makes one span in a hundred an error with a stack trace.
-func (g *spanGen) fail(service int, s ptrace.Span, end int64) bool {
+func (g *spanGen) fail(s ptrace.Span, end int64) bool {
 	if g.rng.IntN(100) != 0 {
 		return false
 	}
-	g.truth.Errors[SpanServices[service]]++
+	g.truth.Fail()
 	what := exceptions[g.rng.IntN(len(exceptions))]
 	s.Status().SetCode(ptrace.StatusCodeError)
 	s.Status().SetMessage(what + " while calling upstream")
@@ -242,13 +234,15 @@ func (g *spanGen) fail(service int, s ptrace.Span, end int64) bool {
 func (g *spanGen) server(service, op int, parent pcommon.SpanID, start, duration int64, root bool) {
 	name := SpanServices[service]
 	http := service < 2 || service%3 == 0
+	title := fmt.Sprintf("shop.%s.v1.Service/%s", name, verbs[op])
 	scope := "go.opentelemetry.io/contrib/instrumentation/google.golang.org/grpc/otelgrpc"
 	if http {
 		scope = "go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp"
+		title = fmt.Sprintf("%s /api/v1/%s/{id}/%s", methods[op], name, verbs[op])
 	}
-	s := g.begin(service, scope, parent, start, duration)
+	s := g.begin(service, scope, title, parent, start, duration)
 	s.SetKind(ptrace.SpanKindServer)
-	failed := g.fail(service, s, start+duration)
+	failed := g.fail(s, start+duration)
 	m := s.Attributes()
 	if http {
 		status := int64(200)
@@ -257,10 +251,8 @@ func (g *spanGen) server(service, op int, parent pcommon.SpanID, start, duration
 		} else if g.rng.IntN(50) == 0 {
 			status = 404
 		}
-		method, route := methods[op%len(methods)], fmt.Sprintf("/api/v1/%s/{id}/%s", name, verbs[op])
-		s.SetName(method + " " + route)
-		m.PutStr("http.request.method", method)
-		m.PutStr("http.route", route)
+		m.PutStr("http.request.method", methods[op])
+		m.PutStr("http.route", title[len(methods[op])+1:])
 		m.PutStr("url.path", fmt.Sprintf("/api/v1/%s/%d/%s", name, g.rng.IntN(5000), verbs[op]))
 		m.PutInt("http.response.status_code", status)
 		m.PutStr("network.protocol.version", "1.1")
@@ -268,7 +260,6 @@ func (g *spanGen) server(service, op int, parent pcommon.SpanID, start, duration
 		m.PutStr("client.address", fmt.Sprintf("10.42.%d.%d", g.rng.IntN(20), g.rng.IntN(250)))
 		m.PutStr("user_agent.original", agentsOfUsers[g.rng.IntN(len(agentsOfUsers))])
 	} else {
-		s.SetName(fmt.Sprintf("shop.%s.v1.Service/%s", name, verbs[op]))
 		code := int64(0)
 		if failed {
 			code = 4
@@ -320,12 +311,11 @@ func (g *spanGen) server(service, op int, parent pcommon.SpanID, start, duration
 func (g *spanGen) call(service int, parent pcommon.SpanID, start, duration int64) {
 	to := (service*7 + 2 + g.rng.IntN(6)) % len(SpanServices)
 	op := g.operation(to)
-	s := g.begin(service, "go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp", parent, start, duration)
+	s := g.begin(service, "go.opentelemetry.io/contrib/instrumentation/net/http/otelhttp", methods[op], parent, start, duration)
 	s.SetKind(ptrace.SpanKindClient)
-	s.SetName(methods[op%len(methods)])
-	failed := g.fail(service, s, start+duration)
+	failed := g.fail(s, start+duration)
 	m := s.Attributes()
-	m.PutStr("http.request.method", methods[op%len(methods)])
+	m.PutStr("http.request.method", methods[op])
 	m.PutStr("url.full", fmt.Sprintf("http://%s.shop.svc.cluster.local:8080/api/v1/%s/%d/%s", SpanServices[to], SpanServices[to], g.rng.IntN(5000), verbs[op]))
 	m.PutStr("server.address", SpanServices[to]+".shop.svc.cluster.local")
 	m.PutInt("server.port", 8080)
@@ -340,26 +330,27 @@ func (g *spanGen) call(service int, parent pcommon.SpanID, start, duration int64
 
 func (g *spanGen) database(service int, parent pcommon.SpanID, start, duration int64) {
 	q := queries[(service*5+int(float64(len(queries))*g.rng.Float64()*g.rng.Float64()))%len(queries)]
-	s := g.begin(service, "go.nhat.io/otelsql", parent, start, duration)
+	s := g.begin(service, "go.nhat.io/otelsql", q.operation+" "+q.table, parent, start, duration)
 	s.SetKind(ptrace.SpanKindClient)
-	s.SetName(q.operation + " " + q.table)
-	g.fail(service, s, start+duration)
+	g.fail(s, start+duration)
 	m := s.Attributes()
 	m.PutStr("db.system.name", "postgresql")
 	m.PutStr("db.namespace", "shop_"+SpanServices[service])
 	m.PutStr("db.operation.name", q.operation)
 	m.PutStr("db.collection.name", q.table)
 	m.PutStr("db.query.text", q.text)
+	for _, table := range q.tables {
+		g.truth.Words[table]++
+	}
 	m.PutStr("server.address", fmt.Sprintf("pg-%d.db.internal", service%4))
 	m.PutInt("server.port", 5432)
 	m.PutInt("db.response.returned_rows", int64(g.rng.ExpFloat64()*20))
 }
 
 func (g *spanGen) message(service int, parent pcommon.SpanID, start, duration int64) {
-	s := g.begin(service, "github.com/dnwe/otelsarama", parent, start, duration)
-	s.SetKind(ptrace.SpanKindProducer)
 	topic := SpanServices[service] + ".events"
-	s.SetName("send " + topic)
+	s := g.begin(service, "github.com/dnwe/otelsarama", "send "+topic, parent, start, duration)
+	s.SetKind(ptrace.SpanKindProducer)
 	m := s.Attributes()
 	m.PutStr("messaging.system", "kafka")
 	m.PutStr("messaging.destination.name", topic)
@@ -370,9 +361,8 @@ func (g *spanGen) message(service int, parent pcommon.SpanID, start, duration in
 
 func (g *spanGen) internal(service int, parent pcommon.SpanID, start, duration int64) {
 	f := functions[g.rng.IntN(len(functions))]
-	s := g.begin(service, "github.com/shop/"+SpanServices[service], parent, start, duration)
+	s := g.begin(service, "github.com/shop/"+SpanServices[service], f, parent, start, duration)
 	s.SetKind(ptrace.SpanKindInternal)
-	s.SetName(f)
 	m := s.Attributes()
 	m.PutStr("code.function.name", "github.com/shop/"+SpanServices[service]+"."+f)
 	m.PutInt("code.line.number", int64(100+len(f)*7))
@@ -474,19 +464,23 @@ var (
 	queries = makeQueries()
 )
 
-type query struct{ operation, table, text string }
+type query struct {
+	operation, table, text string
+	tables                 []string // all of them in text
+}
 
 func makeQueries() []query {
 	tables := []string{"orders", "order_items", "customers", "products", "stock", "payments", "sessions", "reviews", "prices", "shipments"}
 	var all []query
 	for i, t := range tables {
 		next := tables[(i+3)%len(tables)]
+		one, both := []string{t}, []string{t, next}
 		all = append(all,
-			query{"SELECT", t, fmt.Sprintf("SELECT id, created_at, updated_at, status FROM %s WHERE id = $1", t)},
-			query{"SELECT", t, fmt.Sprintf("SELECT a.id, a.status, b.total FROM %s a JOIN %s b ON b.%s_id = a.id WHERE a.customer_id = $1 ORDER BY a.created_at DESC LIMIT 50", t, next, t)},
-			query{"INSERT", t, fmt.Sprintf("INSERT INTO %s (id, customer_id, status, payload, created_at) VALUES ($1, $2, $3, $4, now()) RETURNING id", t)},
-			query{"UPDATE", t, fmt.Sprintf("UPDATE %s SET status = $2, updated_at = now() WHERE id = $1 AND version = $3", t)},
-			query{"DELETE", t, fmt.Sprintf("DELETE FROM %s WHERE expires_at < now() - interval '30 days' AND status = 'done'", t)},
+			query{"SELECT", t, fmt.Sprintf("SELECT id, created_at, updated_at, status FROM %s WHERE id = $1", t), one},
+			query{"SELECT", t, fmt.Sprintf("SELECT a.id, a.status, b.total FROM %s a JOIN %s b ON b.%s_id = a.id WHERE a.customer_id = $1 ORDER BY a.created_at DESC LIMIT 50", t, next, t), both},
+			query{"INSERT", t, fmt.Sprintf("INSERT INTO %s (id, customer_id, status, payload, created_at) VALUES ($1, $2, $3, $4, now()) RETURNING id", t), one},
+			query{"UPDATE", t, fmt.Sprintf("UPDATE %s SET status = $2, updated_at = now() WHERE id = $1 AND version = $3", t), one},
+			query{"DELETE", t, fmt.Sprintf("DELETE FROM %s WHERE expires_at < now() - interval '30 days' AND status = 'done'", t), one},
 		)
 	}
 	return all
