@@ -59,6 +59,8 @@ type DB struct {
 	flushC  chan struct{}
 	roomMu  sync.Mutex
 	room    chan struct{} // closed and renewed after every flush
+
+	decideSpans int // decideSpans, less in tests
 }
 
 // Open opens or creates the store in o.Dir.
@@ -72,6 +74,8 @@ func Open(o Options) (*DB, error) {
 		appliedTo: make(map[sourceKey]int64),
 		flushC:    make(chan struct{}, 1),
 		room:      make(chan struct{}),
+
+		decideSpans: decideSpans,
 	}
 	if db.fs == nil {
 		db.fs = vfs.OS

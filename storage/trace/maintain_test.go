@@ -325,6 +325,42 @@ func TestTailSampling(t *testing.T) {
 	mustClose(t, db)
 }
 
+// The traces of a large merge are decided about in parts, each once.
+func TestTailSamplingInParts(t *testing.T) {
+	var now clock
+	sampler := &keepSome{}
+	db := openTest(t, vfs.NewMem(), Options{Now: now.now, Sampler: sampler})
+	db.decideSpans = 7
+	m := make(model)
+	for i := range int64(3) {
+		var spans []testSpan
+		for n := range uint64(50) {
+			s := testSpan{trace: n + 1, id: uint64(i) + 1, start: i, service: "a", name: "x"}
+			if n%3 == 0 && i == 2 {
+				s.status = 2
+			}
+			spans = append(spans, s)
+			if n%3 == 0 {
+				m.add(batch("default", s))
+			}
+		}
+		appendAt(t, db, batch("default", spans...), i)
+		mustFlush(t, db)
+	}
+	now.advance(time.Hour)
+	maintain(t, db)
+	m.check(t, db)
+	if len(sampler.asked) != 50 {
+		t.Fatalf("asked %d times about 50 traces", len(sampler.asked))
+	}
+	for _, s := range sampler.asked {
+		if s.Spans != 3 {
+			t.Fatalf("asked about %d spans of %x, want 3", s.Spans, s.ID)
+		}
+	}
+	mustClose(t, db)
+}
+
 // What was stored before there was a sampler stays.
 func TestSamplingLeavesOldBlocks(t *testing.T) {
 	fs := vfs.NewMem()

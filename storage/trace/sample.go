@@ -88,7 +88,7 @@ func (t *tenant) decide(ctx context.Context, blocks []*blockFile, o *Origin) (*d
 	for _, h := range v.heads {
 		d.others = append(d.others, h)
 	}
-	d.parts = 1 + spans/decideSpans
+	d.parts = 1 + spans/t.db.decideSpans
 	for d.part = range d.parts {
 		if err := d.run(); err != nil {
 			return nil, fmt.Errorf("decide about traces: %w", err)
