@@ -53,7 +53,7 @@ func (a *API) Routes() []traceapi.Route {
 		a.old.Read(get, "/api/operations", "operations of a service, with kinds", a.operations),
 		a.old.Read(get, "/api/traces", "traces that are searched for", a.search),
 		trace,
-		a.old.Read(get, "/api/dependencies", "edges of the service graph", a.dependencies),
+		a.old.Delegate(get, "/api/dependencies", "edges of the service graph", a.dependencies),
 		a.old.Read(get, "/api/metrics/latencies", "a quantile of durations", a.latencies),
 		a.old.Read(get, "/api/metrics/calls", "calls per second", a.calls),
 		a.old.Read(get, "/api/metrics/errors", "share of calls that fail", a.failures),

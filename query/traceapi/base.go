@@ -41,7 +41,8 @@ type Build struct {
 // Options are what the APIs are made of. Querier is required.
 type Options struct {
 	Querier traceql.Querier
-	// Dependencies gives the service graph; it is empty if nil.
+	// Dependencies gives the service graph; it is empty if nil. It waits for its
+	// turn itself.
 	Dependencies Dependencies
 
 	// Admit waits for a request's turn and returns what gives the place back;
@@ -142,23 +143,38 @@ type API struct {
 // HandlerFunc answers a request, or returns an error and leaves w alone.
 type HandlerFunc func(w http.ResponseWriter, r *http.Request) error
 
+// access says what a handler needs of the store.
+type access uint8
+
+const (
+	reads     access = iota // waits for its turn, and ends with the timeout
+	delegates               // the same, but what it calls waits for the turn
+	none                    // asks the store nothing
+)
+
 // Read returns the route of a handler that reads spans: it waits for its turn,
 // and ends with the timeout.
 func (a API) Read(method, path, what string, h HandlerFunc) Route {
-	return Route{Method: method, Path: path, What: what, Handler: a.wrap(path, true, h)}
+	return Route{Method: method, Path: path, What: what, Handler: a.wrap(path, reads, h)}
+}
+
+// Delegate returns the route of a handler whose reads wait for their turn by
+// themselves; waiting twice could wait for ever.
+func (a API) Delegate(method, path, what string, h HandlerFunc) Route {
+	return Route{Method: method, Path: path, What: what, Handler: a.wrap(path, delegates, h)}
 }
 
 // Plain returns the route of a handler that reads no spans.
 func (a API) Plain(method, path, what string, h HandlerFunc) Route {
-	return Route{Method: method, Path: path, What: what, Handler: a.wrap(path, false, h)}
+	return Route{Method: method, Path: path, What: what, Handler: a.wrap(path, none, h)}
 }
 
 // wrap puts metrics, span, tenant, gate, timeout and compression around h.
-func (a API) wrap(path string, reads bool, h HandlerFunc) http.Handler {
+func (a API) wrap(path string, needs access, h HandlerFunc) http.Handler {
 	route := "/" + a.Name + path
 	propagator := propagation.TraceContext{}
 	inner := http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if err := a.run(w, r, route, reads, h); err != nil {
+		if err := a.run(w, r, route, needs, h); err != nil {
 			a.fail(w, r, err)
 		}
 	})
@@ -193,14 +209,14 @@ func (a API) wrap(path string, reads bool, h HandlerFunc) http.Handler {
 }
 
 // run calls h when it is the request's turn.
-func (a API) run(w http.ResponseWriter, r *http.Request, route string, reads bool, h HandlerFunc) error {
+func (a API) run(w http.ResponseWriter, r *http.Request, route string, needs access, h HandlerFunc) error {
 	id, err := tenant.FromRequest(r)
 	if err != nil {
 		return &Error{Code: http.StatusBadRequest, Err: err}
 	}
 	ctx := tenant.NewContext(r.Context(), id)
 	trace.SpanFromContext(ctx).SetAttributes(attribute.String("tenant", id))
-	if !reads {
+	if needs == none {
 		return h(w, r.WithContext(ctx))
 	}
 	if !a.opts.Ready() {
@@ -211,7 +227,7 @@ func (a API) run(w http.ResponseWriter, r *http.Request, route string, reads boo
 		ctx, cancel = context.WithTimeout(ctx, a.opts.Timeout)
 		defer cancel()
 	}
-	if a.opts.Admit != nil {
+	if a.opts.Admit != nil && needs == reads {
 		admitted, done, err := a.opts.Admit(ctx, r.Method+" "+route+"?"+r.URL.RawQuery)
 		if err != nil {
 			return fmt.Errorf("wait for a turn: %w", err)

@@ -3,6 +3,7 @@ package traceapi
 import (
 	"cmp"
 	"context"
+	"fmt"
 	"slices"
 
 	"github.com/vedette-io/vedette/internal/signal"
@@ -33,6 +34,8 @@ func (NoDependencies) Edges(context.Context, string, int64, int64) ([]Edge, erro
 type SampledDependencies struct {
 	Querier   traceql.Querier
 	MaxTraces int // 200 if 0
+	// Admit is as in Options.
+	Admit func(ctx context.Context, query string) (context.Context, func(), error)
 }
 
 // Edges reads traces between both times.
@@ -40,6 +43,14 @@ func (d SampledDependencies) Edges(ctx context.Context, tenant string, start, en
 	limit := d.MaxTraces
 	if limit == 0 {
 		limit = 200
+	}
+	if d.Admit != nil {
+		admitted, done, err := d.Admit(ctx, "edges of the service graph")
+		if err != nil {
+			return nil, fmt.Errorf("wait for a turn: %w", err)
+		}
+		defer done()
+		ctx = admitted
 	}
 	found, err := d.Querier.Search(ctx, traceql.SearchRequest{
 		Tenant: tenant, Query: "{}", Start: start, End: end, Limit: limit, SpansPerSpanset: 1,
@@ -126,15 +137,21 @@ func (c edgeCounts) count(parent, child string, failed bool) {
 	if parent == "" || child == "" {
 		return
 	}
+	e := c.of(parent, child)
+	e.Calls++
+	if failed {
+		e.Errors++
+	}
+}
+
+// of returns the edge between two services.
+func (c edgeCounts) of(parent, child string) *Edge {
 	e := c[edgeKey{parent, child}]
 	if e == nil {
 		e = &Edge{Parent: parent, Child: child}
 		c[edgeKey{parent, child}] = e
 	}
-	e.Calls++
-	if failed {
-		e.Errors++
-	}
+	return e
 }
 
 // edges returns what was counted, sorted.

@@ -14,6 +14,8 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/prometheus/prometheus/model/labels"
+	"github.com/prometheus/prometheus/storage"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
@@ -21,7 +23,9 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/vedette-io/vedette/internal/signal"
+	"github.com/vedette-io/vedette/internal/tenant"
 	"github.com/vedette-io/vedette/query/promql"
+	"github.com/vedette-io/vedette/query/promql/promqlsuite"
 	"github.com/vedette-io/vedette/query/traceapi"
 	"github.com/vedette-io/vedette/query/traceapi/apitest"
 	"github.com/vedette-io/vedette/query/traceql"
@@ -182,15 +186,53 @@ func TestSampledDependencies(t *testing.T) {
 	require.ErrorIs(t, err, store.Err)
 }
 
+// TestMetricDependencies counts on the real engine, over series as
+// ingest/spanmetrics writes them.
+func TestMetricDependencies(t *testing.T) {
+	memory := promqlsuite.NewMemory()
+	at := func(minute int) int64 { return apitest.Time/1e6 + int64(minute)*60_000 }
+	app := promqlsuite.NewStorage(memory.Backend()).AppenderV2(tenant.NewContext(t.Context(), "a"))
+	add := func(name string, values []float64, pairs ...string) {
+		for minute, v := range values {
+			if v < 0 {
+				continue
+			}
+			_, err := app.Append(0, labels.FromStrings(append(pairs, "__name__", name)...), 0, at(minute), v, nil, nil, storage.AppendV2Options{})
+			require.NoError(t, err)
+		}
+	}
+	const total, failed = "traces_service_graph_request_total", "traces_service_graph_request_failed_total"
+	add(total, []float64{100, 110, 120, 130}, "client", "shop", "server", "cart")
+	add(failed, []float64{-1, -1, -1, 7}, "client", "shop", "server", "cart") // not there at the beginning
+	add(total, []float64{-1, -1, 3, 4}, "client", "cart", "server", "carts", "connection_type", "database")
+	add(total, []float64{1, 2, 3, 4}, "client", "user", "server", "shop", "connection_type", "virtual_node")
+	add(total, []float64{5, 5, 5, 5}, "client", "idle", "server", "cart")
+	require.NoError(t, app.Commit())
+	engine, err := promql.OpenEngine(promql.DefaultConfig(), promql.Options{Registerer: prometheus.NewRegistry()})
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, engine.Close()) })
+	d := traceapi.MetricDependencies{Engine: engine, Queryable: promql.NewQueryable(memory, 0)}
+	edges, err := d.Edges(t.Context(), "a", at(0)*1e6, at(3)*1e6)
+	require.NoError(t, err)
+	require.Equal(t, []traceapi.Edge{
+		{Parent: "cart", Child: "carts", Calls: 4},
+		{Parent: "shop", Child: "cart", Calls: 30, Errors: 7},
+	}, edges)
+	edges, err = d.Edges(t.Context(), "default", at(0)*1e6, at(3)*1e6)
+	require.NoError(t, err)
+	require.Empty(t, edges)
+	d.Fallback = traceapi.SampledDependencies{Querier: apitest.NewStore("default", apitest.Shop())}
+	edges, err = d.Edges(t.Context(), "default", at(0)*1e6, at(3)*1e6)
+	require.NoError(t, err)
+	require.Len(t, edges, 3)
+}
+
 // answering returns an API whose one route does what f does.
-func answering(o traceapi.Options, reads bool, f traceapi.HandlerFunc) http.Handler {
+func answering(o traceapi.Options, f traceapi.HandlerFunc) http.Handler {
 	a := traceapi.API{Base: traceapi.New(o), Name: "test", WriteError: func(w http.ResponseWriter, code int, err error) {
 		http.Error(w, err.Error(), code)
 	}}
-	if reads {
-		return a.Read(http.MethodGet, "/x", "", f).Handler
-	}
-	return a.Plain(http.MethodGet, "/x", "", f).Handler
+	return a.Read(http.MethodGet, "/x", "", f).Handler
 }
 
 func TestErrors(t *testing.T) {
@@ -208,7 +250,7 @@ func TestErrors(t *testing.T) {
 		{&promql.LimitError{Resource: "bytes"}, 422},
 		{errors.New("disk is gone"), 500},
 	} {
-		h := answering(traceapi.Options{}, true, func(http.ResponseWriter, *http.Request) error { return c.err })
+		h := answering(traceapi.Options{}, func(http.ResponseWriter, *http.Request) error { return c.err })
 		w := apitest.Get(t, h, "/x")
 		require.Equal(t, c.code, w.Code, "%v", c.err)
 		require.Contains(t, w.Body.String(), c.err.Error())
@@ -228,7 +270,7 @@ func TestWrap(t *testing.T) {
 			return ctx, func() { released++ }, nil
 		},
 	}
-	h := answering(o, true, func(w http.ResponseWriter, r *http.Request) error {
+	h := answering(o, func(w http.ResponseWriter, r *http.Request) error {
 		_, bounded := r.Context().Deadline()
 		require.True(t, bounded)
 		require.Equal(t, 1, admitted-released)
@@ -254,6 +296,31 @@ func TestWrap(t *testing.T) {
 # TYPE vedette_query_trace_partial_responses_total counter
 vedette_query_trace_partial_responses_total{handler="/test/x"} 2
 `), "vedette_query_trace_partial_responses_total"))
+}
+
+// TestDelegate checks that what waits for its turn by itself waits once.
+func TestDelegate(t *testing.T) {
+	admitted := 0
+	admit := func(ctx context.Context, _ string) (context.Context, func(), error) {
+		admitted++
+		return ctx, func() {}, nil
+	}
+	store := apitest.NewStore("default", apitest.Shop())
+	a := traceapi.API{Base: traceapi.New(traceapi.Options{
+		Querier: store, Admit: admit, Dependencies: traceapi.SampledDependencies{Querier: store, Admit: admit},
+	}), Name: "test", WriteError: func(w http.ResponseWriter, code int, err error) { http.Error(w, err.Error(), code) }}
+	h := a.Delegate(http.MethodGet, "/x", "", func(w http.ResponseWriter, r *http.Request) error {
+		edges, err := a.Dependencies().Edges(r.Context(), traceapi.Tenant(r), 0, apitest.Time+1e9)
+		require.Len(t, edges, 3)
+		return err
+	}).Handler
+	require.Equal(t, http.StatusOK, apitest.Get(t, h, "/x").Code)
+	require.Equal(t, 1, admitted)
+	full := func(context.Context, string) (context.Context, func(), error) {
+		return nil, nil, &promql.QueueError{Tenant: "default", Limit: 1}
+	}
+	_, err := traceapi.SampledDependencies{Querier: store, Admit: full}.Edges(t.Context(), "default", 0, 1)
+	require.Equal(t, http.StatusTooManyRequests, traceapi.Status(err))
 }
 
 func TestServices(t *testing.T) {

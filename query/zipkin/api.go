@@ -51,7 +51,7 @@ func (a *API) Routes() []traceapi.Route {
 		a.Read(get, "/api/v2/traces", "traces that are searched for", a.traces),
 		a.Read(get, "/api/v2/trace/{id}", "a trace", a.trace),
 		a.Read(get, "/api/v2/traceMany", "several traces", a.traceMany),
-		a.Read(get, "/api/v2/dependencies", "edges of the service graph", a.dependencies),
+		a.Delegate(get, "/api/v2/dependencies", "edges of the service graph", a.dependencies),
 		a.Plain(get, "/api/v2/autocompleteKeys", "tags whose values are suggested", a.autocompleteKeys),
 		a.Read(get, "/api/v2/autocompleteValues", "values of such a tag", a.autocompleteValues),
 		config,
