@@ -308,6 +308,23 @@ func TestLateSpans(t *testing.T) {
 	require.True(t, slices.IsSorted(starts[runs[0].First:runs[0].End]))
 }
 
+// TestSameSpans merges spans of one id and start: nothing is compared with all.
+func TestSameSpans(t *testing.T) {
+	fs := vfs.NewMem()
+	var blocks []Source
+	for i := range 3 {
+		b := &signal.Spans{Tenant: "t", Resources: []signal.Resource{{}}, Scopes: []signal.Scope{{}}}
+		extend(b, 30_000)
+		for k := range b.Len() {
+			b.TraceIDs[k], b.SpanIDs[k], b.Ends[k] = signal.TraceID{1}, signal.SpanID{1}, int64(k+10_000*i)
+		}
+		blocks = append(blocks, writeBlock(t, fs, fmt.Sprintf("/%d", i), WriteOptions{Quick: true}, tableOf(t, DefaultConfig(), b)))
+	}
+	merged := writeBlock(t, fs, "/merged", WriteOptions{}, blocks...)
+	require.EqualValues(t, 50_000, merged.Meta().Spans)
+	require.Empty(t, merged.Verify())
+}
+
 // TestPruning asks a block's groups what they have.
 func TestPruning(t *testing.T) {
 	g := newShopGen(12)

@@ -1,6 +1,7 @@
 package rows
 
 import (
+	"bytes"
 	"cmp"
 	"context"
 	"encoding/json"
@@ -283,30 +284,22 @@ func (m *merger) gather(t *outTrace) error {
 		return nil
 	}
 	slices.SortFunc(m.rows, func(a, b rowRef) int {
-		return cmp.Or(cmp.Compare(a.start, b.start), slices.Compare(a.id[:], b.id[:]), cmp.Compare(a.run, b.run), cmp.Compare(a.row, b.row))
-	})
-	out := m.rows[:0]
-	for _, r := range m.rows {
-		if !m.duplicate(out, &r) {
-			out = append(out, r)
+		if c := m.compare(&a, &b); c != 0 {
+			return c
 		}
-	}
-	m.rows = out
+		return cmp.Or(cmp.Compare(a.run, b.run), cmp.Compare(a.row, b.row))
+	})
+	m.rows = slices.CompactFunc(m.rows, func(a, b rowRef) bool { return m.compare(&a, &b) == 0 })
 	return nil
 }
 
-// duplicate reports whether the last rows have one that says the same as r.
-func (m *merger) duplicate(rows []rowRef, r *rowRef) bool {
-	for i := len(rows) - 1; i >= 0 && rows[i].start == r.start && rows[i].id == r.id; i-- {
-		if rows[i].duration != r.duration {
-			continue
-		}
-		a, b := m.shapeOf(&rows[i]), m.shapeOf(r)
-		if a.Kind == b.Kind && a.Name == b.Name {
-			return true
-		}
+// compare orders rows by start, and tells exact duplicates: equal rows are.
+func (m *merger) compare(a, b *rowRef) int {
+	if c := cmp.Or(cmp.Compare(a.start, b.start), bytes.Compare(a.id[:], b.id[:]), cmp.Compare(a.duration, b.duration)); c != 0 {
+		return c
 	}
-	return false
+	x, y := m.shapeOf(a), m.shapeOf(b)
+	return cmp.Or(cmp.Compare(x.Kind, y.Kind), cmp.Compare(x.Name, y.Name))
 }
 
 func (m *merger) shapeOf(r *rowRef) *Shape {
