@@ -27,6 +27,8 @@ type blockState struct {
 	ends   []uint32
 	list   []shapeCount
 	vals   []int64
+	codes  shapedScratch[uint32]
+	nums   shapedScratch[int64]
 }
 
 func (g *blockGroup) space() (*Space, error) { return g.b.Space() }
@@ -569,7 +571,7 @@ func (g *blockGroup) column(c *Cursor, col uint32, lo, hi int, dst *Column) erro
 	c.inspect(len(page))
 	n := int(g.head.counts[k])
 	rs := &rowShapes{rows: st.local[info.Level], used: st.used, listing: st.list[st.begins[col]:st.ends[col]]}
-	if err := g.values(page, info, n, lo, hi, rs, dst); err != nil {
+	if err := st.values(page, info, n, lo, hi, rs, dst); err != nil {
 		return g.b.corrupt(sectionRows, g.head.pageOf[k], "column %d (%s): %v", col, info.Key, err)
 	}
 	if dst.Codes != nil {
@@ -587,12 +589,12 @@ func (g *blockGroup) column(c *Cursor, col uint32, lo, hi int, dst *Column) erro
 }
 
 // values decodes the values [lo:hi) of a column's page into dst.
-func (g *blockGroup) values(page []byte, info *ColumnInfo, n, lo, hi int, rs *rowShapes, dst *Column) error {
+func (st *blockState) values(page []byte, info *ColumnInfo, n, lo, hi int, rs *rowShapes, dst *Column) error {
 	if !info.Type.InBuf() {
 		dst.numBuf = grown(dst.numBuf, hi-lo+1)
 		nums := unsafe.Slice((*int64)(unsafe.Pointer(&dst.numBuf[0])), hi-lo+1)
 		dst.Nums = dst.numBuf[:hi-lo]
-		return decodeValues(nums[:hi-lo], page, n, lo, rs)
+		return decodeValues(nums[:hi-lo], page, n, lo, rs, &st.nums)
 	}
 	if len(page) == 0 {
 		return badColumn("empty page")
@@ -601,11 +603,11 @@ func (g *blockGroup) values(page []byte, info *ColumnInfo, n, lo, hi int, rs *ro
 	case columnCodes:
 		dst.codeBuf = grown(dst.codeBuf, hi-lo+1)
 		dst.Codes = dst.codeBuf[:hi-lo]
-		return decodeValues(dst.Codes, page[1:], n, lo, rs)
+		return decodeValues(dst.Codes, page[1:], n, lo, rs, &st.codes)
 	case columnTexts:
-		t := textBuffers{offs: dst.offBuf, data: dst.byteBuf}
+		t := textBuffers{offs: dst.offBuf, data: dst.byteBuf, numbers: st.vals}
 		err := t.decode(page[1:], n, lo, hi)
-		dst.offBuf, dst.byteBuf = t.offs, t.data
+		dst.offBuf, dst.byteBuf, st.vals = t.offs, t.data, t.numbers
 		dst.Offsets, dst.Bytes = t.offs, t.data
 		return err
 	}

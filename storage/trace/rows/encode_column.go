@@ -138,11 +138,11 @@ type rowShapes struct {
 
 // decodeValues fills dst with the values from lo on of the column of n values
 // that src holds. cap(dst) is more than its length.
-func decodeValues[T integer](dst []T, src []byte, n, lo int, rs *rowShapes) error {
+func decodeValues[T integer](dst []T, src []byte, n, lo int, rs *rowShapes, x *shapedScratch[T]) error {
 	if n > 0 && len(src) > 0 {
 		switch src[0] {
 		case formByShape:
-			return decodeShaped(dst, src[1:], lo, rs)
+			return decodeShaped(dst, src[1:], lo, rs, x)
 		case formFloats:
 			if ints, ok := any(dst).([]int64); ok {
 				return decodeFloats(ints, src[1:], n, lo)
@@ -195,15 +195,22 @@ type shapedEntry[T integer] struct {
 	count uint32
 }
 
+// shapedScratch holds what decoding by shape reuses.
+type shapedScratch[T integer] struct {
+	table  []shapedEntry[T] // by shape of the group
+	consts []T
+	vals   []T // of the inner column, and one more
+}
+
 // decodeShaped decodes a column by shape.
-func decodeShaped[T integer](dst []T, src []byte, lo int, rs *rowShapes) error {
-	table, inner, err := shapedTable[T](src, rs)
+func decodeShaped[T integer](dst []T, src []byte, lo int, rs *rowShapes, x *shapedScratch[T]) error {
+	inner, err := x.read(src, rs)
 	if err != nil {
 		return err
 	}
 	total, varying, single := 0, 0, true
 	for _, l := range rs.listing {
-		e := &table[l.shape]
+		e := &x.table[l.shape]
 		n := int(rs.used[l.shape]) * int(l.count)
 		total += n
 		varying += n * int(e.vary)
@@ -213,19 +220,20 @@ func decodeShaped[T integer](dst []T, src []byte, lo int, rs *rowShapes) error {
 		return badColumn("%d values, want %d", total, lo+len(dst))
 	}
 	if single && total == len(dst) {
-		vals := make([]T, varying+1)
-		if err := innerValues(vals[:varying], inner, varying, 0); err != nil {
+		x.vals = grown(x.vals, varying+1)
+		if err := innerValues(x.vals[:varying], inner, varying, 0); err != nil {
 			return err
 		}
-		place(dst[:total+1], rs.rows, table, vals)
+		place(dst[:total+1], rs.rows, x.table, x.vals)
 		return nil
 	}
-	return decodePart(dst, inner, lo, varying, rs.rows, table)
+	return x.decodePart(dst, inner, lo, varying, rs.rows)
 }
 
 // decodePart decodes some values of a column by shape, whose inner column has
 // varying values.
-func decodePart[T integer](dst []T, inner []byte, lo, varying int, rows []uint32, table []shapedEntry[T]) error {
+func (x *shapedScratch[T]) decodePart(dst []T, inner []byte, lo, varying int, rows []uint32) error {
+	table := x.table
 	at, first := 0, 0 // values, and those of the inner column, before the row
 	row := 0
 	for ; row < len(rows); row++ {
@@ -243,7 +251,8 @@ func decodePart[T integer](dst []T, inner []byte, lo, varying int, rows []uint32
 		have += int(e.count)
 		part += int(e.count * e.vary)
 	}
-	vals := make([]T, part+1)
+	x.vals = grown(x.vals, part+1)
+	vals := x.vals
 	if err := innerValues(vals[:part], inner, varying, first); err != nil {
 		return err
 	}
@@ -286,12 +295,13 @@ func innerValues[T integer](dst []T, inner []byte, n, first int) error {
 	return decodeInts(dst, &c, first)
 }
 
-// shapedTable reads the constants of a column by shape.
-func shapedTable[T integer](src []byte, rs *rowShapes) ([]shapedEntry[T], []byte, error) {
+// read reads the constants of a column by shape into x.table, and returns the
+// inner column.
+func (x *shapedScratch[T]) read(src []byte, rs *rowShapes) ([]byte, error) {
 	m := len(rs.listing)
 	size := (m + 7) / 8
 	if len(src) < size {
-		return nil, nil, badColumn("%d bytes for %d shapes", len(src), m)
+		return nil, badColumn("%d bytes for %d shapes", len(src), m)
 	}
 	bitmap := src[:size]
 	set := 0
@@ -299,24 +309,26 @@ func shapedTable[T integer](src []byte, rs *rowShapes) ([]shapedEntry[T], []byte
 		set += bits.OnesCount8(b)
 	}
 	if m&7 != 0 && bitmap[size-1]>>(m&7) != 0 {
-		return nil, nil, badColumn("more constants than shapes")
+		return nil, badColumn("more constants than shapes")
 	}
 	length, used := binary.Uvarint(src[size:])
 	if used <= 0 || length > uint64(len(src)-size-used) {
-		return nil, nil, badColumn("constants cut short")
+		return nil, badColumn("constants cut short")
 	}
 	src = src[size+used:]
 	c, err := parseInts(src[:length], set)
 	if err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	consts := make([]T, set)
+	x.consts = grown(x.consts, set)
+	consts := x.consts
 	if err := decodeInts(consts, &c, 0); err != nil {
-		return nil, nil, err
+		return nil, err
 	}
-	table := make([]shapedEntry[T], len(rs.used))
+	x.table = grown(x.table, len(rs.used))
+	clear(x.table)
 	for i, l := range rs.listing {
-		e := &table[l.shape]
+		e := &x.table[l.shape]
 		e.count = l.count
 		if bitmap[i>>3]>>(i&7)&1 == 1 {
 			e.value, consts = consts[0], consts[1:]
@@ -325,5 +337,5 @@ func shapedTable[T integer](src []byte, rs *rowShapes) ([]shapedEntry[T], []byte
 			e.vary = 1
 		}
 	}
-	return table, src[length:], nil
+	return src[length:], nil
 }

@@ -187,6 +187,7 @@ func shapedCase(seed uint64, rows int) (vals []int64, occ []uint32, rs *rowShape
 
 func TestValuesByShape(t *testing.T) {
 	forms := map[byte]int{}
+	var x shapedScratch[int64]
 	for seed := range uint64(60) {
 		vals, occ, rs := shapedCase(seed, 1+int(seed)*20)
 		if len(vals) == 0 {
@@ -209,7 +210,7 @@ func TestValuesByShape(t *testing.T) {
 					hi = lo + rng.IntN(len(vals)-lo+1)
 				}
 				got := make([]int64, hi-lo, hi-lo+1)
-				require.NoError(t, decodeValues(got, b, len(vals), lo, rs))
+				require.NoError(t, decodeValues(got, b, len(vals), lo, rs, &x))
 				require.Equal(t, vals[lo:hi], got)
 			}
 		}
@@ -223,7 +224,7 @@ func TestValuesByShape(t *testing.T) {
 	b := e.appendValues(nil, doubles, make([]uint32, len(doubles)), 1, true)
 	require.EqualValues(t, formFloats, b[0])
 	got := make([]int64, 9000, 9001)
-	require.NoError(t, decodeValues(got, b, len(doubles), 500, nil))
+	require.NoError(t, decodeValues(got, b, len(doubles), 500, nil, &x))
 	require.Equal(t, doubles[500:9500], got)
 	require.Positive(t, forms[formByShape])
 }
@@ -294,8 +295,8 @@ func FuzzDecodeColumn(f *testing.F) {
 			return
 		}
 		n := int(hi - lo)
-		checkFault(t, decodeValues(make([]int64, n, n+1), b, len(vals), int(lo), rs))
-		checkFault(t, decodeValues(make([]uint32, n, n+1), b, len(vals), int(lo), rs))
+		checkFault(t, decodeValues(make([]int64, n, n+1), b, len(vals), int(lo), rs, &shapedScratch[int64]{}))
+		checkFault(t, decodeValues(make([]uint32, n, n+1), b, len(vals), int(lo), rs, &shapedScratch[uint32]{}))
 	})
 }
 
