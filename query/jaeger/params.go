@@ -223,6 +223,9 @@ func parseTags(pairs, objects []string) ([]tag, error) {
 	}
 	tags := make([]tag, 0, len(values))
 	for key, value := range values {
+		if key == "" {
+			return nil, traceapi.BadRequest("malformed 'tags' parameter: a key is empty")
+		}
 		tags = append(tags, tag{key, value})
 	}
 	slices.SortFunc(tags, func(a, b tag) int { return strings.Compare(a.key, b.key) })

@@ -11,10 +11,11 @@ import (
 // Quote returns s as a TraceQL string.
 func Quote(s string) string { return traceql.String(s).String() }
 
-// Attribute returns an attribute's name as TraceQL writes it, in quotes if it
-// needs them. traceql.ScopeNone is the span or its resource.
+// Attribute returns an attribute's name, which is not empty, as TraceQL writes
+// it, in quotes if it needs them. traceql.ScopeNone is whatever of the span has
+// it first.
 func Attribute(scope traceql.Scope, name string) string {
-	return traceql.Attribute{Scope: scope, Name: name}.String()
+	return traceql.Attribute{Scope: scope, Name: strings.ToValidUTF8(name, "\uFFFD")}.String()
 }
 
 // Equals returns a TraceQL condition that attr, as Attribute returned it, has a
