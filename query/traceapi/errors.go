@@ -39,12 +39,14 @@ func Status(err error) int {
 	var own *Error
 	var queue *promql.QueueError
 	var query *traceql.ParseError
+	var busy interface{ Busy() bool }      // of the engine: a later try may succeed
+	var bad interface{ BadRequest() bool } // the asker's fault
 	switch {
 	case errors.As(err, &own):
 		return own.Code
-	case errors.As(err, &query):
+	case errors.As(err, &query), errors.As(err, &bad) && bad.BadRequest():
 		return http.StatusBadRequest
-	case errors.As(err, &queue):
+	case errors.As(err, &queue), errors.As(err, &busy) && busy.Busy():
 		return http.StatusTooManyRequests
 	case errors.Is(err, context.DeadlineExceeded):
 		return http.StatusServiceUnavailable
