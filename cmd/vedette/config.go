@@ -26,6 +26,7 @@ import (
 	"github.com/vedette-io/vedette/internal/telemetry"
 	"github.com/vedette-io/vedette/query/api"
 	"github.com/vedette-io/vedette/query/promql"
+	"github.com/vedette-io/vedette/query/traces"
 	"github.com/vedette-io/vedette/storage/metric"
 	"github.com/vedette-io/vedette/storage/trace"
 )
@@ -91,6 +92,9 @@ type Config struct {
 	// Query bounds what queries may use.
 	Query promql.Config `yaml:"query"`
 
+	// TraceQuery bounds what questions about spans may use.
+	TraceQuery TraceQueryConfig `yaml:"trace_query"`
+
 	// QueryAPI is the Prometheus HTTP API.
 	QueryAPI api.Config `yaml:"query_api"`
 
@@ -150,6 +154,7 @@ func defaultConfig() Config {
 		Store:       metric.DefaultConfig(),
 		TraceStore:  trace.DefaultConfig(),
 		Query:       promql.DefaultConfig(),
+		TraceQuery:  TraceQueryConfig{Engine: traces.DefaultConfig()},
 		QueryAPI:    api.DefaultConfig(),
 	}
 }
@@ -201,6 +206,7 @@ func loadConfig(file string) (loaded, error) {
 		{"store", l.Store.Validate()},
 		{"trace_store", l.TraceStore.Validate()},
 		{"query", l.Query.Validate()},
+		{"trace_query", l.TraceQuery.Validate()},
 		{"query_api", l.QueryAPI.Validate()},
 	} {
 		faults = append(faults, config.Faults(file, data, s.key, s.err)...)

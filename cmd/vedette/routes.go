@@ -34,7 +34,12 @@ func (s *server) endpoints() ([]endpoint, error) {
 		{pattern: "/debug/set-aside", show: "GET /debug/set-aside", what: "messages that could not be decoded, as JSON", handler: ingest.ServeSetAside(s.consumer, s.traces.consumer), early: true},
 		{pattern: "/debug/traces", show: "GET /debug/traces", what: "Vedette's own newest spans, as JSON", handler: s.ring, early: true},
 	}
-	return slices.Concat(s.doors.endpoints(traced), list, debugEndpoints(), s.health.endpoints()), nil
+	return slices.Concat(s.doors.endpoints(traced), list, s.traceEndpoints(), debugEndpoints(), s.health.endpoints()), nil
+}
+
+// queryable is the store as PromQL reads it.
+func (s *server) queryable() *promql.Queryable {
+	return promql.NewQueryable(promql.NewStore[*metric.SeriesSet](s.store), s.config.Query.MaxBytes)
 }
 
 // queryAPI is the Prometheus HTTP API over the store.
@@ -43,7 +48,7 @@ func (s *server) queryAPI() (http.Handler, error) {
 	a, err := api.New(api.Options{
 		Config:         s.config.QueryAPI,
 		Engine:         s.engine,
-		Queryable:      promql.NewQueryable(promql.NewStore[*metric.SeriesSet](s.store), s.config.Query.MaxBytes),
+		Queryable:      s.queryable(),
 		Catalog:        s.store,
 		Admin:          snapshotAdmin{s.store},
 		Targets:        s.scraper,

@@ -54,7 +54,7 @@ type server struct {
 	doors    doors
 	store    *metric.DB
 	consumer *ingest.Consumer
-	traces   traces
+	traces   traceParts
 	ownSpans *ownSpans // nil if they are not stored
 	scraper  *scrape.Scraper
 	engine   *promql.Engine
@@ -150,7 +150,7 @@ func (s *server) open(ctx context.Context) error {
 		return err
 	}
 	s.onClose(s.engine.Close)
-	return nil
+	return s.openTraceQueries()
 }
 
 func (s *server) path(name string) string { return filepath.Join(s.config.DataDir, name) }

@@ -10,14 +10,16 @@ import (
 	"github.com/vedette-io/vedette/ingest/spanmetrics"
 	"github.com/vedette-io/vedette/internal/signal"
 	"github.com/vedette-io/vedette/internal/vfs"
+	"github.com/vedette-io/vedette/query/traces"
 	"github.com/vedette-io/vedette/storage/trace"
 )
 
-// traces are the parts that spans pass after the buffer.
-type traces struct {
+// traceParts are the parts that spans pass after the buffer.
+type traceParts struct {
 	store    *trace.DB
 	consumer *ingest.Consumer
 	counts   *spanmetrics.Generator // nil if spans are not counted
+	engine   *traces.Engine
 }
 
 // openTraceStore opens the store of spans.
@@ -71,10 +73,10 @@ func (s *server) openTraceConsumer(opened openedBuffer) error {
 	return err
 }
 
-// parts are what of traces runs by itself, in the order in which it stops: the
+// parts are what of them runs by itself, in the order in which it stops: the
 // consumer once everything in the buffer is durable in the store, then what was
 // counted of it, which the consumer of metrics takes.
-func (t *traces) parts() []part {
+func (t *traceParts) parts() []part {
 	list := []part{{
 		name: "trace consumer",
 		run:  t.consumer.Run,
