@@ -3,6 +3,7 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -91,19 +92,59 @@ func (c *Client) ask(ctx context.Context, path string, form url.Values) (*Result
 		return nil, fmt.Errorf("make request: %w", err)
 	}
 	req.Header.Set("Content-Type", "application/x-www-form-urlencoded")
+	code, _, body, err := c.do(req)
+	if err != nil {
+		return nil, err
+	}
+	return decodeAnswer(code, body)
+}
+
+// get returns the body of an answer in a form. Any status but 200 is an
+// APIError.
+func (c *Client) get(ctx context.Context, path string, query url.Values, accept string) ([]byte, error) {
+	target := c.base.JoinPath(path)
+	target.RawQuery = query.Encode()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, target.String(), nil)
+	if err != nil {
+		return nil, fmt.Errorf("make request: %w", err)
+	}
+	req.Header.Set("Accept", accept)
+	code, kind, body, err := c.do(req)
+	if err != nil {
+		return nil, err
+	}
+	if code != http.StatusOK {
+		return nil, &APIError{Code: code, Message: cleanLines(excerpt(body))}
+	}
+	if !strings.HasPrefix(kind, accept) {
+		return nil, fmt.Errorf("read answer of %s: it is of type %q, want %s: is it a Vedette server?", c.base.Redacted(), kind, accept)
+	}
+	return body, nil
+}
+
+// do sends a request and returns the status, type and body of the answer.
+func (c *Client) do(req *http.Request) (code int, kind string, body []byte, err error) {
 	if c.tenant != "" {
 		req.Header.Set(tenant.Header, c.tenant)
 	}
 	res, err := c.http.Do(req)
 	if err != nil {
-		return nil, fmt.Errorf("ask %s: %w", c.base.Redacted(), err)
+		var failed *url.Error
+		if errors.As(err, &failed) { // it repeats the address
+			err = failed.Err
+		}
+		return 0, "", nil, fmt.Errorf("ask %s: %w", c.base.Redacted(), err)
 	}
 	defer res.Body.Close()
-	body, err := io.ReadAll(io.LimitReader(res.Body, maxAnswerBytes))
-	if err != nil {
-		return nil, fmt.Errorf("read answer of %s: %w", c.base.Redacted(), err)
+	if body, err = io.ReadAll(io.LimitReader(res.Body, maxAnswerBytes)); err != nil {
+		return 0, "", nil, fmt.Errorf("read answer of %s: %w", c.base.Redacted(), err)
 	}
-	return decodeAnswer(res.StatusCode, body)
+	return res.StatusCode, res.Header.Get("Content-Type"), body, nil
+}
+
+// excerpt returns the beginning of an answer that is no answer.
+func excerpt(body []byte) string {
+	return strings.TrimSpace(string(body[:min(len(body), 2000)]))
 }
 
 // decodeAnswer decodes the body of an answer with an HTTP status.

@@ -238,6 +238,15 @@ func clean(s string) string {
 	}, s)
 }
 
+// cleanLines is clean but for ends of lines.
+func cleanLines(s string) string {
+	lines := strings.Split(strings.ReplaceAll(s, "\r\n", "\n"), "\n")
+	for i, l := range lines {
+		lines[i] = clean(strings.ReplaceAll(l, "\t", "    "))
+	}
+	return strings.Join(lines, "\n")
+}
+
 // formatValue prints v exactly, and without an exponent where that is short.
 func formatValue(v float64) string {
 	if a := math.Abs(v); a >= 1e15 || a != 0 && a < 1e-6 {
