@@ -24,6 +24,7 @@ import (
 	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/ingest/doortest"
 	"github.com/vedette-io/vedette/ingest/otlp"
+	"github.com/vedette-io/vedette/ingest/otlptraces"
 	"github.com/vedette-io/vedette/ingest/wire"
 )
 
@@ -41,6 +42,7 @@ func newServer(t testing.TB, pipeline doortest.Options, change func(*Options)) *
 	t.Helper()
 	pipeline.Formats = func(f *wire.Formats) {
 		f.Register(func() wire.Decoder { return otlp.New(otlp.DefaultConfig()) }, buffer.FormatOTLP, buffer.FormatOTLPSnappy)
+		otlptraces.Register(f)
 	}
 	p := doortest.New(t, pipeline)
 	o := Options{
