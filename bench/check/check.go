@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"strings"
@@ -36,7 +37,7 @@ type Options struct {
 }
 
 // smallSteps makes Vedette flush every second, and so merge often.
-const smallSteps = "store:\n  flush_samples: 1000\n  flush_interval: 1s\n"
+const smallSteps = "store:\n  flush_samples: 1000\n  flush_interval: 1s\ntrace_store:\n  flush_spans: 1000\n  flush_interval: 1s\n  merge_interval: 2s\n"
 
 // DefaultOptions returns a run of five minutes. Vedette runs with thresholds that
 // make it flush and merge all the time.
@@ -55,6 +56,7 @@ type Report struct {
 	Peer       string         `json:"peer"`
 	Writes     int            `json:"writes"`  // acknowledged
 	Unknown    int            `json:"unknown"` // without an answer
+	Traces     int            `json:"traces"`  // acknowledged
 	Looks      int            `json:"looks"`   // queries compared
 	Disturbed  map[string]int `json:"disturbed"`
 	Gaps       []Gap          `json:"gaps"`
@@ -66,8 +68,8 @@ type Report struct {
 // String summarises the report in a few lines.
 func (r *Report) String() string {
 	var b strings.Builder
-	fmt.Fprintf(&b, "%s: %d writes acknowledged, %d without an answer, %d looks, done to it: %v, worst restart %s, slowest look %s, %d gaps",
-		r.Peer, r.Writes, r.Unknown, r.Looks, r.Disturbed, r.WorstReady.Round(time.Millisecond), r.LongestLook.Round(time.Millisecond), len(r.Gaps))
+	fmt.Fprintf(&b, "%s: %d writes and %d traces acknowledged, %d without an answer, %d looks, done to it: %v, worst restart %s, slowest look %s, %d gaps",
+		r.Peer, r.Writes, r.Traces, r.Unknown, r.Looks, r.Disturbed, r.WorstReady.Round(time.Millisecond), r.LongestLook.Round(time.Millisecond), len(r.Gaps))
 	for i, g := range r.Gaps {
 		if i == 20 {
 			fmt.Fprintf(&b, "\n  … and %d more", len(r.Gaps)-i)
@@ -134,6 +136,7 @@ type run struct {
 	p         *peer.Process
 	client    *http.Client
 	ledger    ledger
+	traces    *traceLedger // nil: the server takes none
 	canonical [][]byte
 	raw, body []byte
 	report    *Report
@@ -147,6 +150,9 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 	x := &run{
 		Options: o, ledger: ledger{series: o.Series}, after: "start",
 		report: &Report{Peer: o.Spec.Name, Disturbed: map[string]int{}},
+	}
+	if o.Spec.Traces != "" {
+		x.traces = &traceLedger{rng: rand.New(rand.NewPCG(1, uint64(time.Now().UnixNano())))}
 	}
 	for i := range o.Series {
 		c := labels.Append(nil, "__name__", metricName)
@@ -223,8 +229,16 @@ func (x *run) loop(ctx context.Context) error {
 	return x.look(ctx, true)
 }
 
-// write sends one sample of every series and notes whether it was acknowledged.
+// write sends one sample of every series and a trace, and notes whether they were
+// acknowledged.
 func (x *run) write(ctx context.Context, c *http.Client) error {
+	if err := x.writeSample(ctx, c); err != nil || x.traces == nil {
+		return err
+	}
+	return x.writeTrace(ctx, c)
+}
+
+func (x *run) writeSample(ctx context.Context, c *http.Client) error {
 	now := time.Now().UnixMilli()
 	if n := len(x.ledger.samples); n > 0 {
 		now = max(now, x.ledger.samples[n-1].millis+1)
@@ -266,6 +280,9 @@ func (x *run) look(ctx context.Context, whole bool) error {
 		return fmt.Errorf("look at %s: %w", asked, err)
 	}
 	x.note(asked, start, x.ledger.compare(answer, last.millis-length.Milliseconds(), last.millis))
+	if err := x.lookAtTraces(ctx, whole); err != nil {
+		return err
+	}
 	if last.acked.IsZero() {
 		return nil
 	}

@@ -7,4 +7,8 @@
 // then on, at every later question too, while the server is made to flush, to
 // merge, to stop and start, and is killed. A sample without an acknowledgement
 // may be there or not, but once seen it must stay.
+//
+// A server that takes traces is sent one with every sample, too, and asked for it
+// and for older ones by id, by an attribute that only one write has, and by
+// counts of all spans.
 package check

@@ -58,7 +58,7 @@ func watch(t *testing.T, spec peer.Spec, length time.Duration) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if rep.Writes == 0 || rep.Disturbed["kill"] == 0 || rep.Disturbed["restart"] == 0 {
+	if rep.Writes == 0 || rep.Traces == 0 || rep.Disturbed["kill"] == 0 || rep.Disturbed["restart"] == 0 {
 		t.Fatalf("the run was too short to tell anything: %s", rep)
 	}
 	if len(rep.Gaps) > 0 {

@@ -79,6 +79,7 @@ type Round struct {
 // Report is the outcome of a run.
 type Report struct {
 	Peer   string  `json:"peer"`
+	Spans  bool    `json:"spans,omitempty"` // what is counted; else samples
 	Seed   uint64  `json:"seed"`
 	Rounds []Round `json:"rounds"`
 	Final  Verdict `json:"final"` // of everything, after a stop in good order
@@ -90,10 +91,18 @@ type Report struct {
 	Peak       int64  `json:"peak_bytes,omitempty"` // memory of the server whose broker was killed
 }
 
+// Unit is what the report counts.
+func (r *Report) Unit() string {
+	if r.Spans {
+		return "spans"
+	}
+	return "samples"
+}
+
 // String names what was killed and what became of the samples.
 func (r *Report) String() string {
-	text := fmt.Sprintf("%d rounds, %d samples acknowledged, %d lost, %d doubled or altered; ready after %s (median), %s (worst); seed %d",
-		len(r.Rounds), r.Acked(), r.Lost(), r.Doubled(), r.ReadyMedian().Round(time.Millisecond), r.ReadyWorst().Round(time.Millisecond), r.Seed)
+	text := fmt.Sprintf("%d rounds, %d %s acknowledged, %d lost, %d doubled or altered; ready after %s (median), %s (worst); seed %d",
+		len(r.Rounds), r.Acked(), r.Unit(), r.Lost(), r.Doubled(), r.ReadyMedian().Round(time.Millisecond), r.ReadyWorst().Round(time.Millisecond), r.Seed)
 	if r.Stores > 1 {
 		text += fmt.Sprintf("; %d stores, %d samples in more than one", r.Stores, r.Overlap)
 	}
@@ -174,6 +183,7 @@ type run struct {
 	p      *peer.Process
 	others []*peer.Process // stores that share the topics with p
 
+	plain            bool // bodies are not compressed
 	refused, noRetry atomic.Int64
 }
 
@@ -203,9 +213,7 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 			return nil, fmt.Errorf("crash round %d: %w", n+1, err)
 		}
 		rep.Rounds = append(rep.Rounds, round)
-		o.Log.Info("crash round", "round", n+1, "load", round.Load.Round(time.Millisecond), "acked", round.Acked,
-			"unknown", round.Unknown, "ready", round.Ready.Round(time.Millisecond), "lost", round.Verdict.Lost,
-			"doubled", round.Verdict.Doubled, "altered", round.Verdict.Altered, "foreign", round.Verdict.Foreign)
+		o.logRound(n+1, round)
 	}
 	if err := x.p.Stop(); err != nil {
 		return nil, err
@@ -215,6 +223,12 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 	}
 	rep.Final, err = x.verify(ctx, make([]int, len(x.groups)))
 	return rep, err
+}
+
+func (o *Options) logRound(n int, r Round) {
+	o.Log.Info("crash round", "round", n, "load", r.Load.Round(time.Millisecond), "acked", r.Acked,
+		"unknown", r.Unknown, "ready", r.Ready.Round(time.Millisecond), "lost", r.Verdict.Lost,
+		"doubled", r.Verdict.Doubled, "altered", r.Verdict.Altered, "foreign", r.Verdict.Foreign)
 }
 
 // start starts the server on the run's directory and waits until it is ready.
@@ -234,7 +248,7 @@ func (x *run) round(ctx context.Context) (Round, error) {
 	for i, g := range x.groups {
 		from[i] = g.steps()
 	}
-	if err := x.loadAndKill(ctx, r.Load); err != nil {
+	if err := x.loadAndKill(ctx, r.Load, x.write); err != nil {
 		return r, err
 	}
 	const perRequest = seriesPerGroup * stepsPerRequest
@@ -273,9 +287,9 @@ func (x *run) round(ctx context.Context) (Round, error) {
 	return r, err
 }
 
-// loadAndKill lets every writer send as fast as it can, kills the server after
+// loadAndKill lets every writer write as fast as it can, kills the server after
 // the given time and returns when all writers have noticed.
-func (x *run) loadAndKill(ctx context.Context, load time.Duration) error {
+func (x *run) loadAndKill(ctx context.Context, load time.Duration, write func(ctx context.Context, c *http.Client, w int) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	c := client.New(x.Writers)
@@ -283,7 +297,7 @@ func (x *run) loadAndKill(ctx context.Context, load time.Duration) error {
 	var wg sync.WaitGroup
 	errs := make([]error, x.Writers)
 	for w := range x.Writers {
-		wg.Go(func() { errs[w] = x.write(ctx, c, w) })
+		wg.Go(func() { errs[w] = write(ctx, c, w) })
 	}
 	timer := time.NewTimer(load)
 	defer timer.Stop()
@@ -307,7 +321,7 @@ func (x *run) write(ctx context.Context, c *http.Client, w int) error {
 	for {
 		for i := w; i < len(x.groups); i += x.Writers {
 			g := x.groups[i]
-			err := x.send(ctx, c, x.p.URL, g.request(len(g.fates)))
+			err := x.send(ctx, c, client.RemoteWrite(x.p.URL), g.request(len(g.fates)))
 			var refused *client.StatusError
 			switch {
 			case err == nil:
@@ -323,9 +337,12 @@ func (x *run) write(ctx context.Context, c *http.Client, w int) error {
 }
 
 // send sends a body again for as long as the server asks to come back later.
-func (x *run) send(ctx context.Context, c *http.Client, url string, body []byte) error {
+func (x *run) send(ctx context.Context, c *http.Client, door client.Door, body []byte) error {
 	for {
-		err := client.Write(ctx, c, url, body)
+		rejected, err := door.Post(ctx, c, body, x.plain)
+		if rejected > 0 {
+			return fmt.Errorf("the server refuses %d of what is right", rejected)
+		}
 		var refused *client.StatusError
 		if err == nil || !errors.As(err, &refused) || !refused.Temporary() {
 			return err
@@ -353,7 +370,7 @@ func (x *run) resend(ctx context.Context, from []int) ([]int64, error) {
 			if g.fates[k] != unknown || x.rng.IntN(2) == 0 {
 				continue
 			}
-			if err := x.send(ctx, c, x.p.URL, g.request(k)); err != nil {
+			if err := x.send(ctx, c, client.RemoteWrite(x.p.URL), g.request(k)); err != nil {
 				return n, fmt.Errorf("send again: %w", err)
 			}
 			g.fates[k] = acknowledged

@@ -14,6 +14,11 @@
 // its successor again; such samples, which more than one store has, are counted
 // apart. Or the broker: writers are told to come back later, and do.
 //
+// Spans are sent by four writers in the same way; some of a trace's come one
+// request later than the others. Every trace is read back by its id and compared
+// span by span, and all spans are counted, in which those that a store has twice
+// would show.
+//
 // A killed process loses what it holds itself, not what it gave to the kernel:
 // that data is synced before it is acknowledged is for tests on a file system
 // that forgets to prove.

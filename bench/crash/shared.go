@@ -61,7 +61,7 @@ func (w *writers) write(ctx context.Context, c *http.Client, id int) error {
 			}
 			g := x.groups[i]
 			n++
-			err := x.send(ctx, c, w.pick(n).URL, g.request(len(g.fates)))
+			err := x.send(ctx, c, client.RemoteWrite(w.pick(n).URL), g.request(len(g.fates)))
 			var refused *client.StatusError
 			switch {
 			case err == nil:

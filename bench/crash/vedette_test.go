@@ -70,11 +70,17 @@ func runAll(t *testing.T, o Options) {
 	if err != nil {
 		t.Fatalf("seed %d: %v", o.Seed, err)
 	}
+	judge(t, o, rep)
+}
+
+// judge fails the test if anything was lost or doubled.
+func judge(t *testing.T, o Options, rep *Report) {
+	t.Helper()
 	if rep.Acked() == 0 {
 		t.Fatal("nothing was acknowledged")
 	}
 	if rep.Lost()+rep.Doubled() > 0 {
-		t.Errorf("seed %d: of %d acknowledged samples %d are lost, %d doubled or altered", o.Seed, rep.Acked(), rep.Lost(), rep.Doubled())
+		t.Errorf("seed %d: of %d acknowledged %s %d are lost, %d doubled or altered", o.Seed, rep.Acked(), rep.Unit(), rep.Lost(), rep.Doubled())
 	}
 	for i, r := range rep.Rounds {
 		for _, x := range r.Verdict.Examples {

@@ -1,12 +1,10 @@
 package gen
 
 import (
-	"bufio"
 	"bytes"
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
 	"time"
 
 	"github.com/klauspost/compress/gzip"
@@ -102,13 +100,12 @@ func WriteSpanSpool(path string, o SpanOptions) (*Spool, *SpanTruth, error) {
 	if o.Spans < 1 || o.Duration <= 0 {
 		return nil, nil, fmt.Errorf("write spool: %d spans over %s, want at least 1 and more than 0", o.Spans, o.Duration)
 	}
-	f, err := os.Create(path)
+	w, err := newSpoolWriter(path, Options{Scrapes: 1, Seed: o.Seed})
 	if err != nil {
-		return nil, nil, fmt.Errorf("create spool: %w", err)
+		return nil, nil, err
 	}
 	g := &spanGen{
-		o: o, rng: rand.New(rand.NewPCG(o.Seed, 1)),
-		w:     &spoolWriter{spool: &Spool{Options: Options{Scrapes: 1, Seed: o.Seed}, file: f}, out: bufio.NewWriterSize(f, 1<<20)},
+		o: o, rng: rand.New(rand.NewPCG(o.Seed, 1)), w: w,
 		truth: &SpanTruth{SpanFacts: NewSpanFacts(), Words: map[string]int64{}, First: math.MaxInt64},
 		zip:   gzip.NewWriter(nil),
 	}

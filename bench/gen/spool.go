@@ -85,14 +85,30 @@ func WriteSpool(rec *Recording, path string, o Options) (*Spool, error) {
 }
 
 func createSpool(rec *Recording, path string, o Options) (*spoolWriter, error) {
+	w, err := newSpoolWriter(path, o)
+	if err != nil {
+		return nil, err
+	}
+	w.spool.Times, w.spool.Created = scrapeTimes(rec, o), make([]int, o.Scrapes)
+	return w, nil
+}
+
+func newSpoolWriter(path string, o Options) (*spoolWriter, error) {
 	f, err := os.Create(path)
 	if err != nil {
 		return nil, fmt.Errorf("create spool: %w", err)
 	}
-	return &spoolWriter{
-		spool: &Spool{Options: o, file: f, Times: scrapeTimes(rec, o), Created: make([]int, o.Scrapes)},
-		out:   bufio.NewWriterSize(f, 1<<20),
-	}, nil
+	return &spoolWriter{spool: &Spool{Options: o, file: f}, out: bufio.NewWriterSize(f, 1<<20)}, nil
+}
+
+// CollectSpool writes the requests that fill hands to add into a file at path;
+// they count as one scrape.
+func CollectSpool(path string, fill func(add func(body []byte, r Request) error) error) (*Spool, error) {
+	w, err := newSpoolWriter(path, Options{Scrapes: 1})
+	if err != nil {
+		return nil, err
+	}
+	return w.finish(func(int) error { return fill(w.write) })
 }
 
 // finish writes scrape after scrape and returns the spool.

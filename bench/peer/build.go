@@ -2,6 +2,7 @@ package peer
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -36,6 +37,13 @@ func Build(ctx context.Context, name, root, cache string) (Spec, error) {
 			flags: []string{"-tags", "remove_all_sd"},
 			goMod: goMod, goSum: goSum,
 		})
+	case Jaeger:
+		const path = "github.com/jaegertracing/jaeger"
+		goMod, goSum, err := modulesOf(ctx, path, JaegerVersion)
+		if err != nil {
+			return Spec{}, err
+		}
+		return buildPeer(ctx, cache, module{name: name, version: JaegerVersion, path: path, main: "cmd/all-in-one", goMod: goMod, goSum: goSum})
 	}
 	return Lookup(name, "", "")
 }
@@ -94,8 +102,36 @@ func ownModules(root string) (goMod, goSum string, err error) {
 	if err != nil {
 		return "", "", fmt.Errorf("read our modules: %w", err)
 	}
-	line := regexp.MustCompile(`(?m)^module .*$`)
-	return line.ReplaceAllString(string(mod), "module bench.local/peer"), string(sum), nil
+	return throwaway(mod), string(sum), nil
+}
+
+// throwaway is a go.mod under another module name.
+func throwaway(goMod []byte) string {
+	return regexp.MustCompile(`(?m)^module .*$`).ReplaceAllString(string(goMod), "module bench.local/peer")
+}
+
+// modulesOf returns the go.mod of a released module under another module name,
+// and its go.sum: what it was released with.
+func modulesOf(ctx context.Context, path, version string) (goMod, goSum string, err error) {
+	cmd := exec.CommandContext(ctx, "go", "mod", "download", "-json", path+"@"+version)
+	cmd.Env = append(os.Environ(), "GOWORK=off")
+	out, err := cmd.Output()
+	if err != nil {
+		return "", "", fmt.Errorf("download %s@%s: %w:\n%s", path, version, err, out)
+	}
+	var got struct{ GoMod, Dir string }
+	if err := json.Unmarshal(out, &got); err != nil {
+		return "", "", fmt.Errorf("download %s@%s: %w", path, version, err)
+	}
+	mod, err := os.ReadFile(got.GoMod)
+	if err != nil {
+		return "", "", fmt.Errorf("read modules of %s: %w", path, err)
+	}
+	sum, err := os.ReadFile(filepath.Join(got.Dir, "go.sum"))
+	if err != nil {
+		return "", "", fmt.Errorf("read modules of %s: %w", path, err)
+	}
+	return throwaway(mod), string(sum), nil
 }
 
 func goCommand(ctx context.Context, dir string, args ...string) error {

@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 )
@@ -19,6 +20,7 @@ const (
 	Vedette         = "vedette"
 	VictoriaMetrics = "victoriametrics"
 	Prometheus      = "prometheus"
+	Jaeger          = "jaeger"
 )
 
 // Spec says how to run one kind of server.
@@ -32,8 +34,13 @@ type Spec struct {
 	// Args are the arguments for a listener address and a run directory, below
 	// which the data directory is Data.
 	Args  func(addr, runDir string) []string
-	Ready string // path that answers 200 once the server is ready
-	OTLP  string // path that takes OTLP metrics over HTTP
+	Env   []string // beside this process's
+	Ready string   // path that answers 200 once the server is ready
+	OTLP  string   // path that takes OTLP metrics over HTTP
+	// Traces is the path that takes OTLP traces over HTTP, at TracesHost if the
+	// server listens at an address of its own for them.
+	Traces, TracesHost string
+	TracesOnly         bool // takes no metrics
 	// Flush makes buffered data reach the disk where the server documents a way.
 	Flush func(ctx context.Context, p *Process) error
 	// Log lists the paths below the data directory which hold a write-ahead log
@@ -81,7 +88,7 @@ func (s Spec) Start(runDir string) (*Process, error) {
 		return nil, fmt.Errorf("start %s: %w", s.Name, err)
 	}
 	cmd := exec.Command(s.Binary, s.Args(addr, runDir)...)
-	cmd.Dir = runDir
+	cmd.Dir, cmd.Env = runDir, append(os.Environ(), s.Env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	// The server ends with the benchmark, however that ends.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
@@ -103,6 +110,21 @@ func freeAddr() (string, error) {
 		return "", fmt.Errorf("find a free port: %w", err)
 	}
 	return l.Addr().String(), l.Close()
+}
+
+// TracesURL is where the server takes OTLP traces over HTTP.
+func (p *Process) TracesURL() string {
+	base := p.URL
+	if p.TracesHost != "" {
+		base = "http://" + onHost(p.TracesHost, strings.TrimPrefix(p.URL, "http://"))
+	}
+	return base + p.Traces
+}
+
+// onHost is the same port of another loopback address.
+func onHost(host, addr string) string {
+	_, port, _ := strings.Cut(addr, ":")
+	return host + ":" + port
 }
 
 // DataDir returns the server's data directory.

@@ -140,7 +140,7 @@ func TestDiskUseCountsALinkedFileOnce(t *testing.T) {
 }
 
 func TestLookupNamesItsPeers(t *testing.T) {
-	for _, name := range []string{Vedette, VictoriaMetrics, Prometheus} {
+	for _, name := range []string{Vedette, VictoriaMetrics, Prometheus, Jaeger} {
 		s, err := Lookup(name, "/bin/x", "v1")
 		if err != nil || s.Name != name || s.Ready == "" || s.Args == nil {
 			t.Errorf("%s: got %+v, %v", name, s, err)

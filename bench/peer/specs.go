@@ -12,6 +12,7 @@ import (
 const (
 	VictoriaMetricsVersion = "v1.117.0"
 	PrometheusVersion      = "v0.315.0" // module version of Prometheus 3.15
+	JaegerVersion          = "v1.76.0"
 )
 
 // Lookup returns the spec of a server by name; binary is its executable and
@@ -25,8 +26,10 @@ func Lookup(name, binary, version string) (Spec, error) {
 		return victoriaMetricsSpec(s), nil
 	case Prometheus:
 		return prometheusSpec(s), nil
+	case Jaeger:
+		return jaegerSpec(s), nil
 	}
-	return Spec{}, fmt.Errorf("look up peer: unknown name %q, want %s, %s or %s", name, Vedette, VictoriaMetrics, Prometheus)
+	return Spec{}, fmt.Errorf("look up peer: unknown name %q, want %s, %s, %s or %s", name, Vedette, VictoriaMetrics, Prometheus, Jaeger)
 }
 
 func victoriaMetricsSpec(s Spec) Spec {
@@ -105,10 +108,38 @@ func snapshot(ctx context.Context, p *Process) (string, error) {
 	return filepath.Join(p.DataDir(), "snapshots", answer.Data.Name), nil
 }
 
+// jaegerSpec runs all of Jaeger in one process on its own store. Every other
+// listener takes the port of its query API at another loopback address.
+func jaegerSpec(s Spec) Spec {
+	const otlpHost = "127.0.0.2"
+	s.Title = "Jaeger with badger"
+	s.Ready = "/api/services"
+	s.Traces, s.TracesHost, s.TracesOnly = "/v1/traces", otlpHost, true
+	s.Env = []string{"SPAN_STORAGE_TYPE=badger"}
+	s.Args = func(addr, runDir string) []string {
+		data := filepath.Join(runDir, Data)
+		args := []string{
+			"--query.http-server.host-port=" + addr,
+			"--collector.otlp.http.host-port=" + onHost(otlpHost, addr),
+			"--badger.ephemeral=false", "--badger.directory-key=" + data, "--badger.directory-value=" + data,
+			"--collector.queue-size=100000", // else it refuses what comes at full speed
+			"--log-level=warn",
+		}
+		for i, name := range []string{
+			"query.grpc-server", "collector.otlp.grpc", "collector.grpc-server", "collector.http-server", "admin.http", "http-server",
+		} {
+			args = append(args, fmt.Sprintf("--%s.host-port=%s", name, onHost(fmt.Sprintf("127.0.0.%d", 3+i), addr)))
+		}
+		return args
+	}
+	return s
+}
+
 func vedetteSpec(s Spec) Spec {
 	s.Title = "Vedette"
 	s.Ready = "/-/ready"
 	s.OTLP = "/api/v1/otlp/v1/metrics"
+	s.Traces = "/v1/traces"
 	s.Args = func(addr, runDir string) []string {
 		return []string{
 			"run",

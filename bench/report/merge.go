@@ -22,6 +22,8 @@ const (
 	sectionOTLP  = "OTLP"
 	sectionKafka = "Kafka"
 	sectionCrash = "kill -9"
+
+	sectionTraces = "Traces"
 )
 
 // sections returns what the report has, in order.
@@ -38,6 +40,9 @@ func (r *Report) sections() []string {
 	}
 	if r.Crash != nil {
 		out = append(out, sectionCrash)
+	}
+	if r.Traces != nil {
+		out = append(out, sectionTraces)
 	}
 	return out
 }
@@ -56,6 +61,10 @@ func (r *Report) origin(section string) Origin {
 	case sectionKafka:
 		if len(r.Kafka.Loads) > 0 {
 			o.Version = r.Kafka.Loads[0].Kafka.Version
+		}
+	case sectionTraces:
+		if v := r.Traces.find(tracesMain, peer.Vedette); v != nil {
+			o.Version = v.Version
 		}
 	case sectionCrash:
 		for _, x := range r.Results {
@@ -97,6 +106,9 @@ func (r *Report) Merge(later *Report) {
 	}
 	if later.Crash != nil {
 		r.Crash = later.Crash
+	}
+	if later.Traces != nil {
+		r.Traces = later.Traces
 	}
 	r.Origins = origins
 }
@@ -147,6 +159,11 @@ func (r *Report) versions() [][2]string {
 			note(l.Embedded.Peer, l.Embedded.Title, l.Embedded.Version)
 		}
 		note("kafka", "Apache Kafka", r.Kafka.Broker)
+	}
+	if r.Traces != nil {
+		for _, x := range r.Traces.Results {
+			note(x.Peer, x.Name, x.Version)
+		}
 	}
 	var out [][2]string
 	for _, name := range order {

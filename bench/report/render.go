@@ -19,6 +19,7 @@ type Report struct {
 	OTLP    []OTLPResult  `json:"otlp,omitempty"`
 	Kafka   *KafkaReport  `json:"kafka,omitempty"`
 	Crash   *crash.Report `json:"crash,omitempty"`
+	Traces  *TracesReport `json:"traces,omitempty"`
 
 	// Origins tells by section where it comes from, if not from this run.
 	Origins map[string]Origin `json:"origins,omitempty"`
@@ -62,7 +63,7 @@ func Targets() []Target {
 	single := func(l KafkaLoad) (kafka, own Result) { return l.Single, l.Embedded }
 	divided := func(l KafkaLoad) (kafka, own Result) { return l.Kafka, l.Divided }
 	peak := func(r Result) float64 { return float64(r.Memory.Peak) }
-	return []Target{
+	return append([]Target{
 		{"VictoriaMetrics: CPU per steady sample, scenario A", 0.5, 0.35, "", ratio(Wide, peer.VictoriaMetrics, steady)},
 		{"VictoriaMetrics: CPU per steady sample, scenario B", 0.5, 0.35, "", ratio(Long, peer.VictoriaMetrics, steady)},
 		{"Prometheus: CPU to create a series, scenario A", 0.7, 0.5, "", ratio(Wide, peer.Prometheus, create)},
@@ -81,7 +82,7 @@ func Targets() []Target {
 		{"ready after kill -9, scenario A", 2, 1, "s", readySeconds},
 		{"acknowledged samples lost by kill -9 under full load", 0, 0, "samples", lostSamples},
 		{"acknowledged samples lost by kill -9 with Kafka", 0, 0, "samples", lostOnKafka},
-	}
+	}, traceTargets()...)
 }
 
 func readySeconds(r *Report) (float64, bool) {
@@ -167,6 +168,7 @@ func (r *Report) Markdown() string {
 	r.writeOTLP(&b)
 	r.writeKafka(&b)
 	r.writeCrash(&b)
+	r.writeTraces(&b)
 	b.WriteString(method)
 	return b.String()
 }
@@ -339,6 +341,13 @@ const method = `
   four, one after the other, from the same bytes. A request whose series belong to several partitions is divided and compressed again, which costs
   what four differ from one by, whatever the buffer. The broker is a process of its own whose CPU time is counted apart. Catching up: the samples of an hour are written to
   the topic, as a door writes them, while no store runs; then the time from starting Vedette until it says that it has read everything.
+- **Traces**: spans of twenty services with ten pods each, in trees of 5 to 60, with 16 resource attributes and those of the semantic conventions, 1% of
+  them errors with stack traces, 100,000 users; starts spread over the hour before the run, a trace's spans in the requests of several agents. OTLP
+  over HTTP, 500 to 1,000 spans a request, 4 connections, as fast as the server acknowledges, not compressed but for one load. CPU until settled: for Vedette, until
+  no span is in a head or an unmerged block, which with default settings takes five minutes; then the quiet of half the time as above. Store: the directory of the spans.
+  Latencies: median / 95th percentile over up to 200 different questions (40 searches, 10 scans), each asked once over one connection right after the settling, with no
+  warm-up: the first of a kind is among them; files are in the page cache, as just written. Every answer is compared with what was sent: counts by
+  service, whole traces, exactly the newest twenty, quantiles within 5%; one that differs fails the run. The given columns were measured before the run.
 - **Settings**: each server's defaults on an empty directory; remote write receiver on; nothing is scraped; Prometheus and Vedette with delayed name removal,
   without which both refuse one of the queries.
 

@@ -158,6 +158,9 @@ func (r *Runner) Run(ctx context.Context, s Scenario, done func(Result) error) (
 	}
 	defer func() { err = errors.Join(err, spool.Close()) }()
 	for _, p := range r.Peers {
+		if p.TracesOnly {
+			continue
+		}
 		res, err := r.runPeer(ctx, s, p, spool, nil)
 		if err != nil {
 			return fmt.Errorf("run scenario %s on %s: %w", s.Key, p.Name, err)

@@ -1,7 +1,7 @@
 // Vedette-bench measures Vedette beside its peers and checks that it loses
 // nothing: run prints and writes the tables of docs/benchmarks.md, crash kills a
 // loaded server again and again, check writes and reads all the time and reports
-// any gap.
+// any gap, nezha loads recorded traces.
 package main
 
 import (
@@ -11,10 +11,8 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
-	"os/exec"
 	"os/signal"
 	"path/filepath"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -23,10 +21,8 @@ import (
 
 	"github.com/vedette-io/vedette/bench/check"
 	"github.com/vedette-io/vedette/bench/crash"
-	"github.com/vedette-io/vedette/bench/gen"
 	"github.com/vedette-io/vedette/bench/peer"
 	"github.com/vedette-io/vedette/bench/report"
-	"github.com/vedette-io/vedette/ingest/buffer/kafkatest"
 )
 
 // commandLine is everything the command understands.
@@ -39,6 +35,7 @@ type commandLine struct {
 	Run    runCommand    `cmd:"" default:"withargs" help:"Run the scenarios against every peer and print the tables; what it does without a command."`
 	Crash  crashCommand  `cmd:"" help:"Kill a loaded server with -9 again and again and compare every acknowledged sample."`
 	Check  checkCommand  `cmd:"" help:"Write and read all the time and report any gap between acknowledgement and query."`
+	Nezha  nezhaCommand  `cmd:"" help:"Load the traces of the Nezha data set into a server."`
 	Render renderCommand `cmd:"" help:"Print the page of an earlier run from its raw results."`
 }
 
@@ -117,134 +114,18 @@ func commandText() string {
 	return strings.Join(append([]string{"go run ./bench/cmd/vedette-bench"}, os.Args[1:]...), " ")
 }
 
-type runCommand struct {
-	Peers       []string `help:"Peers to run." default:"vedette,victoriametrics,prometheus"`
-	Scenarios   []string `help:"Scenarios to run: A, B, C, OTLP, Kafka." default:"A,B,C,OTLP,Kafka"`
-	Targets     int      `help:"Targets instead of each scenario's own number."`
-	Scrapes     int      `help:"Scrapes instead of each scenario's own number."`
-	Quick       bool     `help:"A tenth of the load and short settling: to try things out, not to publish."`
-	CrashRounds int      `help:"Rounds of kill -9 under full load against Vedette; 0 leaves it out." default:"20"`
-	KafkaRounds int      `help:"Rounds of each kind of kill -9 with Kafka as the buffer, if that scenario is run; 0 leaves them out." default:"5"`
-	Recording   string   `help:"Directory with the recorded scrapes." env:"VEDETTE_BENCH_SCRAPES" type:"path"`
-	Profile     bool     `help:"Save a CPU profile of Vedette's steady phase and print its top."`
-	KeepData    bool     `help:"Leave the data directories behind."`
-	Write       string   `help:"Also write the page to this file." type:"path"`
-}
-
-// Run implements the command.
-func (c *runCommand) Run(e *env) error {
-	if c.Recording == "" {
-		c.Recording = filepath.Join(e.root, "..", "shared", "data", "node_exporter")
-	}
-	rec, err := gen.LoadRecording(c.Recording)
-	if err != nil {
-		return fmt.Errorf("%w (name the directory with --recording or VEDETTE_BENCH_SCRAPES)", err)
-	}
-	specs, err := e.build(c.Peers)
-	if err != nil {
-		return err
-	}
-	r := &report.Runner{
-		Recording: rec, Peers: specs, WorkDir: e.work, OutDir: e.out, Profile: c.Profile, KeepData: c.KeepData,
-		Quiet: 8 * time.Second, Patience: 90 * time.Second, Log: e.log,
-	}
-	shrink := 1
-	if c.Quick {
-		shrink, r.Quiet, r.Patience = 10, 6*time.Second, 12*time.Second
-	}
-	if err := removeProfiles(e); err != nil {
-		return err
-	}
-	now := time.Now()
-	rep := &report.Report{Date: now, Command: commandText(), Machine: report.ThisMachine()}
-	file := now.UTC().Format("20060102T150405Z") + ".json"
-	save := func() error { return e.save(file, rep) }
-	for _, s := range c.choose(report.Scenarios(shrink)) {
-		err := r.Run(e, s, func(res report.Result) error {
-			rep.Results = append(rep.Results, res)
-			return save()
-		})
-		if err != nil {
-			return err
-		}
-	}
-	if c.asked(report.OTLPKey) {
-		err := r.RunOTLP(e, shrink, func(res report.OTLPResult) error {
-			rep.OTLP = append(rep.OTLP, res)
-			return save()
-		})
-		if err != nil {
-			return err
-		}
-	}
-	if err := c.kafka(e, r, shrink, rep, save); err != nil {
-		return err
-	}
-	if err := c.crash(e, specs, rep); err != nil {
-		return err
-	}
-	if err := errors.Join(save(), e.save("latest.json", rep)); err != nil {
-		return err
-	}
-	fmt.Println(rep.Markdown())
-	if c.Write != "" {
-		if err := os.WriteFile(c.Write, []byte(rep.Markdown()), 0o644); err != nil {
-			return err
-		}
-	}
-	if c.Profile {
-		return printProfiles(e)
-	}
-	return nil
-}
-
-// asked reports whether a scenario was asked for.
-func (c *runCommand) asked(key string) bool {
-	return slices.ContainsFunc(c.Scenarios, func(s string) bool { return strings.EqualFold(strings.TrimSpace(s), key) })
-}
-
-// kafka runs the scenario with Kafka as the buffer and the rounds of kill -9
-// that go with it, if they are asked for and a broker can be started.
-func (c *runCommand) kafka(e *env, r *report.Runner, shrink int, rep *report.Report, save func() error) error {
-	i := slices.IndexFunc(r.Peers, func(s peer.Spec) bool { return s.Name == peer.Vedette })
-	if !c.asked(report.KafkaKey) || i < 0 {
-		return nil
-	}
-	if why := kafkatest.Missing(); why != "" {
-		e.log.Warn("scenario left out", "scenario", report.KafkaKey, "why", why)
-		return nil
-	}
-	err := r.RunKafka(e, r.Peers[i], shrink, func(k *report.KafkaReport) error {
-		rep.Kafka = k
-		return save()
-	})
-	if err != nil || c.KafkaRounds == 0 {
-		return err
-	}
-	for _, v := range []crashVariant{{stores: 1}, {stores: 2}, {stores: 1, killBroker: true}} {
-		o := crash.DefaultOptions(r.Peers[i], filepath.Join(e.work, "crash"))
-		o.Rounds, o.Log, o.Stores, o.KillBroker = c.KafkaRounds, e.log, v.stores, v.killBroker
-		out, err := crashOn(e, o, true)
-		if err != nil {
-			return err
-		}
-		rep.Kafka.Crashes = append(rep.Kafka.Crashes, out)
-		if err := errors.Join(save(), os.RemoveAll(o.RunDir)); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // crashVariant is what shares a broker, and what is killed.
 type crashVariant struct {
 	stores     int
 	killBroker bool
 }
 
+// crashRun is crash.Run or crash.RunSpans.
+type crashRun func(context.Context, crash.Options) (*crash.Report, error)
+
 // crashOn runs the rounds of kill -9 in an empty directory, with a broker of
 // their own if asked for.
-func crashOn(e *env, o crash.Options, onKafka bool) (_ *crash.Report, err error) {
+func crashOn(e *env, o crash.Options, run crashRun, onKafka bool) (_ *crash.Report, err error) {
 	if err := os.RemoveAll(o.RunDir); err != nil {
 		return nil, err
 	}
@@ -256,62 +137,7 @@ func crashOn(e *env, o crash.Options, onKafka bool) (_ *crash.Report, err error)
 		defer func() { err = errors.Join(err, b.Kill()) }()
 		o = o.WithKafka(b)
 	}
-	return crash.Run(e, o)
-}
-
-// choose keeps the scenarios asked for, resized if asked for.
-func (c *runCommand) choose(all []report.Scenario) []report.Scenario {
-	var out []report.Scenario
-	for _, s := range all {
-		for _, key := range c.Scenarios {
-			if s.Key == strings.ToUpper(strings.TrimSpace(key)) {
-				out = append(out, s.Resize(c.Targets, c.Scrapes))
-			}
-		}
-	}
-	return out
-}
-
-// crash runs the rounds of kill -9 against Vedette, if it is among the peers.
-func (c *runCommand) crash(e *env, specs []peer.Spec, rep *report.Report) error {
-	for _, s := range specs {
-		if s.Name != peer.Vedette || c.CrashRounds == 0 {
-			continue
-		}
-		o := crash.DefaultOptions(s, filepath.Join(e.work, "crash"))
-		o.Rounds, o.Log = c.CrashRounds, e.log
-		var err error
-		if rep.Crash, err = crashOn(e, o, false); err != nil {
-			return err
-		}
-		return os.RemoveAll(o.RunDir)
-	}
-	return nil
-}
-
-// removeProfiles removes the profiles of earlier runs.
-func removeProfiles(e *env) error {
-	files, err := filepath.Glob(filepath.Join(e.out, "cpu-*.prof"))
-	for _, f := range files {
-		err = errors.Join(err, os.Remove(f))
-	}
-	return err
-}
-
-// printProfiles prints where the CPU time of each saved profile went.
-func printProfiles(e *env) error {
-	files, err := filepath.Glob(filepath.Join(e.out, "cpu-*.prof"))
-	if err != nil {
-		return err
-	}
-	for _, f := range files {
-		out, err := exec.CommandContext(e, "go", "tool", "pprof", "-top", "-nodecount=40", f).Output()
-		if err != nil {
-			return fmt.Errorf("print profile %s: %w", f, err)
-		}
-		fmt.Printf("\n%s\n%s", f, out)
-	}
-	return nil
+	return run(e, o)
 }
 
 type crashCommand struct {
@@ -319,6 +145,7 @@ type crashCommand struct {
 	Buffer     string `help:"Buffer of the server: its own, or kafka, with a broker that is started for it." enum:"embedded,kafka" default:"embedded"`
 	Stores     int    `help:"Servers that share the broker's topics; with 2 or more, one of them is killed at a time while the others go on. Means --buffer kafka." default:"1"`
 	KillBroker bool   `help:"Kill the broker instead of the server. Means --buffer kafka."`
+	Traces     bool   `help:"Send spans instead of samples."`
 	Rounds     int    `help:"How often." default:"20"`
 	Seed       uint64 `help:"Seed of the random moments; 0: a new one."`
 	Keep       bool   `help:"Leave the data directory behind."`
@@ -327,6 +154,9 @@ type crashCommand struct {
 // name is what the variant's results are called.
 func (c *crashCommand) name() string {
 	name := "crash-" + c.Peer
+	if c.Traces {
+		name += "-traces"
+	}
 	if c.onKafka() {
 		name += "-kafka"
 	}
@@ -347,12 +177,19 @@ func (c *crashCommand) Run(e *env) error {
 	if err != nil {
 		return err
 	}
-	o := crash.DefaultOptions(specs[0], filepath.Join(e.work, c.name()))
+	options, run := crash.DefaultOptions, crash.Run
+	if c.Traces {
+		if c.Stores > 1 || c.KillBroker {
+			return errors.New("spans are sent to one store that is killed, not to several or with a broker that is")
+		}
+		options, run = crash.DefaultSpanOptions, crash.RunSpans
+	}
+	o := options(specs[0], filepath.Join(e.work, c.name()))
 	o.Rounds, o.Log, o.Stores, o.KillBroker = c.Rounds, e.log, c.Stores, c.KillBroker
 	if c.Seed != 0 {
 		o.Seed = c.Seed
 	}
-	rep, err := crashOn(e, o, c.onKafka())
+	rep, err := crashOn(e, o, run, c.onKafka())
 	if err != nil {
 		return err
 	}
@@ -369,7 +206,7 @@ func (c *crashCommand) Run(e *env) error {
 		fmt.Println("   after a stop in good order:", x)
 	}
 	if bad := rep.Lost() + rep.Doubled(); bad > 0 {
-		return fmt.Errorf("%d samples lost, doubled or altered; data in %s", bad, o.RunDir)
+		return fmt.Errorf("%d %s lost, doubled or altered; data in %s", bad, rep.Unit(), o.RunDir)
 	}
 	if c.Keep {
 		return nil
