@@ -2,6 +2,7 @@ package block
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"hash/crc32"
 	"path/filepath"
@@ -159,7 +160,12 @@ func (w *Writer) close(meta []byte) error {
 	if err := w.fs.Rename(w.tmp, w.dir); err != nil {
 		return err
 	}
-	return w.fs.SyncDir(filepath.Dir(w.dir))
+	err := w.fs.SyncDir(filepath.Dir(w.dir))
+	if err != nil {
+		// Take it back: whoever tries again uses the same name.
+		err = errors.Join(err, w.fs.Rename(w.dir, w.tmp))
+	}
+	return err
 }
 
 // Abort drops the block.

@@ -197,7 +197,7 @@ func (db *DB) mergeLocked(ctx context.Context, w *window, blocks []*blockReader,
 	if err != nil {
 		return fmt.Errorf("merge %d blocks of %s: %w", len(blocks), w.dir, err)
 	}
-	merged, err := openBlock(w.fs, dir)
+	merged, err := openWritten(w.fs, dir)
 	if err != nil {
 		return err
 	}

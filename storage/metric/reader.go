@@ -53,6 +53,16 @@ func openBlock(fs vfs.FS, dir string) (*blockReader, error) {
 	return b, nil
 }
 
+// openWritten opens a block that was just written. If that is not possible,
+// nothing of it stays: the next try uses the same name.
+func openWritten(fs vfs.FS, dir string) (*blockReader, error) {
+	b, err := openBlock(fs, dir)
+	if err != nil {
+		return nil, errors.Join(err, block.Remove(fs, dir))
+	}
+	return b, nil
+}
+
 func (b *blockReader) pin() { b.pins.Add(1) }
 
 func (b *blockReader) unpin() error {

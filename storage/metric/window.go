@@ -294,7 +294,7 @@ func (w *window) flush(t *table) error {
 	if err := out.close(); err != nil {
 		return err
 	}
-	b, err := openBlock(w.fs, dir)
+	b, err := openWritten(w.fs, dir)
 	if err != nil {
 		return err
 	}

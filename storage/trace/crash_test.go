@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -245,7 +246,7 @@ func TestCoverageOutlivesRetention(t *testing.T) {
 	mustClose(t, db)
 }
 
-// TestFullDisk lets every write fail for a while: the flush reports it, nothing
+// TestFullDisk lets one kind of operation fail for a while: the flush reports it, nothing
 // is lost or half-written, queries go on, and a later flush succeeds.
 func TestFullDisk(t *testing.T) {
 	for _, c := range []struct {
@@ -257,11 +258,14 @@ func TestFullDisk(t *testing.T) {
 		{"short write", vfs.OpWrite, &vfs.ShortWrite{N: 7, Err: syscall.ENOSPC}},
 		{"EIO on fsync", vfs.OpSync, syscall.EIO},
 		{"EIO on rename", vfs.OpRename, syscall.EIO},
+		{"EIO on fsync of a directory", vfs.OpSyncDir, syscall.EIO},
+		{"too many mappings", vfs.OpMap, syscall.ENOMEM},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var broken atomic.Bool
 			fs := vfs.Faulty(vfs.NewMem(), func(op vfs.Op) error {
-				if broken.Load() && op.Kind == c.kind {
+				unpublished := op.Kind == vfs.OpSyncDir && strings.Contains(op.Name, ".tmp-")
+				if broken.Load() && op.Kind == c.kind && !unpublished {
 					return c.err
 				}
 				return nil

@@ -12,6 +12,7 @@ import (
 	"go.opentelemetry.io/otel/codes"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/vedette-io/vedette/storage/block"
 	"github.com/vedette-io/vedette/storage/trace/rows"
 )
 
@@ -124,7 +125,12 @@ func (t *tenant) writeBlock(ctx context.Context, o *Origin, in []rows.Source, w 
 	if _, err := rows.Write(ctx, t.db.fs, dir, in, w); err != nil {
 		return nil, err
 	}
-	return openBlock(t.db.fs, dir)
+	b, err := openBlock(t.db.fs, dir)
+	if err != nil {
+		// The next try uses the same name.
+		return nil, errors.Join(err, block.Remove(t.db.fs, dir))
+	}
+	return b, nil
 }
 
 // due returns the tenants whose heads are to be flushed now: all if together
