@@ -99,16 +99,18 @@ func (e *Engine) begin(ctx context.Context, what, tenant string, start, end int6
 
 // end closes the view and gives the turn back.
 func (r *run) end() {
-	m := &r.e.metrics
-	(*m).duration.WithLabelValues(r.what).Observe(time.Since(r.begun).Seconds())
-	(*m).bytes.Add(float64(r.bytes.Load()))
-	(*m).spans.Add(float64(r.spans.Load()))
-	(*m).traces.Add(float64(r.traces.Load()))
-	read := r.groups.Load()
-	(*m).groups.WithLabelValues("read").Add(float64(read))
-	(*m).groups.WithLabelValues("ruled_out").Add(float64(int64(len(r.view.Groups())) - read))
+	m := r.e.metrics
+	m.duration.WithLabelValues(r.what).Observe(time.Since(r.begun).Seconds())
+	m.bytes.Add(float64(r.bytes.Load()))
+	m.spans.Add(float64(r.spans.Load()))
+	m.traces.Add(float64(r.traces.Load()))
+	if r.what != "trace" {
+		read := r.groups.Load()
+		m.groups.WithLabelValues("read").Add(float64(read))
+		m.groups.WithLabelValues("ruled_out").Add(float64(int64(len(r.view.Groups())) - read))
+	}
 	if r.partial != "" {
-		(*m).partial.WithLabelValues(r.what).Inc()
+		m.partial.WithLabelValues(r.what).Inc()
 	}
 	r.view.Close()
 	r.cancel()

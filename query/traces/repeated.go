@@ -104,10 +104,9 @@ func (r *run) overlapping() []sourceGroup {
 		touched[i] = last.of(g.source) >= g.info.MinStart
 		last.add(g.source, g.info.MaxStart)
 	}
-	// Going down by last start, likewise, with signs exchanged.
-	slices.SortFunc(order, func(x, y int) int { return cmp.Compare(all[y].info.MaxStart, all[x].info.MaxStart) })
+	// Going down, it overlaps one after it if that begins before it ends.
 	last = farthest{first: math.MinInt64, second: math.MinInt64, source: -1}
-	for _, i := range order {
+	for _, i := range slices.Backward(order) {
 		g := &all[i]
 		touched[i] = touched[i] || last.of(g.source) >= -g.info.MaxStart
 		last.add(g.source, -g.info.MinStart)
