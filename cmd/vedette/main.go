@@ -24,6 +24,8 @@ type commandLine struct {
 	Run         runCmd         `cmd:"" help:"Start the server."`
 	CheckConfig checkConfigCmd `cmd:"" name:"check-config" help:"Check a configuration file and say what is wrong with it."`
 	Query       queryCmd       `cmd:"" help:"Ask a running server a PromQL question and print the answer."`
+	Trace       traceCmd       `cmd:"" help:"Draw a trace of a running server."`
+	Search      searchCmd      `cmd:"" help:"Search the traces of a running server with TraceQL."`
 	Store       storeCmd       `cmd:"" help:"Look at, check and mend the data of a server that is stopped; snapshot one that runs."`
 	Bench       benchCmd       `cmd:"" help:"Send made-up remote write load to a running server and report what it took."`
 	Version     versionCmd     `cmd:"" help:"Print version, revision and Go version."`

@@ -50,7 +50,7 @@ func (s *server) queryAPI() (http.Handler, error) {
 		Engine:         s.engine,
 		Queryable:      s.queryable(),
 		Catalog:        s.store,
-		Admin:          snapshotAdmin{s.store},
+		Admin:          snapshotAdmin{s.store, s.traces.store},
 		Targets:        s.scraper,
 		Logger:         s.logger.With("part", "api"),
 		Registerer:     s.registry,
