@@ -4,6 +4,7 @@ import (
 	"errors"
 	"path/filepath"
 	"sync/atomic"
+	"time"
 
 	"github.com/vedette-io/vedette/internal/vfs"
 	"github.com/vedette-io/vedette/storage/block"
@@ -18,6 +19,8 @@ type blockFile struct {
 	origin Origin
 	dir    string
 	fs     vfs.FS
+
+	shortest, longest time.Duration // retention of its services; set by the tenant
 
 	pins    atomic.Int32
 	dropped atomic.Bool

@@ -125,7 +125,7 @@ func (t *tenant) writeBlock(ctx context.Context, o *Origin, in []rows.Source, w 
 	if _, err := rows.Write(ctx, t.db.fs, dir, in, w); err != nil {
 		return nil, err
 	}
-	b, err := openBlock(t.db.fs, dir)
+	b, err := t.load(dir)
 	if err != nil {
 		// The next try uses the same name.
 		return nil, errors.Join(err, block.Remove(t.db.fs, dir))

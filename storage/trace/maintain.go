@@ -3,6 +3,7 @@ package trace
 import (
 	"context"
 	"errors"
+	"math"
 	"sync"
 	"time"
 )
@@ -128,16 +129,20 @@ func (t *tenant) longest() int64 {
 }
 
 // planFresh chooses blocks of level 0: as many as make a settled block, or all
-// once the first of them is old.
+// once the first of them is old. One from the future, by a clock that was wrong, is
+// not waited for.
 func (t *tenant) planFresh(run []*blockFile, now time.Time) []*blockFile {
 	c := &t.db.config
-	decided := now.UnixMilli()
+	decided, future := now.UnixMilli(), now.Add(c.MergeInterval).UnixMilli()
 	if t.db.sampler != nil {
 		decided -= c.DecisionWait.Milliseconds()
 	}
 	spans, longest := 0, t.longest()
+	arrived := noArrival()
 	for i, b := range run {
-		if b.origin.MaxArrival > decided || i > 0 && b.origin.MaxArrival-run[0].origin.MinArrival > longest {
+		arrived.add(&b.origin)
+		undecided := b.origin.MaxArrival > decided && b.origin.MaxArrival <= future
+		if undecided || i > 0 && arrived.took() > longest {
 			run = run[:i]
 			break
 		}
@@ -145,25 +150,46 @@ func (t *tenant) planFresh(run []*blockFile, now time.Time) []*blockFile {
 			return run[:i+1]
 		}
 	}
-	if len(run) > 0 && run[0].origin.MinArrival <= now.Add(-c.MergeInterval).UnixMilli() {
+	if len(run) > 0 && (run[0].origin.MinArrival <= now.Add(-c.MergeInterval).UnixMilli() || run[0].origin.MaxArrival > future) {
 		return run
 	}
 	return nil
 }
 
-// planSmall chooses blocks of one higher level that fit into one.
+// planSmall chooses blocks of one higher level that fit into one: mergeFanout, or
+// fewer if those fill half of it and the next one has no room.
 func (t *tenant) planSmall(run []*blockFile) []*blockFile {
 	c, longest := &t.db.config, t.longest()
-	for i := 0; i+mergeFanout <= len(run); i++ {
-		some := run[i : i+mergeFanout]
-		spans := 0
-		for _, b := range some {
+	for i := range run {
+		spans, arrived := 0, noArrival()
+		for k, b := range run[i:] {
+			arrived.add(&b.origin)
+			if arrived.took() > longest {
+				break
+			}
+			if spans+b.spans() > c.MergeSpans {
+				if k > 1 && spans >= c.MergeSpans/2 {
+					return run[i : i+k]
+				}
+				break
+			}
 			spans += b.spans()
-		}
-		o := mergedOrigin(some)
-		if spans <= c.MergeSpans && o.MaxArrival-o.MinArrival <= longest {
-			return some
+			if k+1 == mergeFanout {
+				return run[i : i+k+1]
+			}
 		}
 	}
 	return nil
 }
+
+// arrival is from when to when the spans of some blocks arrived, unix
+// milliseconds.
+type arrival struct{ first, last int64 }
+
+func noArrival() arrival { return arrival{math.MaxInt64, math.MinInt64} }
+
+func (a *arrival) add(o *Origin) {
+	a.first, a.last = min(a.first, o.MinArrival), max(a.last, o.MaxArrival)
+}
+
+func (a *arrival) took() int64 { return a.last - a.first }

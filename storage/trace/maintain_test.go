@@ -91,14 +91,50 @@ func TestQuietSitesMergeByTime(t *testing.T) {
 	if got, want := levels(db), [][2]int{{2, 220}}; !slices.Equal(got, want) {
 		t.Fatalf("blocks %v, want %v", got, want)
 	}
-	// Blocks that are large enough together stay as they are.
+	// Fewer blocks are enough where more have no room, but not two that stay small.
 	for i := range 8 {
 		addBlock(t, db, offset+1+int64(i), 200, "a")
 		now.advance(c.MergeInterval)
 		maintain(t, db)
 	}
-	if got := levels(db); len(got) != 9 {
-		t.Fatalf("blocks %v, want 9", got)
+	want := [][2]int{{2, 220}, {2, 1000}, {1, 200}, {1, 200}, {1, 200}}
+	if got := levels(db); !slices.Equal(got, want) {
+		t.Fatalf("blocks %v, want %v", got, want)
+	}
+	mustClose(t, db)
+}
+
+// A clock that was ahead for a while, and one that was behind, hold up no merge,
+// and blocks of that time are neither deleted at once nor kept for ever.
+func TestWrongClocks(t *testing.T) {
+	c := DefaultConfig()
+	c.Retention = 10 * time.Hour
+	c.MergeInterval = time.Minute
+	var now clock
+	db := openTest(t, vfs.NewMem(), Options{Config: c, Now: now.now})
+	const wrong = 365 * 24 * time.Hour
+	for i, by := range []time.Duration{0, wrong, 0, -wrong, 0} {
+		now.advance(by)
+		addBlock(t, db, int64(i), 10, "a")
+		now.advance(-by)
+		now.advance(2 * time.Minute)
+		maintain(t, db)
+	}
+	if got := levels(db); slices.Contains(got, [2]int{0, 10}) {
+		t.Fatalf("blocks %v, want all of them merged", got)
+	}
+	if got := db.totals(); got.spans != 50 {
+		t.Fatalf("%d spans, want all 50", got.spans)
+	}
+	now.advance(c.Retention - 10*time.Minute)
+	maintain(t, db)
+	if got := db.totals(); got.spans != 50 {
+		t.Fatalf("%d spans before their retention ends, want all 50", got.spans)
+	}
+	now.advance(10 * time.Minute)
+	maintain(t, db)
+	if got := db.totals(); got.spans != 0 {
+		t.Fatalf("%d spans past their retention", got.spans)
 	}
 	mustClose(t, db)
 }

@@ -65,7 +65,7 @@ func (t *tenant) merge(ctx context.Context, blocks []*blockFile) error {
 
 // writeMerged writes the block that is to replace blocks.
 func (t *tenant) writeMerged(ctx context.Context, blocks []*blockFile, o *Origin) (*blockFile, error) {
-	expired := t.expiredServices(o)
+	expired := t.db.expiredServices(t.ageOf(blocks))
 	ops := newOperations()
 	in := make([]rows.Source, 0, len(blocks))
 	spans := 0

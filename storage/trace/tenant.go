@@ -94,8 +94,17 @@ func (t *tenant) open() error {
 	return nil
 }
 
+// load opens a block of the tenant.
+func (t *tenant) load(dir string) (*blockFile, error) {
+	b, err := openBlock(t.db.fs, dir)
+	if err == nil {
+		b.shortest, b.longest = t.db.config.keeps(&b.origin)
+	}
+	return b, err
+}
+
 func (t *tenant) openBlock(name string) error {
-	b, err := openBlock(t.db.fs, filepath.Join(t.dir, name))
+	b, err := t.load(filepath.Join(t.dir, name))
 	switch {
 	case errors.Is(err, block.ErrCorruption):
 		t.setAside(name, err)

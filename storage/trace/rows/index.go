@@ -73,19 +73,23 @@ func (x *tagIndex) set(at int, hash uint64, number uint32) {
 }
 
 // arena cuts slices from larger pieces, which live as long as any slice does.
+// Each piece is twice as large as the one before, so that a table with a few
+// spans is small: there is one for each tenant.
 type arena[T any] struct {
 	piece []T
+	size  int // of the last piece
 }
 
-const arenaPiece = 1 << 12
+const firstPiece, largestPiece = 1 << 5, 1 << 12
 
 // take returns n zero values.
 func (a *arena[T]) take(n int) []T {
 	if n > len(a.piece) {
-		if n >= arenaPiece/2 {
+		a.size = min(max(2*a.size, firstPiece), largestPiece)
+		if n >= a.size/2 {
 			return make([]T, n)
 		}
-		a.piece = make([]T, arenaPiece)
+		a.piece = make([]T, a.size)
 	}
 	s := a.piece[:n:n]
 	a.piece = a.piece[n:]
