@@ -108,6 +108,21 @@ func TestHostileBatches(t *testing.T) {
 	}
 }
 
+// A tenant with a few spans has a table of its own, and there may be thousands.
+func TestSmallTablesAreSmall(t *testing.T) {
+	b := &signal.Spans{Resources: make([]signal.Resource, 1), Scopes: make([]signal.Scope, 1)}
+	*b = withRow(b)
+	before := heap()
+	tables := make([]*Table, 200)
+	for i := range tables {
+		tables[i] = NewTable(DefaultConfig())
+		_, _, err := tables[i].Append(b)
+		require.NoError(t, err)
+	}
+	require.Less(t, heap()-before, len(tables)*(16<<10))
+	runtime.KeepAlive(tables)
+}
+
 func TestDictionariesThatDoNotPay(t *testing.T) {
 	tab := NewTable(DefaultConfig())
 	var in []*signal.Spans
