@@ -23,7 +23,8 @@ type Config struct {
 	FlushSpans int `yaml:"flush_spans"`
 	// FlushBytes bounds the memory of the heads in the same way.
 	FlushBytes int64 `yaml:"flush_bytes"`
-	// FlushInterval is the longest time that a span stays in a head.
+	// FlushInterval is the longest time that a span stays in a head. Each tenant that
+	// gets spans makes a block that often.
 	FlushInterval time.Duration `yaml:"flush_interval"`
 	// MergeSpans is how many spans a settled block has.
 	MergeSpans int `yaml:"merge_spans"`
@@ -41,7 +42,7 @@ func DefaultConfig() Config {
 		Retention:     14 * 24 * time.Hour,
 		FlushSpans:    128 << 10,
 		FlushBytes:    32 << 20,
-		FlushInterval: 10 * time.Second,
+		FlushInterval: time.Minute,
 		MergeSpans:    1_500_000,
 		MergeInterval: 5 * time.Minute,
 		DecisionWait:  time.Minute,

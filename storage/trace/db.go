@@ -32,7 +32,7 @@ type Options struct {
 	Logger     *slog.Logger          // discards if nil
 	Registerer prometheus.Registerer // none if nil
 	Tracer     trace.Tracer          // of flushes and merges; none if nil
-	Now        func() time.Time      // time.Now if nil
+	Now        func() time.Time      // if nil, the time of Open and what has passed since
 }
 
 // DB is the trace store. All methods may be called concurrently, but for Close.
@@ -84,7 +84,9 @@ func Open(o Options) (*DB, error) {
 		db.logger = slog.New(slog.DiscardHandler)
 	}
 	if db.now == nil {
-		db.now = time.Now
+		// A clock that is set anew while the store is open must not delete anything.
+		opened := time.Now()
+		db.now = func() time.Time { return opened.Add(time.Since(opened)) }
 	}
 	if db.tracer == nil {
 		db.tracer = noop.NewTracerProvider().Tracer("")

@@ -349,3 +349,86 @@ func TestSnapshotOpens(t *testing.T) {
 	}
 	mustClose(t, db)
 }
+
+// TestSnapshotIsOfOneMoment appends to two tenants while the first one's head is
+// written: what a restored store says it covers holds for both.
+func TestSnapshotIsOfOneMoment(t *testing.T) {
+	during := func() {}
+	fs := vfs.Faulty(vfs.NewMem(), func(op vfs.Op) error {
+		if op.Kind == vfs.OpCreate && strings.Contains(op.Name, "/s/a/") {
+			f := during
+			during = func() {}
+			f()
+		}
+		return nil
+	})
+	db := openTest(t, fs, Options{})
+	g := newGenerator(3)
+	var log []*signal.Spans
+	models := map[string]model{"a": make(model), "b": make(model)}
+	add := func(tenant string) {
+		b := g.batch(false)
+		b.Tenant = tenant
+		models[tenant].add(b)
+		appendAt(t, db, b, int64(len(log)))
+		log = append(log, b)
+	}
+	add("a")
+	add("b")
+	during = func() {
+		add("a")
+		add("b")
+	}
+	if err := db.Snapshot(context.Background(), "/copy"); err != nil {
+		t.Fatal(err)
+	}
+	add("a")
+	mustClose(t, db)
+	db, err := Open(Options{FS: fs, Dir: "/copy", Config: DefaultConfig()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for offset := db.Covered("src", "traces", 0); offset < int64(len(log)); offset++ {
+		appendAt(t, db, log[offset], offset)
+	}
+	for tenant, m := range models {
+		v := db.View(tenant, math.MinInt64, math.MaxInt64)
+		if err := m.compare(v); err != nil {
+			t.Errorf("tenant %s: %v", tenant, err)
+		}
+		v.Close()
+	}
+	mustClose(t, db)
+}
+
+// A tenant with little is not flushed whenever others fill the heads.
+func TestFullHeadsFlushTheLargest(t *testing.T) {
+	c := DefaultConfig()
+	c.FlushSpans = 1000
+	db := openTest(t, vfs.NewMem(), Options{Config: c})
+	n := uint64(0)
+	add := func(tenant string, count int) {
+		var spans []testSpan
+		for range count {
+			n++
+			spans = append(spans, testSpan{trace: n, id: n, service: "a", name: "x"})
+		}
+		appendAt(t, db, batch(tenant, spans...), int64(n))
+	}
+	for i := range 20 {
+		add(fmt.Sprint("small", i), 5)
+	}
+	for range 3 {
+		add("large", 700)
+		add("medium", 300)
+		if err := db.flushDue(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for tenant, want := range map[string]int{"large": 3, "medium": 1, "small7": 0} {
+		if got := len(db.lookupTenant(tenant).snapshotBlocks()); got != want {
+			t.Errorf("tenant %s has %d blocks, want %d", tenant, got, want)
+		}
+	}
+	mustClose(t, db)
+}

@@ -3,7 +3,7 @@
 // A tenant has a head and blocks, both made of row groups (package rows):
 //
 //	AppendSpans ─► head (rows.Table)
-//	                │ flush: every 128k spans, 32 MB or 10 s
+//	                │ flush: every 128k spans, 32 MB or minute
 //	                ▼
 //	              level 0 ─ level 0 ─ …     merge, once: blocks of 1.5 million spans, traces joined
 //	                                 └────► level 1 ─ level 1 ─ …

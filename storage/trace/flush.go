@@ -1,6 +1,7 @@
 package trace
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -26,25 +27,28 @@ func (db *DB) Flush(ctx context.Context) error {
 
 // flushLocked flushes tenants. The caller holds flushMu.
 func (db *DB) flushLocked(ctx context.Context, tenants []*tenant) error {
+	return db.eachFlush(tenants, func(t *tenant) error { return t.flush(ctx) })
+}
+
+// eachFlush calls flush for tenants. Whoever waits for room looks again after each.
+func (db *DB) eachFlush(tenants []*tenant, flush func(t *tenant) error) error {
 	begin := time.Now()
 	var errs []error
 	for _, t := range tenants {
-		errs = append(errs, t.flush(ctx))
+		errs = append(errs, flush(t))
+		db.roomMu.Lock()
+		close(db.room)
+		db.room = make(chan struct{})
+		db.roomMu.Unlock()
 	}
-	db.roomMu.Lock()
-	close(db.room)
-	db.room = make(chan struct{})
-	db.roomMu.Unlock()
 	err := errors.Join(errs...)
 	db.metrics.flushed(time.Since(begin), err)
 	return err
 }
 
 // flush writes the head as a block, and first the one that an earlier flush did
-// not get rid of.
+// not get rid of. The caller holds flushMu.
 func (t *tenant) flush(ctx context.Context) error {
-	t.flushMu.Lock()
-	defer t.flushMu.Unlock()
 	if err := t.write(ctx, t.flushing); err != nil {
 		return err
 	}
@@ -56,6 +60,11 @@ func (t *tenant) flush(ctx context.Context) error {
 func (t *tenant) freeze() *head {
 	t.appendMu.Lock()
 	defer t.appendMu.Unlock()
+	return t.freezeLocked()
+}
+
+// freezeLocked is freeze for whoever holds appendMu.
+func (t *tenant) freezeLocked() *head {
 	h := t.head
 	if h == nil {
 		return nil
@@ -74,6 +83,20 @@ func (t *tenant) freeze() *head {
 	}
 	t.flushing = h
 	return h
+}
+
+// freezeAll freezes the heads of all tenants at one moment, so that their blocks
+// hold the same part of every log. Nothing of theirs is being flushed.
+func (db *DB) freezeAll() {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	for _, t := range db.tenants {
+		t.appendMu.Lock()
+		defer t.appendMu.Unlock()
+	}
+	for _, t := range db.tenants {
+		t.freezeLocked()
+	}
 }
 
 // write publishes a frozen head as a block of level 0. The caller holds flushMu;
@@ -133,19 +156,60 @@ func (t *tenant) writeBlock(ctx context.Context, o *Origin, in []rows.Source, w 
 	return b, nil
 }
 
-// due returns the tenants whose heads are to be flushed now: all if together
-// they are full, else those that are old enough or did not succeed before.
+// due returns the tenants whose heads are to be flushed now: those that are old
+// enough or did not succeed before, and if all together are full, the largest ones
+// until the others are not half full. So a tenant with little is not flushed as
+// often as its largest neighbour.
 func (db *DB) due() []*tenant {
-	tenants := db.allTenants()
-	if db.full(1) {
-		return tenants
-	}
 	oldest := db.now().Add(-db.config.FlushInterval)
-	return slices.DeleteFunc(tenants, func(t *tenant) bool {
+	var due, young []*tenant
+	for _, t := range db.allTenants() {
 		t.mu.RLock()
-		defer t.mu.RUnlock()
-		return t.flushing == nil && (t.head == nil || t.head.since.After(oldest))
-	})
+		switch {
+		case t.flushing != nil || t.head != nil && !t.head.since.After(oldest):
+			due = append(due, t)
+		case t.head != nil:
+			young = append(young, t)
+		}
+		t.mu.RUnlock()
+	}
+	if !db.full(1) {
+		return due
+	}
+	sizes := make(map[*tenant]headSize, len(young))
+	var left headSize
+	for _, t := range young {
+		sizes[t] = t.headSize()
+		left.spans += sizes[t].spans
+		left.bytes += sizes[t].bytes
+	}
+	slices.SortFunc(young, func(a, b *tenant) int { return cmp.Compare(db.share(sizes[b]), db.share(sizes[a])) })
+	for _, t := range young {
+		if db.share(left) < 0.5 {
+			break
+		}
+		due = append(due, t)
+		left.spans -= sizes[t].spans
+		left.bytes -= sizes[t].bytes
+	}
+	return due
+}
+
+// headSize is how much a head holds.
+type headSize struct{ spans, bytes int }
+
+func (t *tenant) headSize() headSize {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if t.head == nil {
+		return headSize{}
+	}
+	return headSize{t.head.table.Rows(), t.head.table.Bytes()}
+}
+
+// share returns which part that is of what heads should hold.
+func (db *DB) share(s headSize) float64 {
+	return max(float64(s.spans)/float64(db.config.FlushSpans), float64(s.bytes)/float64(db.config.FlushBytes))
 }
 
 // flushDue flushes the heads that are full or old.

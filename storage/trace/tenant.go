@@ -17,9 +17,9 @@ const corruptSuffix = ".corrupt"
 
 // tenant is one tenant's head and blocks.
 //
-// Locks, in this order: mergeMu, held while blocks are replaced or dropped;
-// flushMu, held while the head becomes a block; appendMu, held by an append and
-// while the head is frozen, so that a flush cuts between batches; mu, which
+// Locks, in this order: the store's flushMu, held while heads become blocks;
+// mergeMu, held while blocks are replaced or dropped; appendMu, held by an append
+// and while the head is frozen, so that a flush cuts between batches; mu, which
 // guards the fields below it and is held only briefly.
 type tenant struct {
 	db      *DB
@@ -28,7 +28,6 @@ type tenant struct {
 	catalog *catalog
 
 	mergeMu  sync.Mutex
-	flushMu  sync.Mutex
 	appendMu sync.Mutex
 	taken    map[sourceKey]int64 // guarded by appendMu: offset below which the tenant has every batch
 
