@@ -160,6 +160,8 @@ type row struct {
 	more   uint64
 	last   bool // of its siblings
 	parent bool // has rows below it
+
+	hidden, hiddenErrors int // spans below it that are not shown
 }
 
 // Folding.
@@ -169,12 +171,10 @@ const (
 	maxRows  = 1000 // of a waterfall that is folded
 )
 
-// rows walks the trees, parents before children. It ends with the rows that are
-// left out: all spans are in either.
-func (f *forest) rows(fold bool, most int) (rows, rest []row) {
-	type group = row
-	var stack []group
-	push := func(list []group) {
+// rows walks the trees, parents before children; every span is in one row.
+func (f *forest) rows(fold bool) []row {
+	var rows, stack []row
+	push := func(list []row) {
 		for i := range slices.Backward(list) {
 			list[i].last = i == len(list)-1
 			stack = append(stack, list[i])
@@ -196,18 +196,57 @@ func (f *forest) rows(fold bool, most int) (rows, rest []row) {
 		if !r.last && r.depth < 64 {
 			r.more |= 1 << r.depth
 		}
-		if most > 0 && len(rows) >= most {
-			rest = append(rest, r)
-		} else {
-			rows = append(rows, r)
-		}
+		rows = append(rows, r)
 		children := f.group(below, fold, len(r.spans) > 1)
 		for i := range children {
 			children[i].depth, children[i].more = r.depth+1, r.more
 		}
 		push(children)
 	}
-	return rows, rest
+	return rows
+}
+
+// cut leaves so many rows at most: as many whole levels of the trees as fit, or,
+// if not even the first two do, those that come first. The counts of what is
+// left out are in the rows above it, or in rest.
+func (f *forest) cut(rows []row, most int) (kept []row, rest row) {
+	if len(rows) <= most {
+		return rows, rest
+	}
+	var levels []int // rows of each
+	for i := range rows {
+		if rows[i].depth == len(levels) {
+			levels = append(levels, 0)
+		}
+		levels[rows[i].depth]++
+	}
+	deepest, sum := 0, levels[0]
+	for deepest+1 < len(levels) && sum+levels[deepest+1] <= most {
+		deepest++
+		sum += levels[deepest]
+	}
+	byLevel := deepest > 0
+	for i := range rows {
+		r := &rows[i]
+		switch {
+		case byLevel && r.depth <= deepest || !byLevel && len(kept) < most:
+			kept = append(kept, *r)
+		case byLevel:
+			f.hide(&kept[len(kept)-1], r) // rows of the deepest level come before what is below
+		default:
+			f.hide(&rest, r)
+		}
+	}
+	return kept, rest
+}
+
+// hide counts the spans of a row below another.
+func (f *forest) hide(above, r *row) {
+	above.parent = false
+	above.hidden += len(r.spans)
+	if f.spans[r.spans[0]].Error { // alike ones are all
+		above.hiddenErrors += len(r.spans)
+	}
 }
 
 // alike is what folded siblings have in common.

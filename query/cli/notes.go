@@ -52,6 +52,8 @@ func (w *waterfall) skew(i int32) string {
 	switch {
 	case p.End < p.Start || s.End < s.Start:
 		return ""
+	case s.Start < p.Start && s.End > p.End && !later:
+		return "starts " + w.time(p.Start-s.Start) + " before and ends " + w.time(s.End-p.End) + " after its parent"
 	case s.Start < p.Start:
 		return "starts " + w.time(p.Start-s.Start) + " before its parent"
 	case later:

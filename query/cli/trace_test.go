@@ -200,6 +200,22 @@ func TestWaterfallIsCut(t *testing.T) {
 		t.Errorf("got the end %q, want %q", out.String()[max(0, out.Len()-100):], want)
 	}
 	checkLines(t, "cut", out.String(), 80)
+
+	// As trees whose upper levels fit, it is cut below them.
+	for i := range spans {
+		spans[i].Parent = SpanID{}
+		if i > 0 {
+			spans[i].Parent = spans[(i-1)/5].ID
+		}
+		spans[i].ID[0] = 1
+	}
+	out.Reset()
+	renderWaterfall(&out, &Trace{ID: "1", Spans: spans}, DefaultTraceOptions())
+	rows := strings.Count(out.String(), " · op ") - 1 // one is in the header
+	if rows != 1+5+25+125+625 || strings.Count(out.String(), " below\n") != 625 || !strings.Contains(out.String(), "with 1 error below\n") {
+		t.Errorf("%d rows are shown, and %d times what is below:\n%s", rows, strings.Count(out.String(), " below\n"), out.String()[:4000])
+	}
+	checkLines(t, "cut below", out.String(), 80)
 }
 
 // A chain of ten thousand spans is drawn in time and within the width.
@@ -333,9 +349,10 @@ func FuzzWaterfall(f *testing.F) {
 			}
 			tr.Spans = append(tr.Spans, s)
 		}
-		rows, rest := newForest(tr.Spans).rows(flags&1 != 0, 50)
+		forest := newForest(tr.Spans)
+		rows := forest.rows(flags&1 != 0)
 		seen := make([]bool, len(tr.Spans))
-		for _, r := range append(rows, rest...) {
+		for _, r := range rows {
 			for _, i := range r.spans {
 				if seen[i] {
 					t.Fatalf("span %d is in two rows", i)
@@ -347,6 +364,14 @@ func FuzzWaterfall(f *testing.F) {
 			if !ok {
 				t.Fatalf("span %d is in no row", i)
 			}
+		}
+		kept, rest := forest.cut(rows, 50)
+		n := rest.hidden
+		for _, r := range kept {
+			n += len(r.spans) + r.hidden
+		}
+		if len(kept) > 50 || n != len(tr.Spans) {
+			t.Fatalf("cut to %d rows with %d of %d spans", len(kept), n, len(tr.Spans))
 		}
 		o := DefaultTraceOptions()
 		o.Width, o.ASCII, o.Events, o.Attrs = int(width), flags&2 != 0, flags&4 != 0, flags&4 != 0

@@ -44,18 +44,19 @@ func renderWaterfall(out *bytes.Buffer, t *Trace, o TraceOptions) {
 	}
 	w := &waterfall{forest: newForest(t.Spans), t: t, o: o, signs: newSigns(o.ASCII), pen: pen{o.Color}, inks: map[string]ink{}, out: out}
 	fold := !o.Full && len(t.Spans) > foldOver
-	most := 0
+	rows, rest := w.rows(fold), row{}
 	if fold {
-		most = maxRows
+		rows, rest = w.cut(rows, maxRows)
 	}
-	rows, rest := w.rows(fold, most)
 	w.header()
 	w.measure(rows)
 	w.axis()
 	for i := range rows {
 		w.row(&rows[i])
 	}
-	w.rest(rest)
+	if rest.hidden > 0 {
+		w.line(inkDim, "", w.hidden(&rest)+"; --full shows everything")
+	}
 	if o.Attrs {
 		w.resources()
 	}
@@ -300,6 +301,9 @@ func (w *waterfall) row(r *row) {
 	} else {
 		w.notes(r)
 	}
+	if r.hidden > 0 {
+		w.line(inkDim, w.indent(r, false), w.hidden(r)+" below")
+	}
 }
 
 // draw returns the bar of a row and the space on both sides: in half columns,
@@ -347,19 +351,13 @@ func (w *waterfall) extent(s *Span) (from, to int) {
 	return from, to
 }
 
-// rest says what has been left out.
-func (w *waterfall) rest(rows []row) {
-	if len(rows) == 0 {
-		return
+// hidden says what has been left out.
+func (w *waterfall) hidden(r *row) string {
+	text := "and " + count(r.hidden, "more span")
+	if r.hiddenErrors > 0 {
+		text += " with " + count(r.hiddenErrors, "error")
 	}
-	spans, errors := 0, 0
-	for i := range rows {
-		spans += len(rows[i].spans)
-		if w.spans[rows[i].spans[0]].Error {
-			errors += len(rows[i].spans)
-		}
-	}
-	w.line(inkDim, "", fmt.Sprintf("and %s with %s; --full shows everything", count(spans, "more span"), count(errors, "error")))
+	return text
 }
 
 // resources prints what the spans were made by.
