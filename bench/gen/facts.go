@@ -155,6 +155,12 @@ func (f *SpanFacts) CountNames(accept func(name string) bool) int64 {
 // Quantile returns the duration that a part q of a service's spans do not
 // exceed; 0 if it has none.
 func (f *SpanFacts) Quantile(service string, q float64) int64 {
+	at, _, _ := f.QuantileAround(service, q, 0)
+	return at
+}
+
+// QuantileAround returns also the durations so many ranks below and above.
+func (f *SpanFacts) QuantileAround(service string, q float64, ranks int) (at, below, above int64) {
 	s, ok := f.serviceIndex[service]
 	var all []int64
 	for i := range f.spans {
@@ -163,17 +169,19 @@ func (f *SpanFacts) Quantile(service string, q float64) int64 {
 		}
 	}
 	if len(all) == 0 {
-		return 0
+		return 0, 0, 0
 	}
 	slices.Sort(all)
-	return all[min(len(all)-1, int(q*float64(len(all))))]
+	rank := func(i int) int64 { return all[max(0, min(len(all)-1, i))] }
+	i := int(q * float64(len(all)))
+	return rank(i), rank(i - ranks), rank(i + ranks)
 }
 
 // SpanMatch says which spans Newest looks for; what is zero matches all.
 type SpanMatch struct {
 	Service, Name string
 	Failed        bool
-	Longer        int64 // nanoseconds
+	Longer        int64 // than so many nanoseconds
 }
 
 // Newest returns the traces that start last of those with a span that matches,
@@ -188,7 +196,7 @@ func (f *SpanFacts) Newest(m SpanMatch, limit int) []FoundTrace {
 	for i := range f.spans {
 		s := &f.spans[i]
 		if (m.Service == "" || s.service == service) && (m.Name == "" || s.name == name) && (!m.Failed || s.failed) &&
-			s.duration > m.Longer && (len(found) == 0 || found[len(found)-1] != s.trace) {
+			(m.Longer == 0 || s.duration > m.Longer) && (len(found) == 0 || found[len(found)-1] != s.trace) {
 			found = append(found, s.trace)
 		}
 	}

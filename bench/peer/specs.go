@@ -116,6 +116,12 @@ func jaegerSpec(s Spec) Spec {
 	s.Ready = "/api/services"
 	s.Traces, s.TracesHost, s.TracesOnly = "/v1/traces", otlpHost, true
 	s.Env = []string{"SPAN_STORAGE_TYPE=badger"}
+	// Badger maps files that are much longer than what is in them.
+	s.StoreSize = func(_ context.Context, p *Process) (Disk, error) {
+		d, err := DiskUse(p.DataDir())
+		d.Bytes = d.Allocated
+		return d, err
+	}
 	s.Args = func(addr, runDir string) []string {
 		data := filepath.Join(runDir, Data)
 		args := []string{
@@ -126,7 +132,7 @@ func jaegerSpec(s Spec) Spec {
 			"--log-level=warn",
 		}
 		for i, name := range []string{
-			"query.grpc-server", "collector.otlp.grpc", "collector.grpc-server", "collector.http-server", "admin.http", "http-server",
+			"query.grpc-server", "collector.otlp.grpc", "collector.grpc-server", "collector.http-server", "admin.http",
 		} {
 			args = append(args, fmt.Sprintf("--%s.host-port=%s", name, onHost(fmt.Sprintf("127.0.0.%d", 3+i), addr)))
 		}
@@ -163,10 +169,11 @@ func vedetteSpec(s Spec) Spec {
 // configFile is Vedette's configuration below a run directory.
 const configFile = "vedette.yml"
 
-// baseConfig keeps Vedette from scraping itself and from listening at ports that
-// others may want, lets it take snapshots and answer the query over several
+// baseConfig keeps Vedette from scraping itself, from storing its own spans and
+// from listening at ports that others may want, lets it take snapshots and answer the query over several
 // metric names.
 const baseConfig = `scrape_configs: []
+tracing: {store: false}
 otlp:
   grpc: {listen: ""}
   http: {listen: ""}

@@ -2,7 +2,9 @@ package report
 
 import (
 	"fmt"
+	"maps"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"github.com/vedette-io/vedette/bench/gen"
@@ -31,6 +33,7 @@ type writtenTraces struct {
 	facts       *gen.SpanFacts
 	words       map[string]int64 // spans by a word of db.query.text; nil if they have none
 	raw         int64            // bytes before compression
+	services    []string         // of all spans, sorted
 	first, last int64            // starts of the first and of the last span that facts know, unix nanoseconds
 }
 
@@ -67,7 +70,7 @@ func writeMadeSpans(path string, spans int, plain bool, seed uint64) (*writtenTr
 	if err != nil {
 		return nil, err
 	}
-	return &writtenTraces{spool: spool, facts: truth.SpanFacts, words: truth.Words, raw: truth.Bytes, first: truth.First, last: truth.Last}, nil
+	return &writtenTraces{spool: spool, facts: truth.SpanFacts, services: truth.Services(), words: truth.Words, raw: truth.Bytes, first: truth.First, last: truth.Last}, nil
 }
 
 // nezhaRequest is how many spans a request of recorded spans has.
@@ -81,6 +84,7 @@ func writeNezha(path, dir string) (*writtenTraces, error) {
 		return nil, err
 	}
 	w := &writtenTraces{facts: gen.NewSpanFacts()}
+	services := map[string]bool{}
 	w.spool, err = gen.CollectSpool(path, func(add func([]byte, gen.Request) error) error {
 		p := nezha.NewPacker(nezhaRequest, func(body []byte, spans int) error {
 			w.raw += int64(len(body))
@@ -88,6 +92,7 @@ func writeNezha(path, dir string) (*writtenTraces, error) {
 		})
 		for i, file := range o.Files {
 			_, err := nezha.Read(file, func(s *nezha.Span) error {
+				services[s.Service()] = true
 				if i == 0 {
 					w.note(s)
 				}
@@ -99,6 +104,7 @@ func writeNezha(path, dir string) (*writtenTraces, error) {
 		}
 		return p.Flush()
 	})
+	w.services = slices.Sorted(maps.Keys(services))
 	return w, err
 }
 

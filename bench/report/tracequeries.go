@@ -73,7 +73,7 @@ func (x *tracesRun) verify(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("count spans: %w", err)
 		}
-		if err := checkByService(q.want, func(v []float64) float64 { return v[0] }, 1e-9)(body); err != nil {
+		if err := checkByService(exactly(q.want), exactly(q.want), sum)(body); err != nil {
 			x.wrong("%s: %v", q.query, err)
 		}
 		if x.out.Found < 0 {
@@ -120,7 +120,7 @@ func (x *tracesRun) vedetteQueries() []traceQuery {
 		all[1].asks = append(all[1].asks, traceAsk{path: fmt.Sprintf("%s/api/traces/%x", client.TempoPath, absent), absent: true, check: isEmpty})
 	}
 	all = append(all, x.searches()...)
-	all = append(all, traceQuery{askServices, repeat(asksScan, traceAsk{path: "/api/services", check: checkNames(f.Services())})})
+	all = append(all, traceQuery{askServices, repeat(asksScan, traceAsk{path: "/api/services", check: checkNames(x.sent.services)})})
 	names := traceQuery{title: askNames}
 	for _, s := range f.Services() {
 		names.asks = append(names.asks, traceAsk{
@@ -175,16 +175,17 @@ func (x *tracesRun) scans() []traceQuery {
 	rate, rateSteps, p99, p99Steps := traceQuery{title: askRate}, traceQuery{title: askRateSteps}, traceQuery{title: askP99}, traceQuery{title: askP99Steps}
 	const byRate = "{ } | rate() by (resource.service.name)"
 	const byP99 = "{ } | quantile_over_time(duration, .99) by (resource.service.name)"
-	quantiles := map[string]int64{}
+	below, above := map[string]float64{}, map[string]float64{}
 	for _, s := range f.Services() {
-		quantiles[s] = f.Quantile(s, 0.99)
+		_, lo, hi := f.QuantileAround(s, 0.99, 2)
+		below[s], above[s] = float64(lo)/1e9*0.95, float64(hi)/1e9*1.05
 	}
-	inSeconds := func(v []float64) float64 { return v[0] * 1e9 }
+	wanted := exactly(counts)
 	for i := range asksScan {
 		seconds := float64(end-start)/1e9 + float64(i)
-		rate.asks = append(rate.asks, traceAsk{path: x.wholePath(byRate, i), check: checkByService(counts, func(v []float64) float64 { return v[0] * seconds }, 1e-6)})
-		rateSteps.asks = append(rateSteps.asks, traceAsk{path: x.stepsPath(byRate, i), check: checkByService(counts, func(v []float64) float64 { return sum(v) * 60 }, 1e-6)})
-		p99.asks = append(p99.asks, traceAsk{path: x.wholePath(byP99, i), check: checkByService(quantiles, inSeconds, 0.05)})
+		rate.asks = append(rate.asks, traceAsk{path: x.wholePath(byRate, i), check: checkByService(wanted, wanted, func(v []float64) float64 { return v[0] * seconds })})
+		rateSteps.asks = append(rateSteps.asks, traceAsk{path: x.stepsPath(byRate, i), check: checkByService(wanted, wanted, func(v []float64) float64 { return sum(v) * 60 })})
+		p99.asks = append(p99.asks, traceAsk{path: x.wholePath(byP99, i), check: checkByService(below, above, sum)})
 		p99Steps.asks = append(p99Steps.asks, traceAsk{path: x.stepsPath(byP99, i)})
 	}
 	word := traceQuery{title: askWord}
@@ -273,9 +274,19 @@ func first(names []string) string {
 	return strconv.Quote(names[0])
 }
 
+// exactly is counts as bounds of checkByService.
+func exactly(counts map[string]int64) map[string]float64 {
+	out := map[string]float64{}
+	for name, n := range counts {
+		out[name] = float64(n)
+	}
+	return out
+}
+
 // checkByService checks a value of every service, which figure computes from
-// those of its series; they may be off by a part of themselves.
-func checkByService(want map[string]int64, figure func([]float64) float64, part float64) func([]byte) error {
+// those of its series, against bounds; it may be off by a millionth.
+func checkByService(least, most map[string]float64, figure func([]float64) float64) func([]byte) error {
+	const part = 1e-6
 	return func(body []byte) error {
 		series, err := client.DecodeTraceMetrics(body)
 		if err != nil {
@@ -283,18 +294,19 @@ func checkByService(want map[string]int64, figure func([]float64) float64, part 
 		}
 		found := 0
 		for _, s := range series {
-			name := s.Labels["resource.service.name"]
-			wanted, ok := want[name]
-			if len(s.Values) == 0 || !ok && figure(s.Values) == 0 {
+			name, got := s.Labels["resource.service.name"], figure(s.Values)
+			lo, ok := least[name]
+			hi := most[name]
+			if !ok && got == 0 {
 				continue
 			}
 			found++
-			if got := figure(s.Values); !ok || math.Abs(got-float64(wanted)) > part*float64(wanted) {
-				return fmt.Errorf("service %q: got %g, want %d", name, got, wanted)
+			if !ok || got < lo*(1-part) || got > hi*(1+part) {
+				return fmt.Errorf("service %q: got %g, want %g to %g", name, got, lo, hi)
 			}
 		}
-		if found != len(want) {
-			return fmt.Errorf("got %d services, want %d", found, len(want))
+		if found != len(least) {
+			return fmt.Errorf("got %d services, want %d", found, len(least))
 		}
 		return nil
 	}
