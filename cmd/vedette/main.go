@@ -1,4 +1,4 @@
-// Command vedette is the whole pipeline in one binary: it takes metrics in,
+// Command vedette is the whole pipeline in one binary: it takes metrics and traces in,
 // keeps them in columns and answers PromQL.
 //
 // This package only wires: flags and the configuration file (config.go), the
@@ -31,7 +31,7 @@ type commandLine struct {
 	Version     versionCmd     `cmd:"" help:"Print version, revision and Go version."`
 }
 
-const description = `Vedette takes metrics in (Prometheus remote write, scraping), keeps every acknowledged sample through a crash, stores them in columns and answers as a Prometheus server does.
+const description = `Vedette takes metrics and traces in (OTLP, Prometheus remote write and scraping, Zipkin, Jaeger and others), keeps every acknowledged sample and span through a crash, stores them in columns and answers as Prometheus, Tempo, Jaeger and Zipkin do.
 
 Start it with "vedette run"; it needs no configuration. Documentation: docs/ in the source, and "vedette COMMAND --help".`
 
