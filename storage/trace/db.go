@@ -18,10 +18,14 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/vedette-io/vedette/internal/vfs"
+	"github.com/vedette-io/vedette/storage/trace/rows"
 )
 
 // lockFile is held while the store is open. No tenant's name begins with a dot.
 const lockFile = ".lock"
+
+// cacheBytes bounds what blocks keep decoded of their dictionaries and shapes.
+const cacheBytes = 256 << 20
 
 // Options are what Open needs.
 type Options struct {
@@ -46,6 +50,7 @@ type DB struct {
 	metrics *dbMetrics
 	tracer  trace.Tracer
 	lock    io.Closer
+	cache   *rows.Cache
 
 	mu      sync.RWMutex
 	tenants map[string]*tenant
@@ -70,6 +75,7 @@ func Open(o Options) (*DB, error) {
 	}
 	db := &DB{
 		fs: o.FS, dir: o.Dir, config: o.Config, sampler: o.Sampler, logger: o.Logger, now: o.Now, tracer: o.Tracer,
+		cache:     rows.NewCache(cacheBytes),
 		tenants:   make(map[string]*tenant),
 		appliedTo: make(map[sourceKey]int64),
 		flushC:    make(chan struct{}, 1),

@@ -58,6 +58,7 @@ func newDBMetrics(reg prometheus.Registerer, db *DB) *dbMetrics {
 	reg.MustRegister(m.spans, m.duplicates, m.flushes, m.flushSeconds, m.merges, m.mergeSeconds, m.mergeSpans, m.droppedSpans, m.droppedTrace, m.views, m.lookups,
 		gauge("head_spans", "Spans in heads, not yet in blocks.", func() float64 { return float64(db.spans.Load()) }),
 		gauge("head_bytes", "Memory held by heads.", func() float64 { return float64(db.bytes.Load()) }),
+		gauge("cache_bytes", "Memory that blocks take for what is decoded of their dictionaries and shapes.", func() float64 { return float64(db.cache.Bytes()) }),
 		gauge("blocks_corrupt", "Blocks that were set aside since the start because they are damaged.", func() float64 { return float64(db.totals().broken) }),
 		&levelCollector{db},
 	)

@@ -97,6 +97,7 @@ func (t *tenant) open() error {
 func (t *tenant) load(dir string) (*blockFile, error) {
 	b, err := openBlock(t.db.fs, dir)
 	if err == nil {
+		b.rows.UseCache(t.db.cache)
 		b.shortest, b.longest = t.db.config.keeps(&b.origin)
 	}
 	return b, err

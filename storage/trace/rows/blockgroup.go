@@ -320,7 +320,7 @@ func (g *blockGroup) resources(c *Cursor, lo, hi int, buf *[]uint32) ([]uint32, 
 	if err != nil {
 		return nil, err
 	}
-	pr := &g.b.producers
+	pr := &c.sp.producers
 	for i, s := range st.local[LevelSpan][lo:hi] {
 		shape := st.set[s]
 		begin := uint32(0)

@@ -21,10 +21,12 @@ type Block struct {
 	columns []ColumnInfo
 	dicts   []blockDict // by column
 
-	spaceOnce sync.Once
-	space     *Space
-	spaceErr  error
-	producers shapeProducers
+	spaceMu sync.Mutex // held while space is read
+	space   atomic.Pointer[Space]
+
+	cache   *Cache      // nil keeps everything
+	cached  int64       // guarded by the cache
+	touched atomic.Bool // since the cache looked
 
 	tracesOnce sync.Once
 	tracesErr  error
@@ -81,9 +83,23 @@ func (b *Block) Dir() string { return b.r.Dir() }
 // Size returns the bytes of the block.
 func (b *Block) Size() int64 { return b.r.Size() }
 
+// UseCache makes c bound what the block keeps in memory. It comes before anything
+// is read.
+func (b *Block) UseCache(c *Cache) { b.cache = c }
+
 // Close releases the block's file. Nothing that came from the block may be used
 // afterwards.
-func (b *Block) Close() error { return b.r.Close() }
+func (b *Block) Close() error {
+	b.cache.remove(b)
+	return b.r.Close()
+}
+
+// touch says that the block is in use.
+func (b *Block) touch() {
+	if !b.touched.Load() { // most often it is, and a store would take the line away from others
+		b.touched.Store(true)
+	}
+}
 
 // Groups returns the row groups, in the order of their traces' starts.
 func (b *Block) Groups() []*Group { return b.groups }
@@ -212,10 +228,54 @@ func (b *Block) readGroups() error {
 }
 
 // Space returns what indexes in the block's groups mean. It is read when it is
-// first asked for.
+// asked for and not in memory.
 func (b *Block) Space() (*Space, error) {
-	b.spaceOnce.Do(func() { b.space, b.spaceErr = b.readSpace() })
-	return b.space, b.spaceErr
+	b.touch()
+	if s := b.space.Load(); s != nil {
+		return s, nil
+	}
+	b.spaceMu.Lock()
+	defer b.spaceMu.Unlock()
+	if s := b.space.Load(); s != nil {
+		return s, nil
+	}
+	s, err := b.readSpace()
+	if err != nil {
+		return nil, err
+	}
+	b.space.Store(s)
+	b.cache.add(b, s.memory())
+	return s, nil
+}
+
+// memory returns about how much memory the space of a block takes.
+func (s *Space) memory() int {
+	n := 1000 + 100*len(s.Columns) + 72*len(s.Shapes) + 4*(len(s.producers.ends)+len(s.producers.list))
+	var columns *uint32
+	for i := range s.Shapes {
+		sh := &s.Shapes[i]
+		n += len(sh.Name)
+		if len(sh.Columns) > 0 && &sh.Columns[0] != columns { // of several shapes, and next to each other mostly
+			columns = &sh.Columns[0]
+			n += 4 * len(sh.Columns)
+		}
+	}
+	attributes := func(list []Attribute) {
+		for i := range list {
+			n += 48 + len(list[i].Key) + len(list[i].Text)
+		}
+	}
+	for i := range s.Scopes {
+		c := &s.Scopes[i]
+		n += 80 + len(c.Name) + len(c.Version) + len(c.SchemaURL)
+		attributes(c.Attrs)
+	}
+	for i := range s.Resources {
+		r := &s.Resources[i]
+		n += 64 + len(r.Service) + len(r.SchemaURL)
+		attributes(r.Attrs)
+	}
+	return n
 }
 
 func (b *Block) readSpace() (*Space, error) {
@@ -337,7 +397,7 @@ type shapeProducers struct {
 }
 
 func (b *Block) readProducers(s *Space) error {
-	pr := &b.producers
+	pr := &s.producers
 	err := b.pages(sectionProducers, func(page int, p *parser) error {
 		n := min(len(s.Shapes)-page*shapesPerPage, shapesPerPage)
 		if n <= 0 {
@@ -380,6 +440,7 @@ func (b *Block) dictionary(col uint32) (*Dictionary, error) {
 		return nil, nil
 	}
 	d := &b.dicts[col]
+	b.touch()
 	if l := d.loaded.Load(); l != nil {
 		return l, nil
 	}
@@ -409,6 +470,7 @@ func (b *Block) dictionary(col uint32) (*Dictionary, error) {
 	}
 	l := NewDictionary(offs, data)
 	d.loaded.Store(l)
+	b.cache.add(b, cap(data)+4*cap(offs))
 	return l, nil
 }
 

@@ -90,6 +90,8 @@ type Space struct {
 	dicts    []*Dictionary                         // by column; nil if it has none, or is not read yet
 	loadDict func(col uint32) (*Dictionary, error) // of a block; nil if dicts are all there
 	byColumn map[ColumnInfo]uint32                 // nil: search Columns
+
+	producers shapeProducers // of a block
 }
 
 // FindColumn returns the index of a column.
