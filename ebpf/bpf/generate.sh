@@ -1,0 +1,16 @@
+#!/bin/sh
+# Compiles the C files to the committed objects and bindings; needs clang 14 and
+# libbpf's headers (apt-get install clang-14 llvm-14 libbpf-dev).
+set -e
+cd "$(dirname "$0")"
+GO=${GO:-go}
+BPF2GO=github.com/cilium/ebpf/cmd/bpf2go@v0.22.0
+CLANG=${CLANG:-clang-14}
+command -v "$CLANG" >/dev/null || { echo "$CLANG is missing: apt-get install clang-14 llvm-14 libbpf-dev"; exit 1; }
+INCLUDE=/usr/include/$(uname -m)-linux-gnu
+gen() {
+	name=$1; shift
+	GOPACKAGE=bpf $GO run $BPF2GO -cc "$CLANG" -strip llvm-strip-14 -target amd64,arm64 -go-package bpf "$@" \
+		"$name" "$(echo "$name" | tr A-Z a-z).bpf.c" -- -O2 -g -Wall -Werror -I. -I"$INCLUDE"
+}
+gen Http -type http_key -type http_value -type process -type stat -type method -type role

@@ -1,0 +1,959 @@
+//go:build ignore
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Counts HTTP/1.x requests where TCP sockets are read and written.
+ *
+ * sock_recv_length and sock_send_length fire after the call; its registers
+ * still hold the user's buffer, and what lies there is the message. A small
+ * parser per direction follows heads, lengths and chunks across I/Os, so that
+ * a message is found wherever it begins. sk_data_ready starts the clock.
+ * A finished response adds one to a bucket of the requests map. */
+#include "http.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* keeps the types in the object, for the bindings */
+const struct process *bind_process __attribute__((unused));
+const enum stat *bind_stat __attribute__((unused));
+const enum method *bind_method __attribute__((unused));
+const enum role *bind_role __attribute__((unused));
+
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__uint(max_entries, 4096);
+	__type(key, struct http_key);
+	__type(value, struct http_value);
+} requests SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, int);
+	__type(value, struct conn);
+} conns SEC(".maps");
+
+/* carry, then a window of the message, then room to overrun. */
+struct scratch {
+	__u8 data[4096];
+	__u64 now;
+	__u8 sent;
+	__u8 virgin; /* the first bytes ever read from this connection */
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct scratch);
+} scratch SEC(".maps");
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct http_value);
+} zero_value SEC(".maps");
+
+/* Filled by user space: the exported bound that falls into a fine bucket (or
+ * all ones), and the slot at which the bucket begins. */
+const volatile __u64 edge[128] = {};
+const volatile __u8 slot[128] = {};
+
+/* One I/O: a cursor over the user's buffers. */
+struct io {
+	struct conn *c;
+	struct half *h;
+	__u64 now;
+	__u64 left; /* bytes of the I/O not consumed */
+	__u64 base; /* current buffer */
+	__u64 room; /* bytes of it not consumed */
+	__u64 iov;  /* next buffer's iovec, 0: there is none */
+	__u64 arrived;
+	__u32 iovs;
+	__u8 sent;
+};
+
+/* The search for lines in a window. */
+struct scan {
+	struct conn *c;
+	struct half *h;
+	__u64 mask; /* line feeds left in the current word */
+	__u32 pos;  /* next word */
+	__u32 word; /* current word */
+	__u32 end;
+	__u32 line; /* start of the current line */
+	__u32 stop;
+};
+
+static __always_inline struct scratch *get_scratch(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&scratch, &zero);
+}
+
+static __always_inline __u64 load(struct scratch *b, __u32 pos)
+{
+	return *(__u64 *)(b->data + (pos & 2047));
+}
+
+#define W(a, b, c, d, e, f, g, h)                                              \
+	((__u64)(a) | (__u64)(b) << 8 | (__u64)(c) << 16 | (__u64)(d) << 24 |  \
+	 (__u64)(e) << 32 | (__u64)(f) << 40 | (__u64)(g) << 48 | (__u64)(h) << 56)
+#define LOW(n) ((1ULL << (8 * (n))) - 1)
+#define PROTO W('H', 'T', 'T', 'P', '/', '1', '.', 0)
+#define PROTO2 W('H', 'T', 'T', 'P', '/', '2', '.', 0)
+
+__noinline __u32 size_bucket(__u64 n)
+{
+	__u32 e;
+
+	if (n <= 64)
+		return 0;
+	e = (log2_64(n - 1) - 4) / 2;
+	return e >= SIZES ? SIZES - 1 : e;
+}
+
+__noinline __u32 duration_slot(__u64 ns)
+{
+	__u64 v = ns ? ns - 1 : 0;
+	__u32 e = log2_64(v), f;
+
+	if (e < 14)
+		f = 0;
+	else if (e >= 34)
+		f = FINE - 1;
+	else
+		f = 1 + (e - 14) * 4 + ((v >> (e - 2)) & 3);
+	/* the compiler knows that f is small, the verifier does not */
+	asm volatile("%0 &= 127" : "+r"(f));
+	return slot[f] + (ns > edge[f]);
+}
+
+/* Adds the response under way to the requests map. */
+__noinline int record(struct conn *c, __u64 end_ns)
+{
+	struct http_key key = {};
+	struct http_value *v;
+	__u32 zero = 0, s;
+	__u64 ns;
+
+	if (!c)
+		return 0;
+	key.start_ns = c->process_start;
+	key.tgid = c->tgid;
+	key.port = c->role == ROLE_SERVER ? c->local_port : c->peer_port;
+	key.status = c->status;
+	key.role = c->role;
+	key.method = c->method;
+	if (c->role == ROLE_CLIENT) {
+		key.addr[0] = c->addr[0];
+		key.addr[1] = c->addr[1];
+		key.addr[2] = c->addr[2];
+		key.addr[3] = c->addr[3];
+	}
+	v = bpf_map_lookup_elem(&requests, &key);
+	if (!v) {
+		v = bpf_map_lookup_elem(&zero_value, &zero);
+		if (!v)
+			return 0;
+		bpf_map_update_elem(&requests, &key, v, BPF_NOEXIST);
+		v = bpf_map_lookup_elem(&requests, &key);
+		if (!v) {
+			count(STAT_FULL);
+			return 0;
+		}
+	}
+	ns = end_ns > c->start_ns ? end_ns - c->start_ns : 0;
+	__sync_fetch_and_add(&v->duration_ns, ns);
+	s = duration_slot(ns);
+	if (s < SLOTS)
+		__sync_fetch_and_add(&v->durations[s], 1);
+	s = size_bucket(c->request_bytes);
+	if (s < SIZES)
+		__sync_fetch_and_add(&v->request_sizes[s], 1);
+	s = size_bucket(c->response_bytes);
+	if (s < SIZES)
+		__sync_fetch_and_add(&v->response_sizes[s], 1);
+	if (c->request_bytes)
+		__sync_fetch_and_add(&v->request_bytes, c->request_bytes);
+	if (c->response_bytes)
+		__sync_fetch_and_add(&v->response_bytes, c->response_bytes);
+	return 0;
+}
+
+/* The response under way has ended. One whose request is still unknown waits
+ * for it. */
+static __always_inline int finish(struct conn *c, __u64 now)
+{
+	if (!c || !c->active)
+		return 0;
+	c->active = 0;
+	c->end_ns = now;
+	if (!c->orphan)
+		record(c, now);
+	return 0;
+}
+
+static __always_inline void reset_half(struct half *h, __u8 state)
+{
+	h->state = state;
+	h->carried = 0;
+	h->skip = 0;
+	h->chunked = 0;
+	h->has_length = 0;
+	h->left = 0;
+	h->body = 0;
+	h->status = 0;
+}
+
+/* A request's start line has been seen. */
+static __always_inline int push(struct conn *c, struct half *h)
+{
+	__u32 at;
+
+	if (!c || !h)
+		return 0;
+	at = c->pushed;
+	if (c->orphan) {
+		/* its response came first: another thread read it before this
+		 * one returned from the kernel */
+		c->orphan = 0;
+		c->method = h->method;
+		c->start_ns = h->first_ns;
+		if (!c->active || h->method == HEAD) {
+			__u64 end = c->active ? bpf_ktime_get_ns() : c->end_ns;
+
+			c->active = 0;
+			record(c, end);
+		}
+		return 0;
+	}
+	if (at - c->popped >= DEPTH)
+		count(STAT_DEEP);
+	else {
+		c->queue[at % DEPTH] = h->first_ns << 4 | h->method;
+		c->sizes[at % DEPTH] = 0;
+	}
+	c->pushed = at + 1;
+	return 0;
+}
+
+/* A final response has begun: pairs it with the oldest request. */
+static __always_inline int pop(struct conn *c, __u64 now, __u16 status)
+{
+	if (!c)
+		return 0;
+	c->status = status;
+	c->active = 1;
+	c->orphan = 0;
+	c->request_bytes = 0;
+	c->response_bytes = 0;
+	if (c->pushed != c->popped) {
+		__u32 at = c->popped;
+		/* beyond DEPTH the newest kept entry stands for the rest */
+		__u64 q = c->queue[at % DEPTH];
+
+		c->method = q & 15;
+		c->start_ns = q >> 4;
+		c->request_bytes = c->sizes[at % DEPTH];
+		c->popped = at + 1;
+		return 0;
+	}
+	c->method = OTHER;
+	c->start_ns = now;
+	if (c->role == ROLE_CLIENT)
+		c->orphan = 1;
+	else
+		count(STAT_UNMATCHED);
+	return 0;
+}
+
+__noinline int method_of(__u64 w)
+{
+	if ((w & LOW(4)) == W('G', 'E', 'T', ' ', 0, 0, 0, 0))
+		return GET;
+	if ((w & LOW(5)) == W('P', 'O', 'S', 'T', ' ', 0, 0, 0))
+		return POST;
+	if ((w & LOW(5)) == W('H', 'E', 'A', 'D', ' ', 0, 0, 0))
+		return HEAD;
+	if ((w & LOW(4)) == W('P', 'U', 'T', ' ', 0, 0, 0, 0))
+		return PUT;
+	if ((w & LOW(7)) == W('D', 'E', 'L', 'E', 'T', 'E', ' ', 0))
+		return DELETE;
+	if ((w & LOW(6)) == W('P', 'A', 'T', 'C', 'H', ' ', 0, 0))
+		return PATCH;
+	if (w == W('O', 'P', 'T', 'I', 'O', 'N', 'S', ' '))
+		return OPTIONS;
+	if (w == W('C', 'O', 'N', 'N', 'E', 'C', 'T', ' '))
+		return CONNECT;
+	if ((w & LOW(6)) == W('T', 'R', 'A', 'C', 'E', ' ', 0, 0))
+		return TRACE;
+	return OTHER;
+}
+
+/* Takes the role that a message in this direction means; false if the
+ * connection has the other one. */
+static __always_inline bool take_role(struct conn *c, __u8 role)
+{
+	if (c->role == ROLE_UNKNOWN)
+		c->role = role;
+	return c->role == role;
+}
+
+/* Notes whose connection it is; false when it is the probe's own. */
+__noinline int owner(struct conn *c)
+{
+	__u64 start = process_start();
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+
+	if (!c)
+		return 0;
+	if (c->tgid == tgid && c->process_start == start)
+		return 1;
+	if (tgid == self_tgid)
+		return 0;
+	c->tgid = tgid;
+	c->process_start = start;
+	announce(start, tgid);
+	return 1;
+}
+
+/* Reads a start line at pos. lf is where it ends, 0 when it is longer than
+ * the window. False: this is no message. */
+__noinline int start_line(struct conn *c, struct half *h, __u32 pos, __u32 lf)
+{
+	struct scratch *b = get_scratch();
+	bool settled;
+	__u64 w, tail = 0;
+
+	if (!b || !c || !h)
+		return 0;
+	w = load(b, pos);
+	if ((w & LOW(7)) == PROTO) {
+		__u64 d = load(b, pos + 9);
+		__u32 a = (d & 0xff) - '0', e = ((d >> 8) & 0xff) - '0', f = ((d >> 16) & 0xff) - '0';
+
+		if (a > 9 || e > 9 || f > 9)
+			return 0;
+		settled = c->role != ROLE_UNKNOWN;
+		if (!take_role(c, b->sent ? ROLE_SERVER : ROLE_CLIENT))
+			return 0;
+		if (!settled && (b->sent || !b->virgin)) {
+			/* older than the probe: its request was not seen */
+			count(STAT_UNMATCHED);
+			return 0;
+		}
+		h->status = a * 100 + e * 10 + f;
+		h->method = 0;
+		if (h->status >= 200 || h->status == 101) {
+			pop(c, b->now, h->status);
+		}
+		return 1;
+	}
+	h->method = method_of(w);
+	if (lf) {
+		__u64 t = load(b, lf - 9), u = load(b, lf - 8);
+
+		tail = (t & LOW(7)) == PROTO || (u & LOW(7)) == PROTO;
+		if (!tail) {
+			if ((t & LOW(7)) == PROTO2 && c->role == ROLE_UNKNOWN) {
+				count(STAT_HTTP2);
+				c->ignored = 1;
+			}
+			return 0;
+		}
+	} else if (h->method == OTHER) {
+		return 0;
+	}
+	if (!take_role(c, b->sent ? ROLE_CLIENT : ROLE_SERVER))
+		return 0;
+	h->status = 0;
+	owner(c);
+	if (!h->first_ns)
+		h->first_ns = b->now;
+	push(c, h);
+	return 1;
+}
+
+/* Looks for the two header fields that say how long the body is. */
+__noinline int header_line(struct half *h, __u32 pos, __u32 lf)
+{
+	struct scratch *b = get_scratch();
+	__u64 w, n = 0;
+	__u32 i;
+
+	if (!b || !h)
+		return 0;
+	w = load(b, pos) | 0x2020202020202020ULL;
+	if (w == W('c', 'o', 'n', 't', 'e', 'n', 't', '-')) {
+		w = load(b, pos + 8) | 0x2020202020202020ULL;
+		if ((w & LOW(7)) != W('l', 'e', 'n', 'g', 't', 'h', ':', 0))
+			return 0;
+		for (i = 15; i < 36; i++) {
+			__u8 ch = b->data[(pos + i) & 2047];
+
+			if (pos + i >= lf)
+				break;
+			if (ch < '0' || ch > '9')
+				continue;
+			n = n * 10 + (ch - '0');
+		}
+		h->left = n;
+		h->has_length = 1;
+		return 0;
+	}
+	if (w == W('t', 'r', 'a', 'n', 's', 'f', 'e', 'r')) {
+		w = load(b, pos + 8) | 0x2020202020202020ULL;
+		/* '-' has the bit set already */
+		if (w == W('-', 'e', 'n', 'c', 'o', 'd', 'i', 'n'))
+			h->chunked = 1;
+	}
+	return 0;
+}
+
+static __always_inline int message_end(struct conn *c, struct half *h, __u64 now)
+{
+	if (!c || !h)
+		return 0;
+	if (h->status) {
+		c->response_bytes = h->body;
+		finish(c, now);
+	} else if (h->chunked && c->pushed != c->popped && c->pushed - c->popped <= DEPTH) {
+		c->sizes[(c->pushed - 1) % DEPTH] = h->body > 0xffffffff ? 0xffffffff : h->body;
+	}
+	reset_half(h, AT_START);
+	h->first_ns = 0;
+	return 0;
+}
+
+/* The empty line after the header fields. */
+__noinline int head_end(struct conn *c, struct half *h, __u64 now)
+{
+	if (!c || !h)
+		return 0;
+	if (h->status) {
+		if (h->status == 101 || (c->method == CONNECT && h->status / 100 == 2 && !c->orphan)) {
+			/* what follows is not HTTP */
+			finish(c, now);
+			c->ignored = 1;
+			return 0;
+		}
+		if (h->status < 200) {
+			reset_half(h, AT_START);
+			return 0;
+		}
+		if (h->status == 204 || h->status == 304 || (c->method == HEAD && !c->orphan)) {
+			h->body = 0;
+			message_end(c, h, now);
+			return 0;
+		}
+	}
+	if (h->chunked) {
+		h->state = CHUNK_SIZE;
+		h->left = 0;
+		return 0;
+	}
+	if (h->has_length) {
+		h->body = h->left;
+		if (!h->status && c->pushed != c->popped && c->pushed - c->popped <= DEPTH)
+			c->sizes[(c->pushed - 1) % DEPTH] = h->left > 0xffffffff ? 0xffffffff : h->left;
+		if (h->left) {
+			h->state = IN_BODY;
+			return 0;
+		}
+	} else if (h->status) {
+		h->state = UNTIL_CLOSE;
+		return 0;
+	}
+	message_end(c, h, now);
+	return 0;
+}
+
+/* A chunk's length, in hexadecimal. */
+__noinline int chunk_line(struct half *h, __u32 pos, __u32 lf)
+{
+	struct scratch *b = get_scratch();
+	__u64 n = 0;
+	__u32 i;
+
+	if (!b || !h)
+		return 0;
+	for (i = 0; i < 12; i++) {
+		__u8 ch = b->data[(pos + i) & 2047], d;
+
+		if (pos + i >= lf)
+			break;
+		if (ch >= '0' && ch <= '9')
+			d = ch - '0';
+		else if ((ch | 0x20) >= 'a' && (ch | 0x20) <= 'f')
+			d = (ch | 0x20) - 'a' + 10;
+		else
+			break;
+		n = n << 4 | d;
+	}
+	if (!i)
+		return 0;
+	if (!n) {
+		h->state = IN_TRAILER;
+		return 1;
+	}
+	h->body += n;
+	h->left = n + 2;
+	h->state = IN_CHUNK;
+	return 1;
+}
+
+/* One line [pos, lf); returns 1 when what follows is no line. */
+__noinline int on_line(struct conn *c, struct half *h, __u32 pos, __u32 lf)
+{
+	struct scratch *b = get_scratch();
+	__u32 len = lf - pos;
+
+	if (!b || !h || !c)
+		return 1;
+	if (h->skip) {
+		h->skip = 0;
+		return 0;
+	}
+	if (h->state == IN_HEAD) {
+		if (len > 1) {
+			header_line(h, pos, lf);
+			return 0;
+		}
+		h->state = HEAD_DONE;
+		return 1;
+	}
+	if (h->state == AT_START) {
+		if (len <= 1)
+			return 0; /* an empty line between messages is allowed */
+		if (!start_line(c, h, pos, lf)) {
+			h->state = LOST;
+			return 1;
+		}
+		h->state = IN_HEAD;
+		return 0;
+	}
+	if (h->state == CHUNK_SIZE) {
+		if (!chunk_line(h, pos, lf)) {
+			count(STAT_LOST);
+			h->state = LOST;
+			return 1;
+		}
+		return h->state == IN_CHUNK;
+	}
+	if (len <= 1) /* IN_TRAILER */
+		h->state = DONE;
+	return len <= 1;
+}
+
+/* Looks at one word, or at one line feed found in it. */
+static long scan_word(__u32 i, struct scan *s)
+{
+	struct scratch *b;
+	__u64 low;
+	__u32 lf;
+
+	if (!s->mask) {
+		__u64 x;
+
+		if (s->pos >= s->end)
+			return 1;
+		b = get_scratch();
+		if (!b)
+			return 1;
+		s->word = s->pos;
+		s->pos += 8;
+		x = load(b, s->word) ^ 0x0a0a0a0a0a0a0a0aULL;
+		/* exact for every byte, not only for the lowest */
+		s->mask = ~(((x & 0x7f7f7f7f7f7f7f7fULL) + 0x7f7f7f7f7f7f7f7fULL) | x | 0x7f7f7f7f7f7f7f7fULL);
+		if (!s->mask)
+			return 0;
+	}
+	low = s->mask & -s->mask;
+	s->mask ^= low;
+	lf = s->word + ((((low >> 7) - 1) & 0x0101010101010101ULL) * 0x0101010101010101ULL >> 56);
+	if (lf >= s->end)
+		return 1;
+	s->stop = on_line(s->c, s->h, s->line, lf);
+	s->line = lf + 1;
+	return s->stop != 0;
+}
+
+static __always_inline void advance(struct io *io, __u64 n)
+{
+	io->left -= n;
+	io->base += n;
+	io->room = io->room > n ? io->room - n : 0;
+}
+
+/* Skips n bytes that may span buffers; the cursor is then mended by step. */
+static __always_inline void skip(struct io *io, __u64 n)
+{
+	if (n >= io->left) {
+		io->left = 0;
+		return;
+	}
+	if (n > io->room)
+		n = io->room;
+	advance(io, n);
+}
+
+/* Parses the next window of lines. */
+static __always_inline int lines(struct io *io)
+{
+	struct half *h = io->h;
+	struct conn *c = io->c;
+	struct scratch *b = get_scratch();
+	struct scan s = { .c = c, .h = h };
+	__u64 n = io->left < io->room ? io->left : io->room;
+	__u32 rest;
+
+	if (!h || !c || !b)
+		return 1;
+	if (n > WINDOW)
+		n = WINDOW;
+	if (n > 64 && h->state == CHUNK_SIZE)
+		n = 64;
+	__builtin_memcpy(b->data, h->carry, CARRY);
+	asm volatile("%0 &= 2047" : "+r"(n));
+	if (bpf_probe_read_user(b->data + CARRY, n, (void *)io->base)) {
+		count(STAT_UNREADABLE);
+		h->state = LOST;
+		return 1;
+	}
+	if (h->state == AT_START && !h->carried) {
+		h->first_ns = io->arrived;
+		if (!(c->role == ROLE_UNKNOWN))
+			goto go;
+		/* cheap refusal of what is not HTTP */
+		__u8 ch = b->data[CARRY];
+		if ((ch == 0x16 || ch == 0x17) && b->data[CARRY + 1] == 3)
+			c->ignored = 1; /* TLS */
+		if ((ch < 'A' || ch > 'Z') && ch != '\r' && ch != '\n') {
+			h->state = LOST;
+			return 1;
+		}
+	}
+go:
+	s.pos = CARRY;
+	s.end = CARRY + n;
+	s.line = CARRY - h->carried;
+	bpf_loop(WINDOW + WINDOW / 8 + 1, scan_word, &s, 0);
+	if (s.stop) {
+		n = s.line > CARRY ? s.line - CARRY : 0;
+		h->carried = 0;
+		h->skip = 0;
+		advance(io, n);
+		return h->state == LOST || c->ignored;
+	}
+	rest = s.end - s.line;
+	h->carried = 0;
+	if (!h->skip && rest > CARRY) {
+		if (h->state == AT_START) {
+			if (!start_line(c, h, s.line, 0)) {
+				h->state = LOST;
+				return 1;
+			}
+			h->state = IN_HEAD;
+		}
+		h->skip = 1;
+	} else if (!h->skip) {
+		h->carried = rest;
+		__builtin_memcpy(h->carry, b->data + ((s.end - CARRY) & 2047), CARRY);
+	}
+	advance(io, n);
+	return 0;
+}
+
+/* Moves the cursor to the next buffer. */
+static __noinline int next_buffer(struct io *io)
+{
+	__u64 v[2];
+
+	if (!io->iov || !io->iovs || bpf_probe_read_user(v, sizeof(v), (void *)io->iov))
+		return 0;
+	io->iov += sizeof(v);
+	io->iovs--;
+	io->base = v[0];
+	io->room = v[1];
+	return 1;
+}
+
+/* One step over an I/O; returns 1 when nothing is left of it. */
+static long step(__u32 i, struct io *io)
+{
+	struct half *h = io->h;
+	struct conn *c = io->c;
+	__u64 n;
+
+	if (!h || !c || c->ignored)
+		return 1;
+	/* a message may end with the I/O */
+	if (h->state == HEAD_DONE) {
+		head_end(c, h, io->now);
+		return 0;
+	}
+	if (h->state == DONE) {
+		message_end(c, h, io->now);
+		return 0;
+	}
+	if (!io->left)
+		return 1;
+	if (h->state == UNTIL_CLOSE) {
+		h->body += io->left;
+		c->response_bytes = h->body;
+		c->end_ns = io->now;
+		return 1;
+	}
+	if (h->state == LOST)
+		return 1;
+	if (!io->room) {
+		if ((h->state == IN_BODY || h->state == IN_CHUNK) && h->left >= io->left)
+			goto body;
+		if (next_buffer(io))
+			return 0;
+		count(STAT_UNREADABLE);
+		h->state = LOST;
+		return 1;
+	}
+body:
+	if (h->state == IN_BODY || h->state == IN_CHUNK) {
+		n = h->left < io->left ? h->left : io->left;
+		if (n < io->left && n > io->room)
+			n = io->room;
+		skip(io, n);
+		h->left -= n;
+		if (h->left)
+			return 0;
+		if (h->state == IN_CHUNK)
+			h->state = CHUNK_SIZE;
+		else
+			h->state = DONE;
+		return 0;
+	}
+	return lines(io) != 0;
+}
+
+/* Does the I/O begin like a message? */
+static __always_inline bool looks_new(struct io *io)
+{
+	__u64 w = 0;
+
+	if (!io->room)
+		return false;
+	if (io->left < 8 || io->room < 8)
+		return !bpf_probe_read_user(&w, 1, (void *)io->base) && w >= 'A' && w <= 'Z';
+	if (bpf_probe_read_user(&w, 8, (void *)io->base))
+		return false;
+	return (w & LOW(7)) == PROTO || method_of(w) != OTHER;
+}
+
+/* Follows one I/O of length bytes. */
+static __always_inline void follow(struct io *io)
+{
+	struct conn *c = io->c;
+	struct half *h = io->h;
+
+	if (h->state == LOST) {
+		if (c->role == ROLE_UNKNOWN && c->misses > MISSES) {
+			c->ignored = 1;
+			return;
+		}
+		if (c->role != ROLE_UNKNOWN && !looks_new(io))
+			return;
+		if (io->sent == (c->role == ROLE_SERVER))
+			finish(c, io->now);
+		reset_half(h, AT_START);
+	} else if (h->state >= IN_BODY) {
+		/* a body that went unseen (splice) has ended if another message
+		 * begins where none is owed but one is asked for */
+		bool idle = h->status ? c->pushed != c->popped : c->pushed == c->popped && !c->active;
+
+		if (idle && c->role != ROLE_UNKNOWN && looks_new(io)) {
+			if (h->status)
+				finish(c, io->now);
+			reset_half(h, AT_START);
+			count(STAT_LOST);
+		}
+	}
+	bpf_loop(256, step, io, 0);
+	if (h->state == LOST && c->role == ROLE_UNKNOWN)
+		c->misses++;
+}
+
+static __always_inline bool buffers(struct io *io)
+{
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	struct pt_regs *regs;
+	__u64 head[4];
+	long nr;
+
+	if (task->flags & PF_IO_WORKER) {
+		count(STAT_IO_URING);
+		return false;
+	}
+	regs = (void *)bpf_task_pt_regs((void *)task);
+	nr = SYSCALL_NR(regs);
+	switch (nr) {
+	case NR_read:
+	case NR_write:
+	case NR_recvfrom:
+	case NR_sendto:
+		io->base = SYSCALL_ARG2(regs);
+		io->room = io->left;
+		return true;
+	case NR_readv:
+	case NR_writev:
+	case NR_preadv2:
+	case NR_pwritev2:
+		io->iov = SYSCALL_ARG2(regs);
+		io->iovs = SYSCALL_ARG3(regs);
+		next_buffer(io);
+		return true;
+	case NR_sendmsg:
+	case NR_recvmsg:
+		/* msg_name, msg_namelen, msg_iov, msg_iovlen */
+		if (bpf_probe_read_user(head, sizeof(head), (void *)SYSCALL_ARG2(regs)))
+			return true;
+		io->iov = head[2];
+		io->iovs = head[3];
+		next_buffer(io);
+		return true;
+	case NR_sendfile:
+	case NR_splice:
+		return true; /* a body, or part of one */
+	case NR_io_uring_enter:
+		count(STAT_IO_URING);
+		return false;
+	}
+	count(STAT_SYSCALL);
+	return false;
+}
+
+static __always_inline int on_io(struct sock *sk, int ret, int flags, __u8 sent)
+{
+	struct io io = {};
+	struct tcp_sock *tp;
+	struct scratch *b;
+	struct conn *c;
+
+	if (ret <= 0 || sk->sk_protocol != IPPROTO_TCP)
+		return 0;
+	if (!sent && (flags & (MSG_PEEK | MSG_ERRQUEUE)))
+		return 0;
+	c = bpf_sk_storage_get(&conns, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (!c || c->ignored)
+		return 0;
+	tp = bpf_skc_to_tcp_sock(sk);
+	b = get_scratch();
+	if (!tp || !b)
+		return 0;
+	b->virgin = 0;
+	io.now = bpf_ktime_get_ns();
+	io.arrived = io.now;
+	if (!c->tgid) {
+		if (!owner(c)) {
+			c->ignored = 1;
+			return 0;
+		}
+		/* the ports are gone by the time the socket closes */
+		c->local_port = sk->__sk_common.skc_num;
+		c->peer_port = bpf_ntohs(sk->__sk_common.skc_dport);
+		peer_address(sk, c->addr);
+	}
+	if (!sent) {
+		__u32 unread = tp->rcv_nxt - tp->copied_seq;
+
+		if (c->ready_ns)
+			io.arrived = c->ready_ns;
+		if (!unread)
+			c->ready_ns = 0;
+		if (c->role == ROLE_UNKNOWN)
+			b->virgin = tp->bytes_received - unread == (__u64)ret;
+	}
+	io.c = c;
+	io.h = &c->half[sent];
+	io.left = ret;
+	b->now = io.now;
+	io.sent = sent;
+	b->sent = sent;
+	if (!buffers(&io)) {
+		c->blind = 1;
+		io.h->state = LOST;
+		return 0;
+	}
+	follow(&io);
+	return 0;
+}
+
+SEC("tp_btf/sock_recv_length")
+int BPF_PROG(received, struct sock *sk, int ret, int flags)
+{
+	return on_io(sk, ret, flags, 0);
+}
+
+SEC("tp_btf/sock_send_length")
+int BPF_PROG(sent, struct sock *sk, int ret, int flags)
+{
+	return on_io(sk, ret, flags, 1);
+}
+
+/* Starts the clock of what the application will read. */
+SEC("tp_btf/sk_data_ready")
+int BPF_PROG(ready, struct sock *sk)
+{
+	struct conn *c;
+
+	if (sk->sk_protocol != IPPROTO_TCP || sk->__sk_common.skc_state == LISTEN)
+		return 0;
+	c = bpf_sk_storage_get(&conns, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	if (c && !c->ready_ns && !c->ignored)
+		c->ready_ns = bpf_ktime_get_ns();
+	return 0;
+}
+
+static long abandon(__u32 i, struct conn **p)
+{
+	struct conn *c = *p;
+	__u64 q;
+
+	if (!c || c->pushed == c->popped)
+		return 1;
+	q = c->queue[c->popped % DEPTH];
+	c->request_bytes = c->sizes[c->popped % DEPTH];
+	c->popped++;
+	c->method = q & 15;
+	c->start_ns = q >> 4;
+	c->status = 0;
+	c->response_bytes = 0;
+	record(c, bpf_ktime_get_ns());
+	return 0;
+}
+
+/* What is under way ends with the connection. */
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(closed, struct sock *sk, int oldstate, int newstate)
+{
+	struct conn *c;
+	struct half *h;
+
+	if (newstate != CLOSE && newstate != LAST_ACK && newstate != FIN_WAIT1)
+		return 0;
+	c = bpf_sk_storage_get(&conns, sk, 0, 0);
+	if (!c || c->ignored || c->role == ROLE_UNKNOWN)
+		return 0;
+	if (newstate != CLOSE && c->role != ROLE_SERVER)
+		return 0;
+	if (c->active) {
+		h = &c->half[c->role == ROLE_SERVER];
+		c->response_bytes = h->state == IN_BODY || h->state == IN_CHUNK ? h->body - h->left : h->body;
+		if (c->orphan)
+			count(STAT_UNMATCHED);
+		finish(c, h->state == UNTIL_CLOSE ? c->end_ns : bpf_ktime_get_ns());
+		reset_half(h, AT_START);
+	}
+	if (newstate == CLOSE && !c->blind)
+		bpf_loop(DEPTH, abandon, &c, 0);
+	return 0;
+}

@@ -1,0 +1,124 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* The layout of what http.bpf.c keeps and counts. */
+#pragma once
+
+#include "kernel.h"
+
+#define WINDOW 1024 /* bytes of a message looked at in one step */
+#define CARRY 32    /* bytes of an unfinished line kept between I/Os */
+#define DEPTH 16    /* pipelined requests whose method and start are kept */
+#define FINE 82     /* log2-linear buckets: 4 to an octave, 2^14..2^34 ns */
+#define SLOTS 112   /* the same, split where an exported bound falls */
+#define SIZES 12    /* 64 B, 256 B, .. 64 MiB, more */
+#define MISSES 64   /* I/Os that are not HTTP before a connection is ignored */
+
+enum role { ROLE_UNKNOWN, ROLE_SERVER, ROLE_CLIENT };
+
+enum method {
+	OTHER, GET, HEAD, POST, PUT, DELETE, CONNECT, OPTIONS, TRACE, PATCH,
+};
+
+enum state {
+	AT_START,   /* between messages */
+	IN_HEAD,    /* start line seen */
+	HEAD_DONE,  /* the empty line after the fields, too */
+	IN_BODY,    /* left bytes to go */
+	CHUNK_SIZE, /* at the line that says how long a chunk is */
+	IN_CHUNK,   /* left bytes to go, its line end included */
+	IN_TRAILER, /* after the last chunk */
+	DONE,       /* all of it seen */
+	UNTIL_CLOSE,/* a response without a length */
+	LOST,       /* next I/O that looks like a message begins one */
+};
+
+/* One direction of a connection. */
+struct half {
+	__u64 left;
+	__u64 body;
+	__u64 first_ns; /* arrival of the message's first byte */
+	__u16 status;
+	__u8 state;
+	__u8 method;
+	__u8 carried; /* bytes of carry in use, at its end */
+	__u8 skip;    /* inside a line too long to be of interest */
+	__u8 chunked;
+	__u8 has_length;
+	__u64 carry[CARRY / 8];
+};
+
+struct conn {
+	__u64 ready_ns; /* arrival of the oldest unread byte, 0: none */
+	__u64 queue[DEPTH]; /* requests without response: start << 4 | method */
+	__u32 sizes[DEPTH]; /* their bodies, bytes */
+	__u32 pushed;
+	__u32 popped;
+	struct half half[2]; /* received, sent */
+	__u64 process_start;
+	__u32 tgid;
+	__u32 addr[4];
+	__u16 local_port;
+	__u16 peer_port;
+	__u8 role;
+	__u8 misses;
+	__u8 ignored;
+	__u8 blind; /* some I/Os were not seen */
+	/* the response under way */
+	__u8 active;
+	__u8 orphan; /* its request is not known yet */
+	__u8 method;
+	__u8 pad;
+	__u16 status;
+	__u16 pad2;
+	__u64 start_ns;
+	__u64 request_bytes;
+	__u64 response_bytes;
+	__u64 end_ns;
+};
+
+struct http_key {
+	__u64 start_ns;
+	__u32 tgid;
+	__u16 port;
+	__u16 status; /* 0: closed without a response */
+	__u8 role;
+	__u8 method;
+	__u16 pad;
+	__u32 addr[4]; /* of the server, for a client */
+	__u32 pad2;
+};
+
+struct http_value {
+	__u64 duration_ns;
+	__u64 request_bytes;
+	__u64 response_bytes;
+	__u64 durations[SLOTS];
+	__u64 request_sizes[SIZES];
+	__u64 response_sizes[SIZES];
+};
+
+enum stat {
+	STAT_FULL,       /* requests not counted: the map was full */
+	STAT_UNREADABLE, /* I/Os whose memory could not be read */
+	STAT_IO_URING,   /* I/Os done by io_uring, not seen */
+	STAT_SYSCALL,    /* I/Os through calls that are not understood */
+	STAT_HTTP2,      /* connections that speak HTTP/2 */
+	STAT_LOST,       /* times the framing of a connection was lost */
+	STAT_UNMATCHED,  /* responses whose request was not seen */
+	STAT_DEEP,       /* pipelined requests beyond DEPTH */
+	STATS,
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, STATS);
+	__type(key, __u32);
+	__type(value, __u64);
+} stats SEC(".maps");
+
+static __always_inline void count(__u32 stat)
+{
+	__u64 *n = bpf_map_lookup_elem(&stats, &stat);
+
+	if (n)
+		*n += 1;
+}

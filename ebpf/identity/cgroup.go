@@ -1,0 +1,91 @@
+package identity
+
+import (
+	"regexp"
+	"strings"
+)
+
+// Group is what a process's control group says about it.
+type Group struct {
+	// Path of the control group, of the unified hierarchy where there is one.
+	Path string
+	// Unit is the systemd service, such as nginx.service.
+	Unit string
+	// ContainerID is the engine's 64 hexadecimal digits.
+	ContainerID string
+	// Engine is docker, containerd, cri-o or podman, when the path says it.
+	Engine string
+	// PodUID is the Kubernetes pod's.
+	PodUID string
+}
+
+var (
+	containerSegment = regexp.MustCompile(`^(?:(docker|cri-containerd|crio|libpod)-)?([0-9a-f]{64})(?:\.scope)?$`)
+	podSegment       = regexp.MustCompile(`^(?:kubepods(?:-burstable|-besteffort)?-)?pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:\.slice)?$`)
+	engines          = map[string]string{"docker": "docker", "cri-containerd": "containerd", "crio": "cri-o", "libpod": "podman"}
+)
+
+// ParseGroup reads the contents of /proc/<pid>/cgroup. On a host with both
+// hierarchies the line that says most is taken.
+func ParseGroup(contents string) Group {
+	var best Group
+	for line := range strings.Lines(contents) {
+		_, rest, ok := strings.Cut(strings.TrimSpace(line), ":")
+		if !ok {
+			continue
+		}
+		_, path, ok := strings.Cut(rest, ":")
+		if !ok || path == "" {
+			continue
+		}
+		if g := parsePath(path); best.Path == "" || g.weight() > best.weight() {
+			best = g
+		}
+	}
+	return best
+}
+
+func (g Group) weight() int {
+	n := 0
+	for _, s := range []string{g.Unit, g.ContainerID, g.PodUID} {
+		if s != "" {
+			n++
+		}
+	}
+	if n == 0 && g.Path != "/" {
+		return 0
+	}
+	return n
+}
+
+func parsePath(path string) Group {
+	g := Group{Path: path}
+	segments := strings.Split(strings.Trim(path, "/"), "/")
+	for i, s := range segments {
+		if strings.HasSuffix(s, ".service") {
+			g.Unit = s
+		}
+		if m := podSegment.FindStringSubmatch(s); m != nil {
+			g.PodUID = strings.ReplaceAll(m[1], "_", "-")
+		}
+		// containerd's cgroupfs and systemd drivers also write
+		// <slice>:cri-containerd:<id>
+		if j := strings.LastIndexByte(s, ':'); j >= 0 {
+			if parts := strings.Split(s, ":"); len(parts) == 3 {
+				s = parts[1] + "-" + parts[2]
+			}
+		}
+		m := containerSegment.FindStringSubmatch(s)
+		if m == nil {
+			continue
+		}
+		g.ContainerID, g.Engine = m[2], engines[m[1]]
+		if g.Engine == "" && i > 0 && segments[i-1] == "docker" {
+			g.Engine = "docker"
+		}
+	}
+	if g.ContainerID != "" {
+		g.Unit = "" // the engine's, if any
+	}
+	return g
+}

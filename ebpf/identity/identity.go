@@ -1,0 +1,235 @@
+package identity
+
+import (
+	"bytes"
+	"errors"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"time"
+)
+
+// maxCached bounds what a resolver remembers; Forget is what keeps it small.
+const maxCached = 16384
+
+// nanosPerTick is the unit of times in /proc: USER_HZ is 100 on every
+// architecture that Vedette runs on.
+const nanosPerTick = int64(time.Second / 100)
+
+// Key tells a process from all others since boot.
+type Key struct {
+	PID        uint32
+	StartNanos uint64 // since boot
+}
+
+// Process is what is known of a process.
+type Process struct {
+	Key
+	// Service is the name that the rule in the package comment settles.
+	Service string
+	// Namespace is service.namespace from the process's environment.
+	Namespace string
+	// Executable is the file name of what runs.
+	Executable string
+	Group
+}
+
+// Resolver names processes. It is safe for use by many goroutines.
+type Resolver struct {
+	proc string
+
+	mu    sync.Mutex
+	cache map[Key]Process // under mu
+}
+
+// New returns a resolver that reads from proc, usually /proc.
+func New(proc string) *Resolver {
+	return &Resolver{proc: proc, cache: make(map[Key]Process)}
+}
+
+// Resolve says what process k is. thread is the name the kernel gave for it,
+// used when the process cannot be read any more.
+func (r *Resolver) Resolve(k Key, thread string) Process {
+	r.mu.Lock()
+	p, ok := r.cache[k]
+	r.mu.Unlock()
+	if ok && (p.Executable != "" || thread == "") {
+		return p
+	}
+	p = r.read(k, thread)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if len(r.cache) < maxCached {
+		r.cache[k] = p
+	}
+	return p
+}
+
+// Alive says whether process k still exists; true when that cannot be told.
+func (r *Resolver) Alive(k Key) bool {
+	stat, err := os.ReadFile(r.path(k.PID, "stat"))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false
+	}
+	if err != nil {
+		// ESRCH comes from a process that vanished while it was read.
+		return !strings.Contains(err.Error(), "no such process")
+	}
+	start, ok := startTicks(stat)
+	return !ok || start == int64(k.StartNanos)/nanosPerTick
+}
+
+// Forget drops what is remembered of process k.
+func (r *Resolver) Forget(k Key) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	delete(r.cache, k)
+}
+
+func (r *Resolver) path(pid uint32, name string) string {
+	return filepath.Join(r.proc, strconv.FormatUint(uint64(pid), 10), name)
+}
+
+func (r *Resolver) read(k Key, thread string) Process {
+	p := Process{Key: k, Service: thread, Executable: thread}
+	if k.PID == 0 || !r.Alive(k) {
+		return p
+	}
+	if g, err := os.ReadFile(r.path(k.PID, "cgroup")); err == nil {
+		p.Group = ParseGroup(string(g))
+	}
+	var args []string
+	if b, err := os.ReadFile(r.path(k.PID, "cmdline")); err == nil {
+		args = splitZero(b)
+	}
+	if exe, err := os.Readlink(r.path(k.PID, "exe")); err == nil {
+		p.Executable = filepath.Base(strings.TrimSuffix(exe, " (deleted)"))
+	} else if p.Executable == "" && len(args) > 0 {
+		p.Executable = filepath.Base(args[0])
+	}
+	var environ []string
+	if b, err := os.ReadFile(r.path(k.PID, "environ")); err == nil {
+		environ = splitZero(b)
+	}
+	name, namespace := fromEnviron(environ)
+	p.Namespace = namespace
+	switch {
+	case name != "":
+		p.Service = name
+	case serviceOfUnit(p.Unit) != "":
+		p.Service = serviceOfUnit(p.Unit)
+	case fromInterpreter(p.Executable, args) != "":
+		p.Service = fromInterpreter(p.Executable, args)
+	case p.Executable != "":
+		p.Service = p.Executable
+	}
+	return p
+}
+
+// startTicks reads field 22 of /proc/<pid>/stat. The second field may hold
+// anything, so counting begins after its last bracket.
+func startTicks(stat []byte) (int64, bool) {
+	i := bytes.LastIndexByte(stat, ')')
+	if i < 0 {
+		return 0, false
+	}
+	fields := bytes.Fields(stat[i+1:])
+	if len(fields) < 20 {
+		return 0, false
+	}
+	n, err := strconv.ParseInt(string(fields[19]), 10, 64)
+	return n, err == nil
+}
+
+func splitZero(b []byte) []string {
+	b = bytes.TrimRight(b, "\x00")
+	if len(b) == 0 {
+		return nil
+	}
+	return strings.Split(string(b), "\x00")
+}
+
+// fromEnviron reads what OpenTelemetry's SDKs would.
+func fromEnviron(environ []string) (name, namespace string) {
+	for _, e := range environ {
+		if v, ok := strings.CutPrefix(e, "OTEL_RESOURCE_ATTRIBUTES="); ok {
+			for kv := range strings.SplitSeq(v, ",") {
+				k, v, _ := strings.Cut(strings.TrimSpace(kv), "=")
+				switch k {
+				case "service.name":
+					if name == "" {
+						name = v
+					}
+				case "service.namespace":
+					namespace = v
+				}
+			}
+		}
+	}
+	for _, e := range environ {
+		if v, ok := strings.CutPrefix(e, "OTEL_SERVICE_NAME="); ok && v != "" {
+			name = v
+		}
+	}
+	return name, namespace
+}
+
+// These units hold processes that they do not name.
+var namelessUnits = []string{"user@", "docker.service", "containerd.service", "crio.service", "kubelet.service", "cron.service", "crond.service", "ssh.service", "sshd.service", "getty@", "session-"}
+
+func serviceOfUnit(unit string) string {
+	for _, n := range namelessUnits {
+		if strings.HasPrefix(unit, n) {
+			return ""
+		}
+	}
+	return strings.TrimSuffix(unit, ".service")
+}
+
+// fromInterpreter names what java, python, node, ruby, perl or php runs.
+func fromInterpreter(exe string, args []string) string {
+	lang := strings.TrimRight(exe, "0123456789.")
+	switch lang {
+	case "java":
+		return fromJava(args)
+	case "python", "node", "nodejs", "ruby", "perl", "php":
+		return fromScript(args)
+	}
+	return ""
+}
+
+func fromJava(args []string) string {
+	for i := 1; i < len(args); i++ {
+		switch a := args[i]; {
+		case a == "-jar" && i+1 < len(args):
+			return strings.TrimSuffix(filepath.Base(args[i+1]), ".jar")
+		case a == "-cp" || a == "-classpath" || a == "--class-path" || a == "-p" || a == "--module-path":
+			i++
+		case strings.HasPrefix(a, "-") || strings.HasPrefix(a, "@"):
+		default:
+			return a[strings.LastIndexByte(a, '.')+1:]
+		}
+	}
+	return ""
+}
+
+func fromScript(args []string) string {
+	for i := 1; i < len(args); i++ {
+		switch a := args[i]; {
+		case a == "-m" && i+1 < len(args):
+			return args[i+1]
+		case a == "-c" || a == "-e":
+			return ""
+		case a == "-r" || a == "--require" || a == "-W" || a == "-X":
+			i++
+		case strings.HasPrefix(a, "-"):
+		default:
+			base := filepath.Base(a)
+			return strings.TrimSuffix(base, filepath.Ext(base))
+		}
+	}
+	return ""
+}

@@ -1,0 +1,153 @@
+package identity
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+const id = "3f4a1c9d8e7b6a5f4e3d2c1b0a9f8e7d6c5b4a3f2e1d0c9b8a7f6e5d4c3b2a1f"
+
+func TestParseGroup(t *testing.T) {
+	const uid = "1b2c3d4e-5f60-7182-93a4-b5c6d7e8f901"
+	under := strings.ReplaceAll(uid, "-", "_")
+	for _, tc := range []struct {
+		name, contents string
+		want           Group
+	}{
+		{"root", "0::/\n", Group{Path: "/"}},
+		{"empty", "", Group{}},
+		{"garbage", "no colons here\n1:\n", Group{}},
+		{"unit", "0::/system.slice/nginx.service\n", Group{Path: "/system.slice/nginx.service", Unit: "nginx.service"}},
+		{"v1 and v2", "3:cpu:/\n1:name=systemd:/system.slice/a@b.service\n0::/\n",
+			Group{Path: "/system.slice/a@b.service", Unit: "a@b.service"}},
+		{"docker, cgroupfs", "4:memory:/docker/" + id + "\n", Group{Path: "/docker/" + id, ContainerID: id, Engine: "docker"}},
+		{"docker, systemd", "0::/system.slice/docker-" + id + ".scope\n",
+			Group{Path: "/system.slice/docker-" + id + ".scope", ContainerID: id, Engine: "docker"}},
+		{"podman", "0::/machine.slice/libpod-" + id + ".scope/container\n",
+			Group{Path: "/machine.slice/libpod-" + id + ".scope/container", ContainerID: id, Engine: "podman"}},
+		{"pod, systemd", "0::/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod" + under + ".slice/cri-containerd-" + id + ".scope\n",
+			Group{Path: "/kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod" + under + ".slice/cri-containerd-" + id + ".scope",
+				ContainerID: id, Engine: "containerd", PodUID: uid}},
+		{"pod, cgroupfs", "0::/kubepods/besteffort/pod" + uid + "/" + id + "\n",
+			Group{Path: "/kubepods/besteffort/pod" + uid + "/" + id, ContainerID: id, PodUID: uid}},
+		{"pod, inside a unit", "0::/system.slice/containerd.service/kubepods-pod" + under + ".slice:cri-containerd:" + id + "\n",
+			Group{Path: "/system.slice/containerd.service/kubepods-pod" + under + ".slice:cri-containerd:" + id,
+				ContainerID: id, Engine: "containerd"}},
+		{"cri-o", "0::/kubepods.slice/kubepods-pod" + under + ".slice/crio-" + id + ".scope\n",
+			Group{Path: "/kubepods.slice/kubepods-pod" + under + ".slice/crio-" + id + ".scope", ContainerID: id, Engine: "cri-o", PodUID: uid}},
+	} {
+		if got := ParseGroup(tc.contents); got != tc.want {
+			t.Errorf("%s:\n got %+v\nwant %+v", tc.name, got, tc.want)
+		}
+	}
+}
+
+// fake writes the files of one process below a directory.
+func fake(t *testing.T, proc string, pid int, ticks int64, exe, cgroup string, args, environ []string) {
+	t.Helper()
+	dir := filepath.Join(proc, fmt.Sprint(pid))
+	if err := os.MkdirAll(dir, 0o755); err != nil {
+		t.Fatal(err)
+	}
+	stat := fmt.Sprintf("%d (odd) name)) S 1 1 1 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 1 0 %d 1 1 1\n", pid, ticks)
+	for name, body := range map[string]string{
+		"stat": stat, "cgroup": cgroup,
+		"cmdline": strings.Join(args, "\x00") + "\x00",
+		"environ": strings.Join(environ, "\x00") + "\x00",
+	} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(body), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := os.Symlink(exe, filepath.Join(dir, "exe")); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func TestServiceName(t *testing.T) {
+	for i, tc := range []struct {
+		exe, cgroup   string
+		args, environ []string
+		service, ns   string
+	}{
+		{exe: "/usr/sbin/nginx", cgroup: "0::/system.slice/web.service\n", service: "web"},
+		{exe: "/usr/sbin/nginx", cgroup: "0::/\n", service: "nginx"},
+		{exe: "/opt/app (deleted)", cgroup: "0::/user.slice/user-0.slice/user@0.service/app.slice/x.scope\n", service: "app"},
+		{exe: "/opt/app", cgroup: "0::/system.slice/app@blue.service\n", service: "app@blue"},
+		{exe: "/opt/app", cgroup: "0::/system.slice/docker-" + id + ".scope\n", service: "app"},
+		{exe: "/opt/app", cgroup: "0::/system.slice/app.service\n", environ: []string{"A=b", "OTEL_SERVICE_NAME=shop"}, service: "shop"},
+		{exe: "/opt/app", environ: []string{"OTEL_RESOURCE_ATTRIBUTES=service.namespace=eu, service.name=cart"}, service: "cart", ns: "eu"},
+		{exe: "/opt/app", environ: []string{"OTEL_SERVICE_NAME=a", "OTEL_RESOURCE_ATTRIBUTES=service.name=b"}, service: "a"},
+		{exe: "/usr/bin/java", args: []string{"java", "-Xmx1g", "-jar", "/srv/shop.jar"}, service: "shop"},
+		{exe: "/usr/bin/java", args: []string{"java", "-cp", "a:b", "com.acme.Main", "-x"}, service: "Main"},
+		{exe: "/usr/bin/python3.11", args: []string{"python3", "-u", "/srv/api.py"}, service: "api"},
+		{exe: "/usr/bin/python3.11", args: []string{"python3", "-m", "http.server"}, service: "http.server"},
+		{exe: "/usr/bin/python3.11", args: []string{"python3", "-c", "pass"}, service: "python3.11"},
+		{exe: "/usr/bin/node", args: []string{"node", "-r", "x", "/srv/web/server.js"}, service: "server"},
+	} {
+		proc := t.TempDir()
+		fake(t, proc, 7, 1234, tc.exe, tc.cgroup, tc.args, tc.environ)
+		got := New(proc).Resolve(Key{PID: 7, StartNanos: 12_345_678_901}, "thread")
+		if got.Service != tc.service || got.Namespace != tc.ns {
+			t.Errorf("case %d: got %q in %q, want %q in %q", i, got.Service, got.Namespace, tc.service, tc.ns)
+		}
+	}
+}
+
+func TestResolverKeepsProcessesApart(t *testing.T) {
+	proc := t.TempDir()
+	fake(t, proc, 7, 1234, "/opt/old", "0::/\n", nil, nil)
+	r := New(proc)
+	old := Key{PID: 7, StartNanos: 12_340_000_000}
+	if got := r.Resolve(old, "t").Service; got != "old" {
+		t.Fatalf("got %q, want old", got)
+	}
+	if err := os.RemoveAll(filepath.Join(proc, "7")); err != nil {
+		t.Fatal(err)
+	}
+	if r.Alive(old) {
+		t.Error("a process without files is alive")
+	}
+	fake(t, proc, 7, 5000, "/opt/new", "0::/\n", nil, nil)
+	if r.Alive(old) {
+		t.Error("a process whose id was given to another is alive")
+	}
+	if got := r.Resolve(old, "t").Service; got != "old" {
+		t.Errorf("remembered: got %q, want old", got)
+	}
+	if got := r.Resolve(Key{PID: 7, StartNanos: 50_009_999_999}, "t").Service; got != "new" {
+		t.Errorf("got %q, want new", got)
+	}
+	r.Forget(old)
+	if got := r.Resolve(old, "gone"); got.Service != "gone" || got.Executable != "gone" {
+		t.Errorf("forgotten and gone: got %+v, want what the kernel called it", got)
+	}
+}
+
+func TestOwnProcess(t *testing.T) {
+	stat, err := os.ReadFile("/proc/self/stat")
+	if err != nil {
+		t.Skipf("no /proc: %v", err)
+	}
+	ticks, ok := startTicks(stat)
+	if !ok {
+		t.Fatal("own start time is not readable")
+	}
+	k := Key{PID: uint32(os.Getpid()), StartNanos: uint64(ticks * nanosPerTick)}
+	r := New("/proc")
+	if !r.Alive(k) {
+		t.Error("this process is not alive")
+	}
+	if got := r.Resolve(k, ""); got.Executable != "identity.test" {
+		t.Errorf("executable %q, want identity.test", got.Executable)
+	}
+}
+
+func FuzzParseGroup(f *testing.F) {
+	f.Add("0::/system.slice/docker-" + id + ".scope\n")
+	f.Add("1:a:b:c\n")
+	f.Fuzz(func(t *testing.T, s string) { ParseGroup(s) })
+}
