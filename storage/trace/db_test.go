@@ -432,3 +432,28 @@ func TestFullHeadsFlushTheLargest(t *testing.T) {
 	}
 	mustClose(t, db)
 }
+
+// A trace that is too large to be read at once is read in part, with a warning.
+func TestEndlessTrace(t *testing.T) {
+	db := openTest(t, vfs.NewMem(), Options{})
+	n := uint64(0)
+	for i := range int64(6) {
+		var spans []testSpan
+		for range maxTraceSpans / 5 {
+			n++
+			spans = append(spans, testSpan{trace: 1, id: n, start: int64(n), service: "a", name: "x"})
+		}
+		appendAt(t, db, batch("default", spans...), i)
+		mustFlush(t, db)
+	}
+	v := db.View("default", math.MinInt64, math.MaxInt64)
+	var s signal.Spans
+	if err := v.Trace(traceID(1), &s); err != nil {
+		t.Fatal(err)
+	}
+	if s.Len() != maxTraceSpans || len(v.Warnings()) != 1 {
+		t.Fatalf("%d spans and warnings %v, want %d and one", s.Len(), v.Warnings(), maxTraceSpans)
+	}
+	v.Close()
+	mustClose(t, db)
+}

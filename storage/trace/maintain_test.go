@@ -448,3 +448,58 @@ func TestMetricsSayWhatThereIs(t *testing.T) {
 	}
 	mustClose(t, db)
 }
+
+// What comes long after a trace was decided about is decided about by itself, so
+// that a merge does not look for every trace in all blocks.
+func TestSamplingReach(t *testing.T) {
+	c := DefaultConfig()
+	var now clock
+	sampler := &keepSome{}
+	db := openTest(t, vfs.NewMem(), Options{Config: c, Now: now.now, Sampler: sampler})
+	for i, late := range []time.Duration{0, c.DecisionWait, 2 * decisionReach * c.DecisionWait} {
+		now.advance(late)
+		s := testSpan{trace: 1, id: uint64(i) + 1, service: "a", name: "x"}
+		if i == 0 {
+			s.status = 2
+		}
+		appendAt(t, db, batch("default", s), int64(i))
+		mustFlush(t, db)
+		now.advance(c.MergeInterval + c.DecisionWait)
+		maintain(t, db)
+	}
+	if got := count(db, 1); got != 2 {
+		t.Fatalf("%d spans, want the two that came in time", got)
+	}
+	if got := len(sampler.askedFor(1)); got != 2 {
+		t.Fatalf("asked %d times, want 2", got)
+	}
+	mustClose(t, db)
+}
+
+// A merge of which nothing stays covers its offsets all the same.
+func TestSamplingLeavesNothing(t *testing.T) {
+	fs := vfs.NewMem()
+	var now clock
+	db := openTest(t, fs, Options{Now: now.now, Sampler: &keepSome{}})
+	for i := range int64(3) {
+		addBlock(t, db, i, 10, "a")
+	}
+	now.advance(time.Hour)
+	maintain(t, db)
+	if got := levels(db); !slices.Equal(got, [][2]int{{1, 0}}) {
+		t.Fatalf("blocks %v, want one without spans", got)
+	}
+	addBlock(t, db, 3, 10, "a")
+	mustClose(t, db)
+	db = openTest(t, fs, Options{Now: now.now, Sampler: &keepSome{}})
+	if got := db.Covered("src", "traces", 0); got != 4 {
+		t.Fatalf("covered %d, want 4", got)
+	}
+	if err := db.Compact(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if got := db.totals().spans; got != 10 {
+		t.Fatalf("%d spans, want 10", got)
+	}
+	mustClose(t, db)
+}

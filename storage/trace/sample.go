@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"time"
 
 	"github.com/vedette-io/vedette/internal/signal"
 	"github.com/vedette-io/vedette/storage/trace/rows"
@@ -13,6 +14,10 @@ import (
 // decideSpans bounds the spans of which the traces are decided about at once; the
 // traces of a larger merge are taken in parts.
 const decideSpans = 1 << 20
+
+// decisionReach is for how many times Config.DecisionWait, of a minute at least,
+// spans that come late follow what was decided about their trace.
+const decisionReach = 10
 
 // TraceSummary is what a Sampler sees of a trace: all spans of it that are
 // stored, or about to be.
@@ -58,7 +63,9 @@ func (d *decision) keep(id signal.TraceID) bool {
 //
 // A trace may have spans elsewhere: in blocks that were decided about, which then
 // kept it, so the rest is kept as well; or in later blocks and the head, which
-// count now, and follow the decision when they are merged.
+// count now, and follow the decision when they are merged. What arrived more than
+// decisionReach waits before is not looked at, or every trace would be looked for
+// in all blocks: what comes that late is decided about by itself.
 func (t *tenant) decide(ctx context.Context, blocks []*blockFile, o *Origin) (*decision, error) {
 	o.Decided = true
 	spans := 0
@@ -75,10 +82,11 @@ func (t *tenant) decide(ctx context.Context, blocks []*blockFile, o *Origin) (*d
 	}
 	v := t.view(math.MinInt64, math.MaxInt64)
 	defer v.Close()
-	d := &decider{ctx: ctx, t: t, blocks: blocks, before: t.droppedIDs(), out: decision{drop: make(map[signal.TraceID]struct{})}}
+	reach := o.MinArrival - decisionReach*max(wait, time.Minute.Milliseconds())
+	d := &decider{ctx: ctx, t: t, blocks: blocks, before: t.droppedIDs(reach), out: decision{drop: make(map[signal.TraceID]struct{})}}
 	for _, b := range v.blocks {
 		switch {
-		case slices.Contains(blocks, b):
+		case slices.Contains(blocks, b), b.origin.MaxArrival < reach:
 		case b.origin.Decided:
 			d.decided = append(d.decided, b.rows)
 		default:

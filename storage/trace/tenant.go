@@ -185,10 +185,14 @@ func (t *tenant) snapshotBlocks() []*blockFile {
 	return t.blocks
 }
 
-// droppedIDs returns the traces that tail sampling has dropped parts of.
-func (t *tenant) droppedIDs() map[signal.TraceID]struct{} {
+// droppedIDs returns the traces of which tail sampling has dropped parts that
+// arrived after a time.
+func (t *tenant) droppedIDs(after int64) map[signal.TraceID]struct{} {
 	out := make(map[signal.TraceID]struct{})
 	for _, b := range t.snapshotBlocks() {
+		if b.origin.MaxArrival < after {
+			continue
+		}
 		b.origin.eachDropped(func(id signal.TraceID) { out[id] = struct{}{} })
 	}
 	return out

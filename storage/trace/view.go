@@ -3,6 +3,7 @@ package trace
 import (
 	"cmp"
 	"errors"
+	"fmt"
 	"math"
 	"slices"
 	"sync"
@@ -124,14 +125,28 @@ func (v *View) Find(id signal.TraceID) []rows.Run {
 	return runs
 }
 
+// A program that gives all its spans the same id makes a trace without end; so
+// much of it is read at most.
+const (
+	maxTraceSpans = 250_000
+	maxTraceBytes = 256 << 20 // of text
+)
+
 // Trace appends the spans of a trace to dst, whatever their times; none if the
 // trace is not there. Spans that were stored twice (same id, kind, start, end
-// and name) come once. A damaged block is passed over: Warnings tells.
+// and name) come once. A damaged block is passed over, and of a trace of more than
+// 250,000 spans or 256 MB only so much is read: Warnings tells.
 func (v *View) Trace(id signal.TraceID, dst *signal.Spans) error {
 	begin := time.Now()
-	from := dst.Len()
+	from, size := dst.Len(), len(dst.Buf)
 	for _, r := range v.Find(id) {
 		n := dst.Len()
+		if most := maxTraceSpans - (n - from); r.End-r.First > most || len(dst.Buf)-size > maxTraceBytes {
+			v.warn(fmt.Errorf("read trace %x: it has more than %d spans or %d MB, the rest is left out", id, maxTraceSpans, maxTraceBytes>>20))
+			if r.End = r.First + most; r.End <= r.First || len(dst.Buf)-size > maxTraceBytes {
+				break
+			}
+		}
 		if err := rows.AppendRun(dst, &v.cursor, r); err != nil {
 			if !errors.Is(err, block.ErrCorruption) {
 				return err
@@ -149,9 +164,7 @@ func (v *View) Trace(id signal.TraceID, dst *signal.Spans) error {
 // block is taken out of service soon, and Warnings says so. It may be called
 // concurrently.
 func (v *View) Suspect(err error) {
-	v.mu.Lock()
-	v.warnings = append(v.warnings, err)
-	v.mu.Unlock()
+	v.warn(err)
 	var c *block.CorruptionError
 	if v.tenant == nil || !errors.As(err, &c) {
 		return
@@ -161,6 +174,12 @@ func (v *View) Suspect(err error) {
 			v.tenant.suspect(b, err)
 		}
 	}
+}
+
+func (v *View) warn(err error) {
+	v.mu.Lock()
+	v.warnings = append(v.warnings, err)
+	v.mu.Unlock()
 }
 
 // Warnings returns what the View could not read.
