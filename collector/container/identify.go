@@ -1,0 +1,160 @@
+package container
+
+import (
+	"regexp"
+	"slices"
+	"strings"
+)
+
+// kind is what a cgroup is. The order is that of preference under MaxContainers.
+type kind uint8
+
+const (
+	kindRoot kind = iota
+	kindContainer
+	kindPod
+	kindService
+	kindSlice
+	kindOther
+	kindIgnored // mounts: never listed
+	numKinds    = kindIgnored
+)
+
+// String implements fmt.Stringer.
+func (k kind) String() string {
+	return [...]string{"root", "container", "pod", "service", "slice", "other", "ignored"}[k]
+}
+
+// listedBy is the word of Config.Kinds that a kind belongs to; the root needs none.
+func (k kind) listedBy() string {
+	return [...]string{"", KindContainers, KindPods, KindSystemd, KindSystemd, KindOthers, ""}[k]
+}
+
+// identity is what the path of a cgroup tells.
+type identity struct {
+	kind    kind
+	runtime string // of a container: docker, containerd, cri, cri-o, podman, lxc, nspawn, mesos
+	id      string // of a container, as its engine knows it
+	podUID  string // of a pod and of what is in it, as Kubernetes writes it
+	inside  bool   // below a container or a service
+}
+
+var (
+	hexID   = regexp.MustCompile(`^(?:([a-z-]+)-)?([0-9a-f]{64})$`)
+	podName = regexp.MustCompile(`(?:^|-)pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12}|[0-9a-f]{32})$`)
+	uuid    = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
+)
+
+// classify tells what a cgroup is from its path below the hierarchy's root.
+//
+// A path is read from left to right; its first element that is a container makes
+// the cgroup a container if it is the last one, too, and something inside a
+// container if not. The same holds for services. Slices hold other units.
+func classify(path string) identity {
+	if path == "/" {
+		return identity{kind: kindRoot}
+	}
+	var who identity
+	elements := strings.Split(strings.Trim(path, "/"), "/")
+	kube := strings.Contains(path, "kubepods")
+	for i, e := range elements {
+		last := i == len(elements)-1
+		if kube && who.podUID == "" {
+			if m := podName.FindStringSubmatch(strings.TrimSuffix(podElement(e), ".slice")); m != nil {
+				who.podUID = strings.ReplaceAll(m[1], "_", "-")
+				if last && !strings.Contains(e, ":") {
+					who.kind = kindPod
+					return who
+				}
+			}
+		}
+		if runtime, id := containerElement(elements, i); id != "" {
+			who.kind, who.runtime, who.id = kindContainer, runtime, id
+			if !last {
+				who.kind, who.inside = kindOther, true
+			}
+			return who
+		}
+		if !strings.HasSuffix(e, ".slice") && !last && strings.HasSuffix(e, ".service") {
+			who.inside = true
+		}
+	}
+	base := elements[len(elements)-1]
+	switch {
+	case strings.HasSuffix(base, ".mount"):
+		who.kind = kindIgnored
+	case who.inside:
+		who.kind = kindOther
+	case strings.HasSuffix(base, ".slice"):
+		who.kind = kindSlice
+	case strings.HasSuffix(base, ".service"):
+		who.kind = kindService
+	case kube && slices.Contains([]string{"kubepods", "burstable", "besteffort", "guaranteed"}, base):
+		who.kind = kindSlice
+	default:
+		who.kind = kindOther
+	}
+	return who
+}
+
+// podElement is the part of an element that names the pod: with systemd as the
+// kubelet's cgroup driver but not the runtime's, elements are slice:runtime:id.
+func podElement(e string) string {
+	slice, _, _ := strings.Cut(e, ":")
+	return slice
+}
+
+// containerElement returns the runtime and the container's id if element i of a
+// path is the cgroup of a container.
+func containerElement(elements []string, i int) (runtime, id string) {
+	e := strings.TrimSuffix(elements[i], ".scope")
+	parent := ""
+	if i > 0 {
+		parent = elements[i-1]
+	}
+	if at := strings.LastIndexByte(e, ':'); at >= 0 { // slice:cri-containerd:<id>
+		before := e[:at]
+		e = before[strings.LastIndexByte(before, ':')+1:] + "-" + e[at+1:]
+	}
+	if m := hexID.FindStringSubmatch(e); m != nil {
+		switch prefix := m[1]; prefix {
+		case "docker":
+			return "docker", m[2]
+		case "cri-containerd", "nerdctl":
+			return "containerd", m[2]
+		case "crio":
+			return "cri-o", m[2]
+		case "libpod", "libpod-payload":
+			return "podman", m[2]
+		case "":
+			return hexRuntime(elements[:i]), m[2]
+		}
+		return "", "" // crio-conmon and libpod-conmon watch a container
+	}
+	switch name, isLXC := strings.CutPrefix(e, "lxc.payload."); {
+	case isLXC:
+		return "lxc", name
+	case parent == "lxc" || parent == "lxc.payload":
+		return "lxc", e
+	case parent == "mesos" && i == 1 && uuid.MatchString(e):
+		return "mesos", e
+	case parent == "machine.slice" && strings.HasPrefix(e, "machine-") && strings.HasSuffix(elements[i], ".scope"):
+		return "nspawn", strings.ReplaceAll(strings.TrimPrefix(e, "machine-"), `\x2d`, "-")
+	}
+	return "", ""
+}
+
+// hexRuntime guesses who made a container whose cgroup is just its id.
+func hexRuntime(above []string) string {
+	for _, e := range above {
+		switch {
+		case e == "docker" || e == "ecs" || strings.HasPrefix(e, "docker-"):
+			return "docker"
+		case e == "libpod_parent" || e == "libpod":
+			return "podman"
+		case strings.Contains(e, "kubepods"):
+			return "cri"
+		}
+	}
+	return "containerd"
+}
