@@ -11,6 +11,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -237,19 +238,19 @@ func TestEngineFails(t *testing.T) {
 		c.now = time.Now
 		src := &scriptedSource{}
 		c.sources = []source{src}
-		src.answer = func(context.Context) (*catalog, error) {
+		src.play(func(context.Context) (*catalog, error) {
 			return &catalog{containers: map[string]meta{idA: {Name: "web"}}}, nil
-		}
+		})
 		ctx, cancel := context.WithCancel(t.Context())
 		done := make(chan error)
 		go func() { done <- c.Run(ctx) }()
 		synctest.Wait()
 		require.Contains(t, expose(t, c), `name="web"`)
 
-		src.answer = func(ctx context.Context) (*catalog, error) {
+		src.play(func(ctx context.Context) (*catalog, error) {
 			<-ctx.Done()
 			return nil, ctx.Err()
-		}
+		})
 		time.Sleep(askAgain + c.cfg.RescanInterval)
 		require.Contains(t, expose(t, c), `name="web"`)
 		time.Sleep(askTimeout)
@@ -257,7 +258,7 @@ func TestEngineFails(t *testing.T) {
 		require.Equal(t, 1.0, testutil.ToFloat64(c.metrics.errors.WithLabelValues("docker")))
 		require.Contains(t, expose(t, c), `name="web"`)
 
-		src.answer = func(context.Context) (*catalog, error) { return nil, errAbsent }
+		src.play(func(context.Context) (*catalog, error) { return nil, errAbsent })
 		time.Sleep(askAgain + c.cfg.RescanInterval)
 		synctest.Wait()
 		require.NotContains(t, expose(t, c), `name="web"`)
@@ -268,13 +269,15 @@ func TestEngineFails(t *testing.T) {
 }
 
 type scriptedSource struct {
-	answer func(context.Context) (*catalog, error)
+	script atomic.Pointer[func(context.Context) (*catalog, error)]
 }
+
+func (s *scriptedSource) play(f func(context.Context) (*catalog, error)) { s.script.Store(&f) }
 
 func (s *scriptedSource) name() string { return "docker" }
 
 func (s *scriptedSource) ask(ctx context.Context, _ []*cgroup) (*catalog, error) {
-	return s.answer(ctx)
+	return (*s.script.Load())(ctx)
 }
 
 func FuzzFiles(f *testing.F) {
