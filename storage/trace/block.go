@@ -58,4 +58,12 @@ func (b *blockFile) name() string { return filepath.Base(b.dir) }
 
 func (b *blockFile) spans() int { return int(b.rows.Meta().Spans) }
 
+// weight is how many spans the block counts for in plans of merges: more than it
+// has where nearly each is named differently, since a merge keeps all shapes in
+// memory.
+func (b *blockFile) weight() int {
+	const perShape = 4
+	return max(b.spans(), perShape*b.rows.Meta().Shapes)
+}
+
 func (b *blockFile) size() int64 { return b.rows.Size() }

@@ -146,7 +146,7 @@ func (t *tenant) planFresh(run []*blockFile, now time.Time) []*blockFile {
 			run = run[:i]
 			break
 		}
-		if spans += b.spans(); spans >= c.MergeSpans || i+1 == maxMergeInputs {
+		if spans += b.weight(); spans >= c.MergeSpans || i+1 == maxMergeInputs {
 			return run[:i+1]
 		}
 	}
@@ -167,13 +167,13 @@ func (t *tenant) planSmall(run []*blockFile) []*blockFile {
 			if arrived.took() > longest {
 				break
 			}
-			if spans+b.spans() > c.MergeSpans {
+			if spans+b.weight() > c.MergeSpans {
 				if k > 1 && spans >= c.MergeSpans/2 {
 					return run[i : i+k]
 				}
 				break
 			}
-			spans += b.spans()
+			spans += b.weight()
 			if k+1 == mergeFanout {
 				return run[i : i+k+1]
 			}

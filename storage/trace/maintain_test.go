@@ -104,6 +104,28 @@ func TestQuietSitesMergeByTime(t *testing.T) {
 	mustClose(t, db)
 }
 
+// Merges are smaller where nearly every span is named differently.
+func TestManyShapesMakeSmallerBlocks(t *testing.T) {
+	c := DefaultConfig()
+	c.MergeSpans = 1000
+	db := openTest(t, vfs.NewMem(), Options{Config: c})
+	for i := range int64(8) {
+		var spans []testSpan
+		for n := range uint64(100) {
+			id := uint64(i)*100 + n + 1
+			spans = append(spans, testSpan{trace: id, id: id, service: "a", name: fmt.Sprint("user ", id)})
+		}
+		appendAt(t, db, batch("default", spans...), i)
+		mustFlush(t, db)
+		maintain(t, db)
+	}
+	want := [][2]int{{1, 300}, {1, 300}, {0, 100}, {0, 100}}
+	if got := levels(db); !slices.Equal(got, want) {
+		t.Fatalf("blocks %v, want %v", got, want)
+	}
+	mustClose(t, db)
+}
+
 // A clock that was ahead for a while, and one that was behind, hold up no merge,
 // and blocks of that time are neither deleted at once nor kept for ever.
 func TestWrongClocks(t *testing.T) {
