@@ -1,5 +1,5 @@
-// Command vedette is the whole pipeline in one binary: it takes metrics and traces in,
-// keeps them in columns and answers PromQL.
+// Command vedette is the whole pipeline in one binary: it takes metrics and traces
+// in, keeps them in columns and answers PromQL and TraceQL.
 //
 // This package only wires: flags and the configuration file (config.go), the
 // parts of a server and the order in which they start and stop (server.go,
