@@ -6,7 +6,7 @@ FUZZTIME    ?= 10s
 TESTFLAGS   ?= -timeout 20m
 RACE_PKGS   ?= ./cmd/... ./internal/... ./ingest/... ./collector/... ./storage/... ./query/...
 
-.PHONY: help all run build test race lint fuzz bench crash generate check-clean e2e clean go test-tools kafka kafka-jars
+.PHONY: help all run build test race lint fuzz bench crash generate generate-ebpf check-clean e2e clean go test-tools kafka kafka-jars
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -53,6 +53,9 @@ crash: build ## kill a loaded server with -9 twenty times and compare every ackn
 generate: go ## rewrite what is generated, such as docs/configuration.md
 	@$(GO) generate ./...
 
+generate-ebpf: go ## compile the eBPF programs anew; needs clang 14 and libbpf's headers
+	@GO=$(GO) ebpf/bpf/generate.sh
+
 check-clean: ## fail if the working tree differs from the last commit
 	@if [ -n "$$(git status --porcelain)" ]; then git status --short; git --no-pager diff; exit 1; fi
 
@@ -75,9 +78,9 @@ go:
 test-tools:
 	@command -v apt-get >/dev/null && command -v dpkg >/dev/null || exit 0; \
 	mkdir -p .cache/tools && cd .cache/tools || exit 0; \
-	for tool in prometheus-node-exporter:prometheus-node-exporter etcd-server:etcd etcd-client:etcdctl; do \
+	for tool in prometheus-node-exporter:prometheus-node-exporter etcd-server:etcd etcd-client:etcdctl nginx:nginx; do \
 	  package=$${tool%%:*}; program=$${tool#*:}; \
-	  if command -v $$program >/dev/null || [ -x usr/bin/$$program ]; then continue; fi; \
+	  if command -v $$program >/dev/null || [ -x usr/bin/$$program ] || [ -x usr/sbin/$$program ]; then continue; fi; \
 	  { apt-get download -qq $$package || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get download -qq $$package; }; } >/dev/null 2>&1 \
 	    && dpkg -x $${package}_*.deb . && echo "unpacked $$program into .cache/tools for the tests" \
 	    || echo "$$program could not be fetched; tests that need it will be skipped"; \

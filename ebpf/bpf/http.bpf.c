@@ -251,7 +251,7 @@ static __always_inline int pop(struct conn *c, __u64 now, __u16 status)
 	c->response_bytes = 0;
 	if (c->pushed != c->popped) {
 		__u32 at = c->popped;
-		/* beyond DEPTH the newest kept entry stands for the rest */
+		/* beyond DEPTH an older request's entry stands in */
 		__u64 q = c->queue[at % DEPTH];
 
 		c->method = q & 15;
@@ -777,7 +777,10 @@ static __always_inline void follow(struct io *io)
 			count(STAT_LOST);
 		}
 	}
-	bpf_loop(256, step, io, 0);
+	if (bpf_loop(STEPS, step, io, 0) == STEPS) {
+		count(STAT_LOST);
+		h->state = LOST;
+	}
 	if (h->state == LOST && c->role == ROLE_UNKNOWN)
 		c->misses++;
 }

@@ -10,6 +10,7 @@
 #define FINE 82     /* log2-linear buckets: 4 to an octave, 2^14..2^34 ns */
 #define SLOTS 112   /* the same, split where an exported bound falls */
 #define SIZES 12    /* 64 B, 256 B, .. 64 MiB, more */
+#define STEPS 2048  /* messages, chunks and windows followed in one I/O */
 #define MISSES 64   /* I/Os that are not HTTP before a connection is ignored */
 
 enum role { ROLE_UNKNOWN, ROLE_SERVER, ROLE_CLIENT };

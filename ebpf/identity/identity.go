@@ -4,16 +4,21 @@ import (
 	"bytes"
 	"errors"
 	"io/fs"
+	"maps"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
 	"time"
 )
 
-// maxCached bounds what a resolver remembers; Forget is what keeps it small.
+// maxCached bounds what a resolver remembers; Sweep is what keeps it small.
 const maxCached = 16384
+
+// keepGone is how long a process that has exited keeps its name.
+const keepGone = 15 * time.Minute
 
 // nanosPerTick is the unit of times in /proc: USER_HZ is 100 on every
 // architecture that Vedette runs on.
@@ -42,28 +47,33 @@ type Resolver struct {
 	proc string
 
 	mu    sync.Mutex
-	cache map[Key]Process // under mu
+	cache map[Key]*entry // under mu
+}
+
+type entry struct {
+	process Process
+	gone    time.Time // when Sweep found it gone; zero: it was there
 }
 
 // New returns a resolver that reads from proc, usually /proc.
 func New(proc string) *Resolver {
-	return &Resolver{proc: proc, cache: make(map[Key]Process)}
+	return &Resolver{proc: proc, cache: make(map[Key]*entry)}
 }
 
 // Resolve says what process k is. thread is the name the kernel gave for it,
 // used when the process cannot be read any more.
 func (r *Resolver) Resolve(k Key, thread string) Process {
 	r.mu.Lock()
-	p, ok := r.cache[k]
+	e := r.cache[k]
 	r.mu.Unlock()
-	if ok && (p.Executable != "" || thread == "") {
-		return p
+	if e != nil && (e.process.Executable != "" || thread == "") {
+		return e.process
 	}
-	p = r.read(k, thread)
+	p := r.read(k, thread)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if len(r.cache) < maxCached {
-		r.cache[k] = p
+		r.cache[k] = &entry{process: p}
 	}
 	return p
 }
@@ -82,11 +92,23 @@ func (r *Resolver) Alive(k Key) bool {
 	return !ok || start == int64(k.StartNanos)/nanosPerTick
 }
 
-// Forget drops what is remembered of process k.
-func (r *Resolver) Forget(k Key) {
+// Sweep forgets the processes that have been gone for a quarter of an hour.
+func (r *Resolver) Sweep(now time.Time) {
 	r.mu.Lock()
-	defer r.mu.Unlock()
-	delete(r.cache, k)
+	keys := slices.Collect(maps.Keys(r.cache))
+	r.mu.Unlock()
+	for _, k := range keys {
+		alive := r.Alive(k)
+		r.mu.Lock()
+		switch e := r.cache[k]; {
+		case e == nil || alive:
+		case e.gone.IsZero():
+			e.gone = now
+		case now.Sub(e.gone) > keepGone:
+			delete(r.cache, k)
+		}
+		r.mu.Unlock()
+	}
 }
 
 func (r *Resolver) path(pid uint32, name string) string {

@@ -6,6 +6,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 )
 
 const id = "3f4a1c9d8e7b6a5f4e3d2c1b0a9f8e7d6c5b4a3f2e1d0c9b8a7f6e5d4c3b2a1f"
@@ -121,7 +122,12 @@ func TestResolverKeepsProcessesApart(t *testing.T) {
 	if got := r.Resolve(Key{PID: 7, StartNanos: 50_009_999_999}, "t").Service; got != "new" {
 		t.Errorf("got %q, want new", got)
 	}
-	r.Forget(old)
+	now := time.Now()
+	r.Sweep(now)
+	if got := r.Resolve(old, "t").Service; got != "old" {
+		t.Errorf("just gone: got %q, want old", got)
+	}
+	r.Sweep(now.Add(time.Hour))
 	if got := r.Resolve(old, "gone"); got.Service != "gone" || got.Executable != "gone" {
 		t.Errorf("forgotten and gone: got %+v, want what the kernel called it", got)
 	}

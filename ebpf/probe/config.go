@@ -1,0 +1,58 @@
+package probe
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// Config says what the probe watches and how it reports it.
+type Config struct {
+	// Features to load, of http and tcp. Those left out are off.
+	Features []string `yaml:"features"`
+	// Buckets are the upper bounds, in seconds, of the histograms of durations.
+	// The default is that of OpenTelemetry's semantic conventions.
+	Buckets []float64 `yaml:"buckets"`
+	// PerProcess adds the label process_pid, for one series per process instead
+	// of one per service.
+	PerProcess bool `yaml:"per_process"`
+	// MaxSeries bounds the entries that each feature keeps in the kernel. What
+	// finds no room is counted as lost.
+	MaxSeries int `yaml:"max_series"`
+	// Proc is where the host's /proc is.
+	Proc string `yaml:"proc"`
+}
+
+// features in the order they load.
+var features = []string{"http", "tcp"}
+
+// DefaultConfig loads every feature.
+func DefaultConfig() Config {
+	return Config{
+		Features:  slices.Clone(features),
+		Buckets:   []float64{0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10},
+		MaxSeries: 4096,
+		Proc:      "/proc",
+	}
+}
+
+// Validate names every key that is wrong.
+func (c Config) Validate() error {
+	var errs []error
+	for _, f := range c.Features {
+		if !slices.Contains(features, f) {
+			errs = append(errs, fmt.Errorf("features: got %q, want some of %s", f, strings.Join(features, ", ")))
+		}
+	}
+	if _, err := newBuckets(c.Buckets); err != nil {
+		errs = append(errs, fmt.Errorf("buckets: %w", err))
+	}
+	if c.MaxSeries < 64 || c.MaxSeries > 1<<20 {
+		errs = append(errs, fmt.Errorf("max_series: got %d, want 64 to %d", c.MaxSeries, 1<<20))
+	}
+	if c.Proc == "" {
+		errs = append(errs, errors.New("proc: is empty"))
+	}
+	return errors.Join(errs...)
+}

@@ -1,0 +1,18 @@
+// Package probe loads Vedette's programs into the kernel and turns what they
+// count into metrics, without touching the processes that are watched.
+//
+//	kernel:  tracepoints ─► programs ─► maps (counts, bounded)
+//	                            └─────► arrivals: a process seen for the first time
+//	user:    arrivals ─► identity (name it while it lives)
+//	         Collect  ─► read the maps, fold processes into services ─► metrics
+//	         sweep    ─► move the counts of dead processes out of the maps
+//
+// A Probe has features (http, tcp). Each is one small collection that is probed by
+// loading it, tried on its own down its own ladder of ways, and reported by
+// vedette_ebpf_feature{name,state,reason}; one that does not load disables no
+// other, and none stops the probe.
+//
+// Invariants: nothing is copied per event; counts never fall while a series is
+// exported; what was not counted is itself counted; the probe's own process is
+// not seen; when Run returns nothing is attached.
+package probe

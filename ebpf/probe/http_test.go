@@ -1,0 +1,305 @@
+package probe
+
+import (
+	"bufio"
+	"bytes"
+	"fmt"
+	"io"
+	"maps"
+	"net"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/stretchr/testify/require"
+)
+
+// counts of requests by "METHOD status".
+type counts map[string]uint64
+
+// countsOn reads what a side has counted on a port.
+func countsOn(t testing.TB, reg *prometheus.Registry, side, port string) counts {
+	t.Helper()
+	got := make(counts)
+	for _, m := range family(t, reg, "http_"+side+"_request_duration_seconds", map[string]string{"server_port": port}) {
+		got[label(m, "http_request_method")+" "+label(m, "http_response_status_code")] += m.Histogram.GetSampleCount()
+	}
+	return got
+}
+
+// requireCounts waits until as many are counted as wanted, and wants them to be
+// the right ones.
+func requireCounts(t testing.TB, reg *prometheus.Registry, side, port string, want counts) {
+	t.Helper()
+	sum := func(c counts) (n uint64) {
+		for v := range maps.Values(c) {
+			n += v
+		}
+		return n
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for time.Now().Before(deadline) && sum(countsOn(t, reg, side, port)) < sum(want) {
+		<-time.After(10 * time.Millisecond)
+	}
+	if got := countsOn(t, reg, side, port); !maps.Equal(got, want) {
+		for _, m := range family(t, reg, "vedette_ebpf_http_lost_total", nil) {
+			if v := m.Counter.GetValue(); v > 0 {
+				t.Logf("lost: %s %v", label(m, "reason"), v)
+			}
+		}
+		t.Fatalf("got %v, want %v", got, want)
+	}
+}
+
+// get sends one request with c and reads the response.
+func get(t testing.TB, c *http.Client, method, url string, body io.Reader) {
+	t.Helper()
+	req, err := http.NewRequest(method, url, body)
+	require.NoError(t, err)
+	resp, err := c.Do(req)
+	require.NoError(t, err)
+	_, err = io.Copy(io.Discard, resp.Body)
+	require.NoError(t, err)
+	resp.Body.Close()
+}
+
+// newClient gives a client whose connections end with the test.
+func newClient(t testing.TB, keepAlive bool) *http.Client {
+	tr := &http.Transport{DisableKeepAlives: !keepAlive, MaxIdleConnsPerHost: 64}
+	t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr}
+}
+
+func TestHTTPGoServer(t *testing.T) {
+	reg := startProbe(t, "http", nil)
+	for _, tc := range []struct {
+		name   string
+		server string
+		drive  func(t *testing.T, addr string) counts
+	}{
+		{"keep-alive", "4", func(t *testing.T, addr string) counts {
+			c := newClient(t, true)
+			for range 300 {
+				get(t, c, "GET", "http://"+addr+"/status/200", nil)
+			}
+			for range 20 {
+				get(t, c, "GET", "http://"+addr+"/status/404", nil)
+				get(t, c, "DELETE", "http://"+addr+"/status/204", nil)
+				get(t, c, "PUT", "http://"+addr+"/status/500", nil)
+			}
+			return counts{"GET 200": 300, "GET 404": 20, "DELETE 204": 20, "PUT 500": 20}
+		}},
+		{"no keep-alive", "4", func(t *testing.T, addr string) counts {
+			c := newClient(t, false)
+			for range 100 {
+				get(t, c, "GET", "http://"+addr+"/status/200", nil)
+			}
+			return counts{"GET 200": 100}
+		}},
+		{"IPv6", "6", func(t *testing.T, addr string) counts {
+			c := newClient(t, true)
+			for range 100 {
+				get(t, c, "GET", "http://"+addr+"/status/200", nil)
+			}
+			return counts{"GET 200": 100}
+		}},
+		{"bodies", "4", func(t *testing.T, addr string) counts {
+			c := newClient(t, true)
+			for i := range 50 {
+				get(t, c, "POST", "http://"+addr+"/echo", bytes.NewReader(make([]byte, i*3000)))
+				// of unknown length: sent in chunks
+				get(t, c, "PATCH", "http://"+addr+"/echo", io.LimitReader(endless{}, int64(i*3000)))
+			}
+			return counts{"POST 200": 50, "PATCH 200": 50}
+		}},
+		{"body that looks like a request", "4", func(t *testing.T, addr string) counts {
+			c := newClient(t, true)
+			text := strings.Repeat("GET / HTTP/1.1\r\nHost: x\r\n\r\n", 3000)
+			for range 20 {
+				get(t, c, "POST", "http://"+addr+"/echo", strings.NewReader(text))
+			}
+			return counts{"POST 200": 20}
+		}},
+		{"HEAD, sendfile and chunks", "4", func(t *testing.T, addr string) counts {
+			c := newClient(t, true)
+			for range 30 {
+				get(t, c, "HEAD", "http://"+addr+"/file", nil)
+				get(t, c, "GET", "http://"+addr+"/file", nil)
+				get(t, c, "HEAD", "http://"+addr+"/chunked", nil)
+				get(t, c, "GET", "http://"+addr+"/chunked", nil)
+			}
+			return counts{"HEAD 200": 60, "GET 200": 60}
+		}},
+		{"100-continue", "4", func(t *testing.T, addr string) counts {
+			c := newClient(t, true)
+			c.Transport.(*http.Transport).ExpectContinueTimeout = 10 * time.Second
+			for range 20 {
+				req, err := http.NewRequest("POST", "http://"+addr+"/echo", bytes.NewReader(make([]byte, 5000)))
+				require.NoError(t, err)
+				req.Header.Set("Expect", "100-continue")
+				resp, err := c.Do(req)
+				require.NoError(t, err)
+				_, err = io.Copy(io.Discard, resp.Body)
+				require.NoError(t, err)
+				resp.Body.Close()
+			}
+			return counts{"POST 200": 20}
+		}},
+		{"pipelining", "4", drivePipelined},
+		{"byte by byte", "4", driveBytes},
+		{"long heads", "4", func(t *testing.T, addr string) counts {
+			c := newClient(t, true)
+			for i := range 40 {
+				req, err := http.NewRequest("POST", "http://"+addr+"/echo", strings.NewReader("body"))
+				require.NoError(t, err)
+				for j := range i {
+					req.Header.Set(fmt.Sprintf("X-Long-%d", j), strings.Repeat("c", 400))
+				}
+				resp, err := c.Do(req)
+				require.NoError(t, err)
+				_, err = io.Copy(io.Discard, resp.Body)
+				require.NoError(t, err)
+				resp.Body.Close()
+			}
+			return counts{"POST 200": 40}
+		}},
+		{"concurrent", "4", func(t *testing.T, addr string) counts {
+			c := newClient(t, true)
+			var wg sync.WaitGroup
+			for i := range 50 {
+				wg.Go(func() {
+					for range 40 {
+						get(t, c, "GET", fmt.Sprintf("http://%s/status/%d", addr, 200+i%2), nil)
+					}
+				})
+			}
+			wg.Wait()
+			return counts{"GET 200": 1000, "GET 201": 1000}
+		}},
+		{"closed without a response", "4", func(t *testing.T, addr string) counts {
+			c := newClient(t, true)
+			for range 5 {
+				_, err := c.Post("http://"+addr+"/abort", "text/plain", nil)
+				require.Error(t, err)
+			}
+			return counts{"POST ": 5}
+		}},
+		{"unknown method", "4", func(t *testing.T, addr string) counts {
+			c := newClient(t, true)
+			for range 5 {
+				get(t, c, "PURGE", "http://"+addr+"/status/200", nil)
+			}
+			return counts{"_OTHER 200": 5}
+		}},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			addr, _ := startRole(t, "server", tc.server)
+			want := tc.drive(t, addr)
+			requireCounts(t, reg, "server", portOf(t, addr), want)
+		})
+	}
+}
+
+// endless is a body of any length.
+type endless struct{}
+
+func (endless) Read(p []byte) (int, error) { return len(p), nil }
+
+func drivePipelined(t *testing.T, addr string) counts {
+	c, err := net.Dial("tcp", addr)
+	require.NoError(t, err)
+	defer c.Close()
+	var b bytes.Buffer
+	const rounds = 8
+	for range rounds {
+		fmt.Fprintf(&b, "GET /status/200 HTTP/1.1\r\nHost: a\r\n\r\n")
+		fmt.Fprintf(&b, "POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello")
+		fmt.Fprintf(&b, "POST /echo HTTP/1.1\r\nHost: a\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n\r\n")
+		fmt.Fprintf(&b, "HEAD /status/404 HTTP/1.1\r\nHost: a\r\n\r\n")
+		_, err = c.Write(b.Bytes())
+		require.NoError(t, err)
+		b.Reset()
+	}
+	r := bufio.NewReader(c)
+	for range rounds {
+		for _, method := range []string{"GET", "POST", "POST", "HEAD"} {
+			resp, err := http.ReadResponse(r, &http.Request{Method: method})
+			require.NoError(t, err)
+			_, err = io.Copy(io.Discard, resp.Body)
+			require.NoError(t, err)
+		}
+	}
+	return counts{"GET 200": rounds, "POST 200": 2 * rounds, "HEAD 404": rounds}
+}
+
+func driveBytes(t *testing.T, addr string) counts {
+	c, err := net.Dial("tcp", addr)
+	require.NoError(t, err)
+	defer c.Close()
+	require.NoError(t, c.(*net.TCPConn).SetNoDelay(true))
+	r := bufio.NewReader(c)
+	for range 5 {
+		for _, ch := range []byte("POST /echo HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello") {
+			_, err := c.Write([]byte{ch})
+			require.NoError(t, err)
+		}
+		resp, err := http.ReadResponse(r, nil)
+		require.NoError(t, err)
+		_, err = io.Copy(io.Discard, resp.Body)
+		require.NoError(t, err)
+	}
+	return counts{"POST 200": 5}
+}
+
+func TestHTTPValues(t *testing.T) {
+	reg := startProbe(t, "http", func(c *Config) { c.PerProcess = true })
+	addr, pid := startRole(t, "server", "4")
+	c := newClient(t, true)
+	for range 10 {
+		get(t, c, "GET", "http://"+addr+"/slow", nil)
+		get(t, c, "GET", "http://"+addr+"/file", nil)
+		get(t, c, "POST", "http://"+addr+"/echo", bytes.NewReader(make([]byte, 100_000)))
+		get(t, c, "PATCH", "http://"+addr+"/echo", io.LimitReader(endless{}, 70_000))
+		get(t, c, "PUT", "http://"+addr+"/chunked", nil)
+	}
+	port := portOf(t, addr)
+	requireCounts(t, reg, "server", port, counts{"GET 200": 20, "POST 200": 10, "PATCH 200": 10, "PUT 200": 10})
+	byMethod := func(name, method string) float64 {
+		m := family(t, reg, name, map[string]string{"server_port": port, "http_request_method": method})
+		require.Len(t, m, 1)
+		require.Equal(t, "test-server", label(m[0], "service_name"))
+		require.Equal(t, "probe.test", label(m[0], "process_executable_name"))
+		require.Equal(t, fmt.Sprint(pid), label(m[0], "process_pid"))
+		require.Equal(t, "http", label(m[0], "url_scheme"))
+		return m[0].Histogram.GetSampleSum()
+	}
+	require.EqualValues(t, 10*(100_000+4), byMethod("http_server_response_body_size_bytes", "GET"))
+	require.EqualValues(t, 10*5000, byMethod("http_server_response_body_size_bytes", "PUT"))
+	require.EqualValues(t, 10*100_000, byMethod("http_server_request_body_size_bytes", "POST"))
+	require.EqualValues(t, 10*70_000, byMethod("http_server_request_body_size_bytes", "PATCH"))
+	require.GreaterOrEqual(t, byMethod("http_server_request_duration_seconds", "GET"), 10*0.030)
+	m := family(t, reg, "http_server_request_duration_seconds", map[string]string{"server_port": port, "http_request_method": "GET"})
+	for _, b := range m[0].Histogram.Bucket {
+		if b.GetUpperBound() <= 0.025 {
+			require.LessOrEqual(t, b.GetCumulativeCount(), uint64(10), "the slow ones are above %v", b.GetUpperBound())
+		}
+	}
+}
+
+func TestHTTPClient(t *testing.T) {
+	reg := startProbe(t, "http", nil)
+	addr, _ := startRole(t, "server", "4")
+	done, _ := startRole(t, "client", "http://"+addr+"/chunked", "500")
+	require.Equal(t, "done", done)
+	port := portOf(t, addr)
+	requireCounts(t, reg, "server", port, counts{"GET 200": 500})
+	requireCounts(t, reg, "client", port, counts{"GET 200": 500})
+	m := family(t, reg, "http_client_response_body_size_bytes", map[string]string{"server_port": port})
+	require.Len(t, m, 1)
+	require.Equal(t, "127.0.0.1", label(m[0], "server_address"))
+	require.Equal(t, "test-client", label(m[0], "service_name"))
+	require.EqualValues(t, 500*5000, m[0].Histogram.GetSampleSum())
+}

@@ -1,0 +1,130 @@
+package probe
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"io"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"path/filepath"
+	"slices"
+	"strconv"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/stretchr/testify/require"
+)
+
+// BenchmarkNginxOverhead prints what watching costs nginx: its processor time for
+// a request with the probe on, minus that with the probe off, taken in turns.
+//
+//	go test -run '^$' -bench NginxOverhead -benchtime 1x ./ebpf/probe
+func BenchmarkNginxOverhead(b *testing.B) {
+	const rounds, perRound, connections = 8, 40_000, 8
+	port, master := startNginx(b, "127.0.0.1:1")
+	load := func() float64 {
+		before := workersNanos(b, master)
+		var wg sync.WaitGroup
+		for range connections {
+			wg.Go(func() { hammer(b, port, perRound/connections) })
+		}
+		wg.Wait()
+		return float64(workersNanos(b, master)-before) / perRound / 1e3
+	}
+	for b.Loop() {
+		load() // warm
+		var off, on []float64
+		for range rounds {
+			off = append(off, load())
+			ctx, cancel := context.WithCancel(context.Background())
+			c := DefaultConfig()
+			c.Features = []string{"http"}
+			p, err := New(Options{Config: c, Logger: slog.New(slog.DiscardHandler)})
+			require.NoError(b, err)
+			done := make(chan error, 1)
+			go func() { done <- p.Run(ctx) }()
+			<-p.Started()
+			state, reason := p.Feature("http")
+			if state == Loaded {
+				on = append(on, load())
+			}
+			cancel()
+			require.NoError(b, <-done)
+			if state != Loaded {
+				b.Skipf("eBPF feature http is %s: %s", state, reason)
+			}
+		}
+		slices.Sort(off)
+		slices.Sort(on)
+		b.ReportMetric(off[rounds/2], "µs/request-off")
+		b.ReportMetric(on[rounds/2], "µs/request-on")
+		b.ReportMetric(on[rounds/2]-off[rounds/2], "µs/request-overhead")
+		b.ReportMetric(0, "ns/op")
+	}
+}
+
+// hammer sends n requests over one connection.
+func hammer(b *testing.B, port string, n int) {
+	c, err := net.Dial("tcp", "127.0.0.1:"+port)
+	if err != nil {
+		b.Error(err)
+		return
+	}
+	defer c.Close()
+	r := bufio.NewReader(c)
+	request := []byte("GET /hello HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench/1.0\r\nAccept: */*\r\nAccept-Encoding: gzip\r\n\r\n")
+	for range n {
+		if _, err := c.Write(request); err != nil {
+			b.Error(err)
+			return
+		}
+		resp, err := http.ReadResponse(r, nil)
+		if err != nil {
+			b.Error(err)
+			return
+		}
+		_, _ = io.Copy(io.Discard, resp.Body)
+		resp.Body.Close()
+	}
+}
+
+// workersNanos adds up the processor time of the children of a process.
+func workersNanos(b *testing.B, master int) int64 {
+	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", master, master))
+	pids := strings.Fields(string(children))
+	if err != nil || len(pids) == 0 {
+		pids = childrenOf(b, master)
+	}
+	var sum int64
+	for _, pid := range pids {
+		s, err := os.ReadFile(filepath.Join("/proc", pid, "schedstat"))
+		require.NoError(b, err)
+		n, err := strconv.ParseInt(strings.Fields(string(s))[0], 10, 64)
+		require.NoError(b, err)
+		sum += n
+	}
+	return sum
+}
+
+// childrenOf looks through all processes, for kernels that keep no list.
+func childrenOf(b *testing.B, parent int) []string {
+	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+	require.NoError(b, err)
+	var pids []string
+	for _, path := range stats {
+		s, err := os.ReadFile(path)
+		if err != nil {
+			continue
+		}
+		fields := strings.Fields(string(s[strings.LastIndexByte(string(s), ')')+1:]))
+		if fields[1] == strconv.Itoa(parent) {
+			pids = append(pids, filepath.Base(filepath.Dir(path)))
+		}
+	}
+	return pids
+}
+
