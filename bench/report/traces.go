@@ -281,6 +281,7 @@ func (x *tracesRun) ask(ctx context.Context) error {
 	if x.p.Name != peer.Vedette {
 		kinds = x.jaegerQueries()
 	}
+	stopProfile := x.profile(ctx, TracesKey+"-"+x.load.key+"-queries")
 	c := client.New(1)
 	defer c.CloseIdleConnections()
 	for _, q := range kinds {
@@ -294,9 +295,9 @@ func (x *tracesRun) ask(ctx context.Context) error {
 		x.out.Times = append(x.out.Times, l)
 		x.Log.Info("asked", "load", x.load.key, "peer", x.p.Name, "what", q.title, "runs", l.Runs, "p50", l.P50.Round(10*time.Microsecond), "p95", l.P95.Round(10*time.Microsecond), "refused", l.Refused)
 	}
-	var err error
-	x.out.After, err = x.p.Memory()
-	return err
+	after, err := x.p.Memory()
+	x.out.After = after
+	return errors.Join(err, stopProfile())
 }
 
 // traceLatency asks each question of a kind once.
