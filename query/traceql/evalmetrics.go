@@ -65,6 +65,9 @@ func (e *MetricsEvaluator) Result() *MetricsResult {
 	return e.acc.Result()
 }
 
+// Accumulator returns what the evaluator observes spans with, nil of compare().
+func (e *MetricsEvaluator) Accumulator() *Accumulator { return e.acc }
+
 func (e *MetricsEvaluator) observe(t *Trace, row int) {
 	m := e.query.Metrics
 	e.eval.fields.reset(t)

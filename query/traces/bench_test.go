@@ -182,6 +182,7 @@ func BenchmarkMetrics(b *testing.B) {
 		"{} | histogram_over_time(duration)",
 		"{} | avg_over_time(span.thread.id)",
 		"{nestedSetParent < 0} | rate() by (resource.service.name)",
+		"{status = error} && {duration > 10ms} | rate()",
 		`{resource.service.name = "service-3"} | compare({status = error})`,
 	} {
 		b.Run(q, func(b *testing.B) {

@@ -69,13 +69,45 @@ func (b bitmap) count() int {
 	return n
 }
 
+// ends returns the words that [from, to) begins and ends in, and the bits of both
+// that it has. The range is not empty.
+func ends(from, to int) (first, last int, head, tail uint64) {
+	return from >> 6, (to - 1) >> 6, ^uint64(0) << (from & 63), ^uint64(0) >> (63 - (to-1)&63)
+}
+
+// countIn returns how many bits in [from, to) are set.
+func (b bitmap) countIn(from, to int) int {
+	if from >= to {
+		return 0
+	}
+	first, last, head, tail := ends(from, to)
+	if first == last {
+		return bits.OnesCount64(b[first] & head & tail)
+	}
+	return bits.OnesCount64(b[first]&head) + bits.OnesCount64(b[last]&tail) + b[first+1:last].count()
+}
+
+// clearIn clears the bits in [from, to).
+func (b bitmap) clearIn(from, to int) {
+	if from >= to {
+		return
+	}
+	first, last, head, tail := ends(from, to)
+	if first == last {
+		b[first] &^= head & tail
+		return
+	}
+	b[first] &^= head
+	b[last] &^= tail
+	clear(b[first+1 : last])
+}
+
 // anyIn reports whether a bit in [from, to) is set.
 func (b bitmap) anyIn(from, to int) bool {
 	if from >= to {
 		return false
 	}
-	first, last := from>>6, (to-1)>>6
-	head, tail := ^uint64(0)<<(from&63), ^uint64(0)>>(63-(to-1)&63)
+	first, last, head, tail := ends(from, to)
 	if first == last {
 		return b[first]&head&tail != 0
 	}

@@ -25,8 +25,9 @@ type pred interface {
 	cost() int
 }
 
-// exact reports whether columns say of every span whether a condition holds.
-func exact(e traceql.Expr) bool {
+// exact reports whether columns say of every span whether a condition holds; with
+// traces, of every span of a regular trace.
+func exact(e traceql.Expr, traces bool) bool {
 	switch e := e.(type) {
 	case nil:
 		return true
@@ -35,14 +36,18 @@ func exact(e traceql.Expr) bool {
 	case *traceql.Field:
 		return readable(e.Attribute)
 	case *traceql.Unary:
-		return e.Op == traceql.OpNot && exact(e.Expr)
+		return e.Op == traceql.OpNot && exact(e.Expr, traces)
 	case *traceql.Binary:
 		switch {
 		case e.Op == traceql.OpAnd || e.Op == traceql.OpOr:
-			return exact(e.Left) && exact(e.Right)
+			return exact(e.Left, traces) && exact(e.Right, traces)
 		case e.Op.IsComparison():
-			field, _, ok := comparison(e)
-			return ok && (field == nil || readable(field.Attribute)) || rootOnly(e)
+			field, m, ok := comparison(e)
+			if ok && field != nil && traces && !readable(field.Attribute) {
+				_, _, root := rootOnly(field, &m)
+				return root || ofTrace(field.Attribute) && !m.isNil()
+			}
+			return ok && (field == nil || readable(field.Attribute))
 		}
 	}
 	return false
@@ -86,10 +91,14 @@ func mirrored(op traceql.Op) traceql.Op {
 
 // pred returns the condition compiled for the worker's space, which it keeps.
 func (w *worker) pred(e traceql.Expr) pred {
-	p, ok := w.space.preds[e]
+	preds := w.space.preds
+	if w.local {
+		preds = w.space.local
+	}
+	p, ok := preds[e]
 	if !ok {
 		p = w.compile(e)
-		w.space.preds[e] = p
+		preds[e] = p
 	}
 	return p
 }
@@ -103,7 +112,7 @@ func (w *worker) compile(e traceql.Expr) pred {
 	case *traceql.Field:
 		return w.compileField(e, matcher{op: traceql.OpEqual, constant: traceql.Bool(true)})
 	case *traceql.Unary:
-		if exact(e) {
+		if exact(e, w.local) {
 			return &notPred{w.compile(e.Expr)}
 		}
 	case *traceql.Binary:
@@ -120,9 +129,6 @@ func (w *worker) compile(e traceql.Expr) pred {
 }
 
 func (w *worker) compileComparison(b *traceql.Binary) pred {
-	if rootOnly(b) {
-		return &rootPred{}
-	}
 	field, m, ok := comparison(b)
 	switch {
 	case !ok:
@@ -137,9 +143,15 @@ func (w *worker) compileComparison(b *traceql.Binary) pred {
 func (w *worker) compileField(f *traceql.Field, m matcher) pred {
 	a := f.Attribute
 	if !readable(a) {
+		if root, other, ok := rootOnly(f, &m); ok && w.local {
+			return &rootPred{root: root, other: other}
+		}
+		if w.local && ofTrace(a) && !m.isNil() {
+			return &tracePred{intrinsic: a.Intrinsic, m: m}
+		}
 		return constPred(true)
 	}
-	if m.constant.IsNil() && m.re == nil {
+	if m.isNil() {
 		return &presentPred{attribute: a, want: m.op == traceql.OpNotEqual}
 	}
 	switch a.Intrinsic {

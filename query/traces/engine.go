@@ -16,7 +16,6 @@ import (
 	"github.com/vedette-io/vedette/query/traceql"
 	"github.com/vedette-io/vedette/storage/block"
 	"github.com/vedette-io/vedette/storage/trace"
-	"github.com/vedette-io/vedette/storage/trace/rows"
 )
 
 // Store is where spans are: *trace.DB.
@@ -46,6 +45,8 @@ type Engine struct {
 	now     func() time.Time
 	metrics *metrics
 	gate    *gate
+
+	maxRejected int // candidates of a search; below 0: look closer at once
 }
 
 var _ traceql.Querier = (*Engine)(nil)
@@ -64,6 +65,7 @@ func New(o Options) (*Engine, error) {
 	m := newMetrics(o.Registerer)
 	return &Engine{
 		store: o.Store, config: o.Config, logger: o.Logger, now: o.Now, metrics: m, gate: newGate(o.Config, m),
+		maxRejected: defaultRejected,
 	}, nil
 }
 
@@ -81,6 +83,8 @@ type run struct {
 	view   *trace.View
 
 	bytes, spans, traces, groups atomic.Int64
+
+	splits splits
 
 	mu      sync.Mutex // guards what follows, and view.Suspect
 	partial string
@@ -159,13 +163,6 @@ func (r *run) damaged(err error) error {
 		}
 	}
 	return nil
-}
-
-// find returns where the spans of a trace are.
-func (r *run) find(id signal.TraceID) []rows.Run {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	return r.view.Find(id)
 }
 
 // whole appends a whole trace to dst. Damaged blocks are passed over.

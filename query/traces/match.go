@@ -19,6 +19,9 @@ type matcher struct {
 
 func (m *matcher) negative() bool { return m.op == traceql.OpNotEqual || m.op == traceql.OpNotRegex }
 
+// isNil reports whether a value is compared with nil.
+func (m *matcher) isNil() bool { return m.re == nil && m.constant.IsNil() }
+
 // comparable reports whether a value compares with the constant.
 func (m *matcher) comparable(s traceql.Static) bool {
 	if m.re != nil {

@@ -8,6 +8,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -239,9 +240,14 @@ func (g *generator) times() (start, end int64) {
 }
 
 // TestModel compares the engine's answers with those of the evaluator of whole
-// traces, over stores that are in the middle of everything.
+// traces, over stores that are in the middle of everything: six, or
+// VEDETTE_SEEDS.
 func TestModel(t *testing.T) {
-	for seed := range uint64(6) {
+	seeds := uint64(6)
+	if n, err := strconv.ParseUint(os.Getenv("VEDETTE_SEEDS"), 10, 32); err == nil {
+		seeds = n
+	}
+	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			g := newGenerator(seed)
 			db := openStore(t)
@@ -259,7 +265,8 @@ func TestModel(t *testing.T) {
 			for range 150 {
 				searches, metrics = append(searches, g.query()), append(metrics, g.metricsQuery())
 			}
-			for _, q := range searches {
+			for i, q := range searches {
+				e.maxRejected = i%2 - 1
 				g.checkSearch(t, e, m, q)
 			}
 			for _, q := range metrics {

@@ -67,7 +67,7 @@ func plain(p *traceql.Pipeline) bool {
 func plainSpanset(s traceql.SpansetExpr) bool {
 	switch s := s.(type) {
 	case *traceql.Filter:
-		return exact(s.Expr)
+		return exact(s.Expr, false)
 	case *traceql.Nested:
 		return plain(s.Pipeline)
 	case *traceql.SpansetOp:

@@ -457,27 +457,3 @@ func (p *presentPred) eval(w *worker, dst bitmap) error {
 }
 
 func (p *presentPred) cost() int { return costRead }
-
-// rootOnly reports whether a comparison of nestedSetParent only tells spans
-// without parent from the others.
-func rootOnly(b *traceql.Binary) bool { return false }
-
-// rootPred holds for spans without parent.
-type rootPred struct{}
-
-func (p *rootPred) prune(*worker) verdict { return some }
-
-func (p *rootPred) eval(w *worker, dst bitmap) error {
-	parents, err := w.cur.Parents()
-	if err != nil {
-		return err
-	}
-	for row, parent := range parents {
-		if parent == rows.ParentNone {
-			dst.set(row)
-		}
-	}
-	return nil
-}
-
-func (p *rootPred) cost() int { return costColumn }

@@ -24,6 +24,10 @@ const (
 	maxWave         = 64 // groups that are read before their candidates are evaluated
 	firstWave       = 2
 	maxSearchedSize = 1 << 28 // bytes of one trace that are kept for the next
+
+	// defaultRejected is how many candidates may turn out not to match before it
+	// pays to look closer at the groups.
+	defaultRejected = 100
 )
 
 // Search implements traceql.Querier. A trace is found if one of the spans that
@@ -41,8 +45,8 @@ func (e *Engine) Search(ctx context.Context, q traceql.SearchRequest) (*traceql.
 	defer r.end()
 	s := &search{
 		run: r, request: q, start: start, end: end, limit: limit(q.Limit, defaultTraces, e.config.MaxTraces),
-		condition: condition(query.Pipeline), eval: traceql.NewEvaluator(query.Pipeline), attrs: shown(query),
-		seen: make(map[signal.TraceID]struct{}), reported: r.begun,
+		pipeline: query.Pipeline, condition: condition(query.Pipeline), eval: traceql.NewEvaluator(query.Pipeline), attrs: shown(query),
+		seen: make(map[signal.TraceID]struct{}), reported: r.begun, local: e.maxRejected < 0,
 	}
 	if err := s.groups(); err != nil && !errors.Is(err, errStop) {
 		return nil, fmt.Errorf("search traces: %w", err)
@@ -56,9 +60,12 @@ type search struct {
 	request    traceql.SearchRequest
 	start, end int64
 	limit      int
+	pipeline   *traceql.Pipeline
 	condition  traceql.Expr
 	eval       *traceql.Evaluator
 	attrs      []traceql.Attribute
+	local      bool // candidates are chosen by what groups say of whole traces
+	rejected   int  // candidates that did not match
 
 	workers  []*worker
 	found    []traceql.TraceSummary // those that start last first, at most limit
@@ -141,7 +148,7 @@ func (s *search) scan(w *worker, groups []*rows.Group, first, n int) ([]candidat
 			return nil, err
 		}
 		var err error
-		if out, err = w.candidates(groups[i], s.condition, s.start, s.end, out); err != nil {
+		if out, err = s.candidates(w, groups[i], out); err != nil {
 			if err := s.run.damaged(err); err != nil {
 				return nil, err
 			}
@@ -150,17 +157,64 @@ func (s *search) scan(w *worker, groups []*rows.Group, first, n int) ([]candidat
 	return out, nil
 }
 
-// candidates appends to dst the traces of a group with a row for which the
-// condition may hold and that was running between two times.
-func (w *worker) candidates(g *rows.Group, condition traceql.Expr, start, end int64, dst []candidate) ([]candidate, error) {
+// candidates appends to dst the traces of a group that may match.
+func (s *search) candidates(w *worker, g *rows.Group, dst []candidate) ([]candidate, error) {
 	if err := w.seek(g); err != nil {
 		return dst, err
 	}
-	match, err := w.matching(condition)
+	var match bitmap
+	var err error
+	if s.local {
+		var irregular bitmap
+		if match, irregular, err = w.localRows(s.pipeline, s.condition); match != nil {
+			err = s.keepDurations(w, match)
+			match.or(irregular)
+			w.release(irregular)
+		}
+	} else {
+		match, err = w.matching(s.condition)
+	}
 	if err != nil || match == nil {
 		return dst, err
 	}
 	defer w.release(match)
+	return w.tracesOf(match, s.start, s.end, dst)
+}
+
+// keepDurations drops the rows of regular traces that are too short or too long.
+func (s *search) keepDurations(w *worker, match bitmap) error {
+	if s.request.MinDuration <= 0 && s.request.MaxDuration <= 0 {
+		return nil
+	}
+	begins, err := w.cur.TraceRows()
+	if err != nil {
+		return err
+	}
+	for t := range w.info.Traces {
+		first, end := begins[t], begins[t+1]
+		if !match.anyIn(int(first), int(end)) {
+			continue
+		}
+		d, err := w.traceDuration(traceql.IntrinsicTraceDuration, first, end)
+		if err != nil {
+			return err
+		}
+		if !s.lasts(d.Num) {
+			match.clearIn(int(first), int(end))
+		}
+	}
+	return nil
+}
+
+// lasts reports whether a trace's duration is one that is asked for.
+func (s *search) lasts(d int64) bool {
+	r := &s.request
+	return (r.MinDuration <= 0 || d >= r.MinDuration) && (r.MaxDuration <= 0 || d <= r.MaxDuration)
+}
+
+// tracesOf appends to dst the traces with a row in a set that was running between
+// two times.
+func (w *worker) tracesOf(match bitmap, start, end int64, dst []candidate) ([]candidate, error) {
 	if err := w.within(match, start, end); err != nil {
 		return dst, err
 	}
@@ -283,12 +337,14 @@ func (s *search) candidate(id signal.TraceID) error {
 		return nil // its block is damaged
 	}
 	s.trace.Reset(&s.spans)
-	d := s.trace.Duration()
-	if r := &s.request; r.MinDuration > 0 && d < r.MinDuration || r.MaxDuration > 0 && d > r.MaxDuration {
-		return nil
+	var sets []traceql.Set
+	if s.lasts(s.trace.Duration()) {
+		sets = s.eval.Eval(&s.trace)
 	}
-	sets := s.eval.Eval(&s.trace)
 	if !s.runs(sets) {
+		if s.rejected++; s.rejected > s.run.e.maxRejected {
+			s.local = true
+		}
 		return nil
 	}
 	at, _ := slices.BinarySearchFunc(s.found, candidate{id: id, start: s.trace.Start}, func(t traceql.TraceSummary, c candidate) int {

@@ -54,9 +54,15 @@ func (e *Engine) Metrics(ctx context.Context, q traceql.MetricsRequest) (*traceq
 		},
 	}
 	var res *traceql.MetricsResult
-	if m.columnar() {
+	switch p := query.Pipeline; {
+	case !m.columnar():
+		res, err = m.evaluate()
+	case plain(p):
 		res, err = m.scan()
-	} else {
+	case local(p):
+		m.local = true
+		res, err = m.scan()
+	default:
 		res, err = m.evaluate()
 	}
 	if err != nil {
@@ -114,12 +120,17 @@ type series struct {
 	condition   traceql.Expr
 	limits      traceql.Limits
 	repeated    map[*rows.Group]bitmap
+
+	// Of a query that is local, irregular traces are evaluated as a whole.
+	local     bool
+	mu        sync.Mutex
+	irregular map[signal.TraceID]struct{}
 }
 
-// columnar reports whether the columns of single groups answer the query.
+// columnar reports whether columns say the values and labels of the series.
 func (m *series) columnar() bool {
 	s := m.query.Metrics
-	if s.Func == traceql.MetricsCompare || !plain(m.query.Pipeline) {
+	if s.Func == traceql.MetricsCompare {
 		return false
 	}
 	if s.Expr != nil {
@@ -170,7 +181,44 @@ func (m *series) scan() (*traceql.MetricsResult, error) {
 			m.run.stop(fmt.Sprintf("more than %d values of a label", maxLabelValues))
 		}
 	}
+	if len(m.irregular) > 0 {
+		eval, err := traceql.NewMetricsEvaluator(m.query, m.times, m.limits)
+		if err != nil {
+			return nil, err
+		}
+		if err := m.wholes(eval); err != nil && !errors.Is(err, errStop) {
+			return nil, err
+		}
+		acc.Merge(eval.Accumulator())
+	}
 	return acc.Result(), nil
+}
+
+// wholes evaluates the irregular traces.
+func (m *series) wholes(eval *traceql.MetricsEvaluator) error {
+	var spans signal.Spans
+	var t traceql.Trace
+	for id := range m.irregular {
+		if err := m.run.check(); err != nil {
+			return err
+		}
+		if err := m.whole(eval, id, &spans, &t); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// whole evaluates one trace. Spans and t are scratch.
+func (m *series) whole(eval *traceql.MetricsEvaluator, id signal.TraceID, spans *signal.Spans, t *traceql.Trace) error {
+	spans.Reset()
+	if err := m.run.whole(id, spans); err != nil {
+		return err
+	}
+	m.run.bytes.Add(int64(len(spans.Buf)))
+	t.Reset(spans)
+	eval.Add(t)
+	return nil
 }
 
 // observer feeds the rows of groups to an accumulator. It belongs to one
@@ -186,6 +234,7 @@ type observer struct {
 	starts []int64
 	values []float64
 	picked []int32
+	found  []candidate
 }
 
 func newObserver(m *series) *observer {
@@ -226,7 +275,7 @@ func (o *observer) group(g *rows.Group) error {
 	if err := w.seek(g); err != nil {
 		return err
 	}
-	match, err := w.matching(m.condition)
+	match, err := o.matching()
 	if err != nil || match == nil {
 		return err
 	}
@@ -276,6 +325,34 @@ func (o *observer) group(g *rows.Group) error {
 	}
 	o.picked = o.acc.ObserveBatch(o.series, starts, values, o.picked[:0])
 	return o.exemplars(sel, values)
+}
+
+// matching returns the rows of the group that count, and leaves the others of
+// irregular traces to wholes.
+func (o *observer) matching() (bitmap, error) {
+	m, w := o.m, o.w
+	if !m.local {
+		return w.matching(m.condition)
+	}
+	match, irregular, err := w.localRows(m.query.Pipeline, m.condition)
+	if err != nil || match == nil {
+		return nil, err
+	}
+	defer w.release(irregular)
+	if o.found, err = w.tracesOf(irregular, m.first, m.last, o.found[:0]); err != nil {
+		return nil, err
+	}
+	if len(o.found) > 0 {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		if m.irregular == nil {
+			m.irregular = make(map[signal.TraceID]struct{})
+		}
+		for _, c := range o.found {
+			m.irregular[c.id] = struct{}{}
+		}
+	}
+	return match, nil
 }
 
 // within keeps the rows that start within the times of the series.
@@ -481,7 +558,7 @@ func (m *series) evaluate() (*traceql.MetricsResult, error) {
 			}
 			return nil, err
 		}
-		if found, err = w.candidates(g, m.condition, m.first, m.last, found[:0]); err != nil {
+		if found, err = m.candidates(w, g, found[:0]); err != nil {
 			if err := m.run.damaged(err); err != nil {
 				return nil, err
 			}
@@ -492,14 +569,23 @@ func (m *series) evaluate() (*traceql.MetricsResult, error) {
 				continue
 			}
 			seen[c.id] = struct{}{}
-			spans.Reset()
-			if err := m.run.whole(c.id, &spans); err != nil {
+			if err := m.whole(eval, c.id, &spans, &t); err != nil {
 				return nil, err
 			}
-			m.run.bytes.Add(int64(len(spans.Buf)))
-			t.Reset(&spans)
-			eval.Add(&t)
 		}
 	}
 	return eval.Result(), nil
+}
+
+// candidates appends to dst the traces of a group that may have spans that count.
+func (m *series) candidates(w *worker, g *rows.Group, dst []candidate) ([]candidate, error) {
+	if err := w.seek(g); err != nil {
+		return dst, err
+	}
+	match, err := w.matching(m.condition)
+	if err != nil || match == nil {
+		return dst, err
+	}
+	defer w.release(match)
+	return w.tracesOf(match, m.first, m.last, dst)
 }

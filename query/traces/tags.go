@@ -413,7 +413,7 @@ func (v *valueCollector) group(match bitmap) (bool, error) {
 	if v.roots {
 		roots := v.w.bitmap()
 		defer v.w.release(roots)
-		if err := (&rootPred{}).eval(v.w, roots); err != nil {
+		if err := (&rootPred{root: true}).eval(v.w, roots); err != nil {
 			return true, err
 		}
 		if match != nil {

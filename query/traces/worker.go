@@ -22,6 +22,12 @@ type worker struct {
 	free    []bitmap
 	fields  fieldReader
 	ids     []int32 // scratch
+
+	local     bool        // conditions are compiled for regular traces
+	irregular bitmap      // rows of traces that are not
+	oddTrees  [][2]uint32 // rows of traces of the group whose trees are not ordinary
+	treeOf    *rows.Group // that oddTrees is of
+	seenIDs   map[signal.SpanID]struct{}
 }
 
 func newWorker(r *run) *worker {
@@ -32,6 +38,7 @@ func newWorker(r *run) *worker {
 type spaceState struct {
 	sp    *rows.Space
 	preds map[traceql.Expr]pred // by condition
+	local map[traceql.Expr]pred // for regular traces
 	keys  map[levelKey]*keyColumns
 	ids   map[*labelField]*labelSpace
 }
@@ -48,12 +55,13 @@ func (w *worker) seek(g *rows.Group) error {
 		return err
 	}
 	w.group, w.info = g, g.Info()
+	w.treeOf, w.oddTrees = nil, w.oddTrees[:0]
 	sp := w.cur.Space()
 	if w.space == nil || w.space.sp != sp {
 		st := w.spaces[sp]
 		if st == nil {
 			st = &spaceState{
-				sp: sp, preds: make(map[traceql.Expr]pred), keys: make(map[levelKey]*keyColumns),
+				sp: sp, preds: make(map[traceql.Expr]pred), local: make(map[traceql.Expr]pred), keys: make(map[levelKey]*keyColumns),
 				ids: make(map[*labelField]*labelSpace),
 			}
 			w.spaces[sp] = st
