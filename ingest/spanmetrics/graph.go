@@ -19,6 +19,9 @@ func (s *shard) pair(t *shardTenant, i int, ref *spanRef) {
 		return
 	}
 	key := &b.Parents[i]
+	if kind == kindServer && isShared(b, i) {
+		key = ref.span
+	}
 	if key.IsZero() {
 		if kind == kindServer {
 			user := s.named(t, []byte(userNode))
@@ -38,6 +41,20 @@ func (s *shard) pair(t *shardTenant, i int, ref *spanRef) {
 		return
 	}
 	s.wait(t, ref, *key, side)
+}
+
+// sharedAttr says of a server's span that it has the id of its client's, as those
+// of Zipkin may.
+const sharedAttr = "zipkin.shared"
+
+// isShared reports whether a server's span has the id of the client's.
+func isShared(b *signal.Spans, i int) bool {
+	for _, a := range b.SpanAttrs(i) {
+		if a.Type == signal.AttrBool && a.Key.Len == uint32(len(sharedAttr)) && string(b.Bytes(a.Key)) == sharedAttr {
+			return a.Bool()
+		}
+	}
+	return false
 }
 
 // pairClient joins a client's or producer's span with the spans that wait for it.

@@ -77,6 +77,26 @@ func TestPairs(t *testing.T) {
 	require.Len(t, r.Sink.Metadata(), 6)
 }
 
+// A client and a server of Zipkin share an id, and a root's has no parent.
+func TestSharedSpans(t *testing.T) {
+	front, back := newService(t, "front"), newService(t, "back")
+	r := newRig(t, nil)
+	shared := attribute.Bool("zipkin.shared", true)
+	for _, serverFirst := range []bool{false, true} {
+		ctx, client := front.span(t.Context(), "call", trace.SpanKindClient, time.Second, attribute.String("peer.service", "BACK"))
+		back.span(ctx, "call", trace.SpanKindServer, time.Second, shared)
+		calls, serves := batch(front), batch(back)
+		serves.SpanIDs[0], serves.Parents[0] = signal.SpanID(client.SpanContext().SpanID()), signal.SpanID{}
+		if serverFirst {
+			calls, serves = serves, calls
+		}
+		r.Observe(0, calls)
+		r.Observe(0, serves)
+	}
+	require.Equal(t, []string{edge("total", "front", "back", "", "2")}, only(r.write(), "service_graph_request_total"))
+	require.Zero(t, r.metric("pending_spans"))
+}
+
 func TestVirtualNodesAndTimeouts(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newRig(t, nil)
