@@ -88,8 +88,9 @@ func TestV3Trace(t *testing.T) {
 	for path, want := range map[string]*tracepb.TracesData{
 		"/api/v3/traces/" + apitest.ShopTraceID: apitest.Shop(),
 		"/api/v3/traces/abc":                    apitest.Old(),
-		"/api/v3/traces/AQIDBAUGBwgJCgsMDQ4PEA==?start_time=2026-01-02T03:00:00Z&endTime=2026-01-02T04:00:00Z": apitest.Shop(),
-		"/api/v3/traces?query.startTimeMin=2026-01-02T00:00:00Z&query.startTimeMax=2026-01-02T04:00:00Z":       both,
+		"/api/v3/traces/0102030405060708090a0b0c0d0e0f10?start_time=2026-01-02T05:00:00+02:00&end_time=2026-01-02T06:00:00.5+02:00": apitest.Shop(),
+		"/api/v3/traces/AQIDBAUGBwgJCgsMDQ4PEA==?start_time=2026-01-02T03:00:00Z&endTime=2026-01-02T04:00:00Z":                      apitest.Shop(),
+		"/api/v3/traces?query.startTimeMin=2026-01-02T00:00:00Z&query.startTimeMax=2026-01-02T04:00:00Z":                            both,
 	} {
 		w := apitest.Get(t, mux, path)
 		require.Equal(t, http.StatusOK, w.Code, "%s: %s", path, w.Body)

@@ -298,7 +298,8 @@ func durationParamV3(q url.Values, names ...string) (time.Duration, error) {
 }
 
 func rfc3339(name, text string) (int64, error) {
-	t, err := time.Parse(time.RFC3339Nano, text)
+	// A plus that was sent as it is came as a space; Grafana sends it so.
+	t, err := time.Parse(time.RFC3339Nano, strings.Replace(text, " ", "+", 1))
 	if err != nil {
 		return 0, traceapi.BadRequest("malformed parameter %s: %w", name, err)
 	}
