@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -191,4 +193,36 @@ func FuzzDirectory(f *testing.F) {
 			}
 		}
 	})
+}
+
+// A file that is cut short, or that the disk cannot read, while it is mapped is
+// damage, too, and does not end the process.
+func TestFileThatBecomesUnreadable(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "b")
+	pages := testPages()
+	write(t, vfs.OS, dir, pages)
+	r, err := Open(vfs.OS, dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(filepath.Join(dir, columnsFile), 0); err != nil {
+		t.Skip(err) // a system that does not cut what is mapped
+	}
+	for name := range pages {
+		if _, _, err := r.Page(name, 1, nil); !errors.Is(err, ErrCorruption) {
+			t.Errorf("page of a file without bytes: %v", err)
+		}
+	}
+	if _, err := parse(dir, r.data); !errors.Is(err, ErrCorruption) {
+		t.Errorf("footer of a file without bytes: %v", err)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Remove(filepath.Join(dir, columnsFile)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(vfs.OS, dir); !errors.Is(err, ErrCorruption) {
+		t.Errorf("block without a file: %v", err)
+	}
 }

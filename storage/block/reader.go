@@ -5,7 +5,9 @@ import (
 	"errors"
 	"fmt"
 	"hash/crc32"
+	"io/fs"
 	"path/filepath"
+	"runtime/debug"
 	"sync/atomic"
 
 	"github.com/klauspost/compress/zstd"
@@ -38,8 +40,11 @@ var decoder = func() *zstd.Decoder {
 
 // Open opens the block in dir. The error is a CorruptionError if its bytes are
 // damaged, ErrVersion if it was written by a newer Vedette.
-func Open(fs vfs.FS, dir string) (*Reader, error) {
-	m, err := vfs.Map(fs, filepath.Join(dir, columnsFile))
+func Open(fsys vfs.FS, dir string) (*Reader, error) {
+	m, err := vfs.Map(fsys, filepath.Join(dir, columnsFile))
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, &CorruptionError{Block: dir, Reason: "there is no file " + columnsFile}
+	}
 	if err != nil {
 		return nil, fmt.Errorf("open block %s: %w", dir, err)
 	}
@@ -51,7 +56,8 @@ func Open(fs vfs.FS, dir string) (*Reader, error) {
 	return r, nil
 }
 
-func parse(dir string, data []byte) (*Reader, error) {
+func parse(dir string, data []byte) (r *Reader, err error) {
+	defer guard(&err, func(fault error) error { return &CorruptionError{Block: dir, Reason: fault.Error()} })()
 	size := int64(len(data))
 	corrupt := func(off int64, reason string) error {
 		return &CorruptionError{Block: dir, Offset: off, Reason: reason}
@@ -74,7 +80,7 @@ func parse(dir string, data []byte) (*Reader, error) {
 	if err != nil {
 		return nil, corrupt(f.dirOffset, err.Error())
 	}
-	r := &Reader{dir: dir, data: data, sections: make(map[string]*readSection, len(sections)), meta: tail[f.dirLen:]}
+	r = &Reader{dir: dir, data: data, sections: make(map[string]*readSection, len(sections)), meta: tail[f.dirLen:]}
 	for _, s := range sections {
 		r.sections[s.name] = &readSection{pages: s.pages, ok: make([]atomic.Bool, len(s.pages))}
 	}
@@ -129,9 +135,8 @@ func (r *Reader) Page(name string, i int, buf []byte) (data, next []byte, err er
 	p := s.pages[i]
 	b := r.data[p.offset : p.offset+int64(p.stored) : p.offset+int64(p.stored)]
 	if !s.ok[i].Load() {
-		want := binary.LittleEndian.Uint32(r.data[p.offset+int64(p.stored):])
-		if got := crc32.Checksum(b, castagnoli); got != want {
-			return nil, buf, &CorruptionError{Block: r.dir, Section: name, Page: i, Offset: p.offset, Reason: fmt.Sprintf("checksum is %08x, want %08x", got, want)}
+		if err := check(b, r.data[p.offset+int64(p.stored):]); err != nil {
+			return nil, buf, &CorruptionError{Block: r.dir, Section: name, Page: i, Offset: p.offset, Reason: err.Error()}
 		}
 		s.ok[i].Store(true)
 	}
@@ -143,6 +148,33 @@ func (r *Reader) Page(name string, i int, buf []byte) (data, next []byte, err er
 		return nil, buf, &CorruptionError{Block: r.dir, Section: name, Page: i, Offset: p.offset, Reason: fmt.Sprintf("zstd frame of %d bytes, want %d: %v", len(out), p.raw, err)}
 	}
 	return out, out, nil
+}
+
+// check compares a page with the checksum behind it.
+func check(b, behind []byte) (err error) {
+	defer guard(&err, func(fault error) error { return fault })()
+	want := binary.LittleEndian.Uint32(behind)
+	if got := crc32.Checksum(b, castagnoli); got != want {
+		return fmt.Errorf("checksum is %08x, want %08x", got, want)
+	}
+	return nil
+}
+
+// guard turns a fault in the memory of a mapped file, which would end the process,
+// into an error: the disk cannot read the file, or it was cut short. What it
+// returns is to be deferred.
+func guard(err *error, wrap func(fault error) error) func() {
+	before := debug.SetPanicOnFault(true)
+	return func() {
+		debug.SetPanicOnFault(before)
+		switch r := recover().(type) {
+		case nil:
+		case interface{ Addr() uintptr }: // a runtime.Error of a fault
+			*err = wrap(errors.New("the file cannot be read"))
+		default:
+			panic(r)
+		}
+	}
 }
 
 // Verify reads every page and returns what is damaged.
