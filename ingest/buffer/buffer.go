@@ -36,6 +36,9 @@ const (
 
 	FormatOTLPTraces       Format = 5 // ExportTraceServiceRequest of OTLP, protobuf, as otlp_proto of others
 	FormatOTLPTracesSnappy Format = 6 // the same as a snappy block
+
+	FormatOTLPLogs       Format = 7 // ExportLogsServiceRequest of OTLP, protobuf, as otlp_proto of others
+	FormatOTLPLogsSnappy Format = 8 // the same as a snappy block
 )
 
 // Topic returns the topic that payloads of the format belong to.
@@ -43,6 +46,8 @@ func (f Format) Topic() string {
 	switch f {
 	case FormatOTLPTraces, FormatOTLPTracesSnappy:
 		return TopicTraces
+	case FormatOTLPLogs, FormatOTLPLogsSnappy:
+		return TopicLogs
 	}
 	return TopicMetrics
 }
@@ -50,8 +55,11 @@ func (f Format) Topic() string {
 // ForeignFormat returns the format of payloads that others have put into a topic:
 // OTLP in protobuf, as the OpenTelemetry Collector's Kafka exporter writes it.
 func ForeignFormat(topic string) Format {
-	if topic == TopicTraces {
+	switch topic {
+	case TopicTraces:
 		return FormatOTLPTraces
+	case TopicLogs:
+		return FormatOTLPLogs
 	}
 	return FormatOTLP
 }

@@ -61,6 +61,18 @@ type Config struct {
 	// How long segments stay after every consumer group is done with them. They go
 	// at once unless one of the two is set; if both are, the first to be reached counts.
 	Retention Retention `yaml:"retention"`
+
+	// What holds for single topics instead of retention. Log records have no store
+	// behind the buffer, so that this is how long they are kept.
+	RetentionByTopic map[string]Retention `yaml:"retention_by_topic"`
+}
+
+// retentionOf returns how long consumed segments of a topic stay.
+func (c *Config) retentionOf(topic string) Retention {
+	if r, own := c.RetentionByTopic[topic]; own {
+		return r
+	}
+	return c.Retention
 }
 
 // Retention says how long consumed segments stay; zero is no wish to keep them.
@@ -81,6 +93,9 @@ func DefaultConfig() Config {
 		MaxBytes:       16 << 30,
 		MaxRecordBytes: 32 << 20,
 		TailBytes:      64 << 20,
+		RetentionByTopic: map[string]Retention{
+			TopicLogs: {Time: 24 * time.Hour, Bytes: 1 << 30},
+		},
 	}
 }
 
@@ -123,13 +138,24 @@ func (c *Config) Validate() error {
 	if c.TailBytes < 0 {
 		bad("tail_bytes: got %d, want 0 or more", c.TailBytes)
 	}
-	if c.Retention.Time < 0 {
-		bad("retention.time: got %v, want 0 or more", c.Retention.Time)
-	}
-	if c.Retention.Bytes < 0 {
-		bad("retention.bytes: got %d, want 0 or more", c.Retention.Bytes)
+	c.Retention.check("retention", bad)
+	for _, topic := range slices.Sorted(maps.Keys(c.RetentionByTopic)) {
+		if err := checkName("topic", topic); err != nil {
+			bad("retention_by_topic: %w", err)
+		}
+		r := c.RetentionByTopic[topic]
+		r.check("retention_by_topic."+topic, bad)
 	}
 	return errors.Join(errs...)
+}
+
+func (r *Retention) check(key string, bad func(format string, args ...any)) {
+	if r.Time < 0 {
+		bad("%s.time: got %v, want 0 or more", key, r.Time)
+	}
+	if r.Bytes < 0 {
+		bad("%s.bytes: got %d, want 0 or more", key, r.Bytes)
+	}
 }
 
 // maxNameLen keeps topic and group names within what file systems take.

@@ -117,6 +117,40 @@ func TestRetention(t *testing.T) {
 	}
 }
 
+// A topic with a retention of its own has that one, and no other.
+func TestRetentionByTopic(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		own  map[string]Retention
+		want int
+	}{
+		{"kept", map[string]Retention{testTopic: {Time: time.Hour, Bytes: 20 << 10}}, 3},
+		{"not kept", map[string]Retention{testTopic: {}}, 1},
+		{"another's", map[string]Retention{TopicLogs: {}}, 14},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) {
+				fsys := vfs.NewMem()
+				cfg := testConfig()
+				cfg.Retention = Retention{Bytes: 1 << 30}
+				cfg.RetentionByTopic = tt.own
+				l := openTest(t, cfg, fsys)
+				for range 91 { // 7 in a segment
+					appendTest(t, l, big("p", 1000))
+				}
+				readAll(t, l, "g", -1, true)
+				if got := len(segmentFiles(t, fsys)); got != tt.want {
+					t.Fatalf("got %d segments, want %d: %v", got, tt.want, segmentFiles(t, fsys))
+				}
+				closeTest(t, l)
+			})
+		})
+	}
+	if own := DefaultConfig().RetentionByTopic; len(own) != 1 || own[TopicLogs].Time != 24*time.Hour {
+		t.Errorf("got %v, want a day of logs and nothing else", own)
+	}
+}
+
 func TestAttachments(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		cfg := testConfig()
@@ -310,11 +344,14 @@ func TestConfigValidate(t *testing.T) {
 		MaxBytes:     -1,
 		TailBytes:    -1,
 		Retention:    Retention{-1, -1},
+		RetentionByTopic: map[string]Retention{
+			"c/d": {}, "old": {Time: -1}, "large": {Bytes: -1},
+		},
 	}
 	err := bad.Validate()
 	for _, key := range []string{
 		"a/b", "partitions.zero", "sync_interval", "segment_bytes", "max_bytes", "max_record_bytes",
-		"tail_bytes", "retention.time", "retention.bytes",
+		"tail_bytes", "retention.time", "retention.bytes", "c/d", "retention_by_topic.old.time", "retention_by_topic.large.bytes",
 	} {
 		if err == nil || !strings.Contains(err.Error(), key) {
 			t.Errorf("the error does not name %s: %v", key, err)

@@ -483,7 +483,7 @@ func (p *partition) trim(force bool) {
 	if !known {
 		return
 	}
-	keep := p.log.cfg.Retention
+	keep := p.log.cfg.retentionOf(p.topic.name)
 	if force {
 		keep = Retention{}
 	}
