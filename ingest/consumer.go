@@ -18,7 +18,7 @@ import (
 // ConsumerConfig configures a Consumer.
 type ConsumerConfig struct {
 	// Group is the consumer group whose offsets are committed; that of spans has
-	// `.traces` behind it.
+	// `.traces` behind it, that of log records `.logs`.
 	Group string `yaml:"group"`
 
 	// CommitInterval is the least time between two commits of a partition.
@@ -81,6 +81,7 @@ type ConsumerOptions struct {
 	Buffer   buffer.Buffer
 	Sink     Sink
 	SpanSink SpanSink
+	LogSink  LogSink
 	Config   ConsumerConfig
 	Formats  *wire.Formats // that can be decoded
 
@@ -107,9 +108,12 @@ func NewConsumer(o ConsumerOptions) (*Consumer, error) {
 		buf: o.Buffer, topic: buffer.TopicMetrics, group: o.Config.Group, cfg: o.Config, formats: o.Formats, joined: o.Joined, log: o.Logger,
 		caughtUp: make(chan struct{}), workers: map[*worker]struct{}{}, reached: map[int]bool{}, want: -1,
 	}
-	if o.SpanSink != nil {
-		// A group of its own: with Kafka, a member of a group has one topic here.
+	// Groups of their own: with Kafka, a member of a group has one topic here.
+	switch {
+	case o.SpanSink != nil:
 		c.topic, c.group = buffer.TopicTraces, o.Config.Group+".traces"
+	case o.LogSink != nil:
+		c.topic, c.group = buffer.TopicLogs, o.Config.Group+".logs"
 	}
 	c.metrics = newMetrics(o.Registerer, c.topic)
 	c.store = newStore(&o, c.metrics)

@@ -99,7 +99,7 @@ func TestConsumer(t *testing.T) {
 	require.NoError(t, req.Decode(buffer.FormatRemoteWriteV1, b, wire.Limits{}))
 	outcomes := make(chan ingest.Outcome, 1)
 	released := make(chan struct{})
-	appendPayload(t, l, 1, b, ingest.NewDelivery(&req.Metrics, nil, outcomes, func() { close(released) }))
+	appendPayload(t, l, 1, b, ingest.NewDelivery(&wire.Part{Metrics: &req.Metrics}, outcomes, func() { close(released) }))
 	o := <-outcomes
 	require.True(t, o.Known)
 	require.Equal(t, 1, o.Result.Appended)
@@ -224,9 +224,9 @@ func TestStopDiscards(t *testing.T) {
 	outcomes := make(chan ingest.Outcome, 2)
 	released := make(chan struct{}, 2)
 	release := func() { released <- struct{}{} }
-	appendPayload(t, l, 0, b, ingest.NewDelivery(&req.Metrics, nil, outcomes, release))
+	appendPayload(t, l, 0, b, ingest.NewDelivery(&wire.Part{Metrics: &req.Metrics}, outcomes, release))
 	<-entered
-	appendPayload(t, l, 0, b, ingest.NewDelivery(&req.Metrics, nil, outcomes, release))
+	appendPayload(t, l, 0, b, ingest.NewDelivery(&wire.Part{Metrics: &req.Metrics}, outcomes, release))
 	stop()
 	for range 2 {
 		require.False(t, (<-outcomes).Known)

@@ -1,6 +1,9 @@
 package ingest
 
-import "github.com/vedette-io/vedette/internal/signal"
+import (
+	"github.com/vedette-io/vedette/ingest/wire"
+	"github.com/vedette-io/vedette/internal/signal"
+)
 
 // Outcome is what became of a Delivery.
 type Outcome struct {
@@ -17,16 +20,16 @@ type Delivery struct {
 	// The batch, of which one is not nil, is valid until the delivery ends.
 	Metrics *signal.Metrics
 	Spans   *signal.Spans
+	Logs    *signal.Logs
 
 	outcomes chan<- Outcome
 	release  func()
 }
 
-// NewDelivery attaches a batch, whichever of both is not nil. Its end sends to
-// outcomes, which must have room, and then calls release: the batch is not used
-// any more.
-func NewDelivery(m *signal.Metrics, s *signal.Spans, outcomes chan<- Outcome, release func()) *Delivery {
-	return &Delivery{Metrics: m, Spans: s, outcomes: outcomes, release: release}
+// NewDelivery attaches the batch of a part. Its end sends to outcomes, which must
+// have room, and then calls release: the batch is not used any more.
+func NewDelivery(p *wire.Part, outcomes chan<- Outcome, release func()) *Delivery {
+	return &Delivery{Metrics: p.Metrics, Spans: p.Spans, Logs: p.Logs, outcomes: outcomes, release: release}
 }
 
 // Finish reports what the sink did with the batch.

@@ -1,6 +1,8 @@
 package ingest
 
 import (
+	"strings"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promauto"
 
@@ -30,8 +32,11 @@ type metrics struct {
 func newMetrics(reg prometheus.Registerer, topic string) *metrics {
 	f := promauto.With(prometheus.WrapRegistererWith(prometheus.Labels{"topic": topic}, reg))
 	what := "samples"
-	if topic == buffer.TopicTraces {
+	switch topic {
+	case buffer.TopicTraces:
 		what = "spans"
+	case buffer.TopicLogs:
+		what = "log_records"
 	}
 	m := &metrics{
 		messages: f.NewCounterVec(prometheus.CounterOpts{
@@ -44,7 +49,7 @@ func newMetrics(reg prometheus.Registerer, topic string) *metrics {
 		}),
 		samples: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "vedette_ingest_" + what + "_total",
-			Help: "What the store was handed, counted in " + what + ", by what it did with it.",
+			Help: "What the store was handed, counted in " + strings.ReplaceAll(what, "_", " ") + ", by what it did with it.",
 		}, []string{"result"}),
 		sinkErrors: f.NewCounter(prometheus.CounterOpts{
 			Name: "vedette_ingest_store_errors_total",
@@ -72,7 +77,7 @@ func newMetrics(reg prometheus.Registerer, topic string) *metrics {
 		}, []string{"partition"}),
 		refused: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "vedette_ingest_log_refused_total",
-			Help: "Samples, exemplars, metadata entries and spans of messages in the log that are not valid, by reason; others have produced them.",
+			Help: "Samples, exemplars, metadata entries, spans and log records of messages in the log that are not valid, by reason; others have produced them.",
 		}, []string{"reason"}),
 	}
 	m.fromMemory, m.fromLog = m.messages.WithLabelValues("memory"), m.messages.WithLabelValues("log")

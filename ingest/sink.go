@@ -26,6 +26,15 @@ type SpanSink interface {
 	AppendSpans(ctx context.Context, b *signal.Spans, source, topic string, partition int32, offset int64) (signal.AppendResult, error)
 }
 
+// LogSink is what takes log records in as the consumer sees it.
+type LogSink interface {
+	Keeper
+
+	// AppendLogs takes what is known of the records of a message, as
+	// Sink.AppendMetrics does. The records themselves stay in the buffer.
+	AppendLogs(ctx context.Context, b *signal.Logs, source, topic string, partition int32, offset int64) (signal.AppendResult, error)
+}
+
 // Keeper is what every store says about what it was given.
 type Keeper interface {
 	// Durable returns the offset below which everything that was appended of a

@@ -11,10 +11,23 @@ import (
 	"github.com/vedette-io/vedette/internal/signal"
 )
 
-// batch is what a message holds: one of both.
+// batch is what a message holds: one of them.
 type batch struct {
 	metrics *signal.Metrics
 	spans   *signal.Spans
+	logs    *signal.Logs
+}
+
+// of says whose it is.
+func (b batch) of(tenant string) {
+	switch {
+	case b.spans != nil:
+		b.spans.Tenant = tenant
+	case b.logs != nil:
+		b.logs.Tenant = tenant
+	default:
+		b.metrics.Tenant = tenant
+	}
 }
 
 // place is where a message stands.
@@ -24,7 +37,7 @@ type place struct {
 	offset        int64
 }
 
-// store is a Sink or a SpanSink as the workers see it.
+// store is a sink as the workers see it.
 type store interface {
 	Keeper
 
@@ -42,8 +55,11 @@ type appender interface {
 }
 
 func newStore(o *ConsumerOptions, m *metrics) store {
-	if o.SpanSink != nil {
+	switch {
+	case o.SpanSink != nil:
 		return spanStore{o.SpanSink, o.Observe}
+	case o.LogSink != nil:
+		return logStore{o.LogSink}
 	}
 	return metricStore{o.Sink, m, o.Config.MaxDeltaStreams}
 }
@@ -106,3 +122,15 @@ func (a spanAppender) stored(b batch) {
 		a.observe(a.partition, b.spans)
 	}
 }
+
+type logStore struct{ LogSink }
+
+func (s logStore) open(int32) appender { return s }
+
+func (s logStore) prepare(batch) {}
+
+func (s logStore) append(ctx context.Context, b batch, at place) (signal.AppendResult, error) {
+	return s.AppendLogs(ctx, b.logs, at.source, at.topic, at.partition, at.offset)
+}
+
+func (s logStore) stored(batch) {}

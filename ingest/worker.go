@@ -233,7 +233,7 @@ func (w *worker) deliver(ctx context.Context, m *buffer.Message) error {
 	d, ok := m.Attachment.(*Delivery)
 	var b batch
 	if ok {
-		b = batch{d.Metrics, d.Spans}
+		b = batch{d.Metrics, d.Spans, d.Logs}
 		w.c.metrics.fromMemory.Inc()
 	} else {
 		decoder, err := w.decode(m)
@@ -244,18 +244,18 @@ func (w *worker) deliver(ctx context.Context, m *buffer.Message) error {
 		}
 		defer decoder.Reset()
 		decoded := decoder.Result()
-		b = batch{metrics: &decoded.Metrics}
-		if m.Format.Topic() == buffer.TopicTraces {
-			b = batch{spans: &decoded.Spans}
+		switch w.topic {
+		case buffer.TopicTraces:
+			b.spans = &decoded.Spans
+		case buffer.TopicLogs:
+			b.logs = &decoded.Logs
+		default:
+			b.metrics = &decoded.Metrics
 		}
 		w.c.metrics.countRefused(&decoded.Rejects)
 		w.c.metrics.fromLog.Inc()
 	}
-	if b.spans != nil {
-		b.spans.Tenant = m.Tenant
-	} else {
-		b.metrics.Tenant = m.Tenant
-	}
+	b.of(m.Tenant)
 	w.store.prepare(b)
 	result, err := w.append(ctx, b, m.Offset)
 	if err != nil {

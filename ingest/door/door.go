@@ -19,7 +19,7 @@ import (
 
 // Written counts what of a request was taken, duplicates of what is stored
 // included.
-type Written struct{ Samples, Histograms, Exemplars, Spans int }
+type Written struct{ Samples, Histograms, Exemplars, Spans, Records int }
 
 // Options are what a Door is made of.
 type Options struct {
@@ -42,8 +42,8 @@ type Options struct {
 	Registerer prometheus.Registerer
 }
 
-// Door validates metrics and spans and appends them to the buffer. What comes in does so
-// by an Entry. It is safe for concurrent use and starts no goroutines that
+// Door validates metrics, spans and log records and appends them to the buffer. What
+// comes in does so by an Entry. It is safe for concurrent use and starts no goroutines that
 // outlive a call.
 type Door struct {
 	buf     buffer.Buffer
@@ -60,6 +60,7 @@ type Door struct {
 	slots   *semaphore.Weighted
 	rates   rates // of samples, by tenant
 	spans   rates // of spans
+	records rates // of log records
 	closed  atomic.Bool
 	writes  sync.WaitGroup
 
@@ -186,7 +187,7 @@ func (q *request) write(ctx context.Context, e *Entry, tenantID string, format b
 	if len(parts) == 0 {
 		return Written{}, partial(&decoded.Rejects, nil)
 	}
-	have := Written{Samples: len(m.Times), Histograms: len(m.Histograms), Exemplars: len(m.Exemplars), Spans: decoded.Spans.Len()}
+	have := Written{Samples: len(m.Times), Histograms: len(m.Histograms), Exemplars: len(m.Exemplars), Spans: decoded.Spans.Len(), Records: decoded.Logs.Len()}
 	rejects := decoded.Rejects
 	outcomes := make(chan ingest.Outcome, len(parts))
 	q.outcomes = outcomes
@@ -205,9 +206,9 @@ func (q *request) write(ctx context.Context, e *Entry, tenantID string, format b
 	return w, partial(&rejects, &result)
 }
 
-// spanEnvelope is room for the resource and the scope of a span that is a payload
-// of its own.
-const spanEnvelope = 64 << 10
+// envelopeBytes is room for the resource and the scope of a span that is a payload
+// of its own, and for what a payload that does not compress grows by.
+const envelopeBytes = 64 << 10
 
 // setLimits makes a tenant's limits those of the decode.
 func (q *request) setLimits(l *Limits) {
@@ -219,12 +220,20 @@ func (q *request) setLimits(l *Limits) {
 	q.limits.MaxAttrs, q.limits.MaxAttrBytes = max(s.MaxAttributes, 0), max(s.MaxAttributeBytes, 0)
 	q.limits.MaxEvents, q.limits.MaxLinks = max(s.MaxEvents, 0), max(s.MaxLinks, 0)
 	q.limits.MaxSpanBytes = max(s.MaxBytes, 0)
-	if most := q.door.parts.MaxBytes - spanEnvelope; q.door.parts.MaxBytes > 0 && (q.limits.MaxSpanBytes == 0 || q.limits.MaxSpanBytes > most) {
-		q.limits.MaxSpanBytes = max(most, 1) // a span is never larger than what the buffer takes
-	}
+	q.limits.MaxLogBytes = max(l.Logs.MaxBytes, 0)
+	// Nothing is ever larger than what the buffer takes.
+	q.door.fit(&q.limits.MaxSpanBytes, envelopeBytes)
+	q.door.fit(&q.limits.MaxLogBytes, envelopeBytes+q.door.parts.MaxBytes/7)
 	q.limits.MaxTime = 0
 	if l.MaxFuture > 0 {
 		q.limits.MaxTime = time.Now().Add(l.MaxFuture).UnixMilli()
+	}
+}
+
+// fit makes a limit one that leaves some room in a payload for the buffer.
+func (d *Door) fit(limit *int, room int) {
+	if most := d.parts.MaxBytes - room; d.parts.MaxBytes > 0 && (*limit == 0 || *limit > most) {
+		*limit = max(most, 1)
 	}
 }
 
@@ -253,7 +262,7 @@ func (q *request) append(ctx context.Context, tenantID string, parts []wire.Part
 }
 
 func (q *request) appendPart(ctx context.Context, tenantID string, p *wire.Part, attach bool) error {
-	delivery := ingest.NewDelivery(p.Metrics, p.Spans, q.outcomes, q.release)
+	delivery := ingest.NewDelivery(p, q.outcomes, q.release)
 	record := buffer.Record{
 		Tenant: tenantID, Format: p.Format, MinTime: p.MinTime, MaxTime: p.MaxTime, Payload: p.Payload,
 	}
@@ -306,8 +315,11 @@ func add(sum, r *signal.AppendResult) {
 // written says how much of have the store took. Duplicates count as written,
 // since they are stored, but come without their kind: samples take them first.
 func written(have Written, r *signal.AppendResult) Written {
-	if have.Spans > 0 {
+	switch {
+	case have.Spans > 0:
 		return Written{Spans: have.Spans - r.Rejected()}
+	case have.Records > 0:
+		return Written{Records: have.Records - r.Rejected()}
 	}
 	if r.Rejected() == 0 {
 		have.Exemplars = min(have.Exemplars, r.Exemplars)
@@ -325,7 +337,7 @@ func written(have Written, r *signal.AppendResult) Written {
 func partial(rejects *wire.Rejects, r *signal.AppendResult) error {
 	n, samples, first := 0, 0, ""
 	if rejects.Any() {
-		n, samples = rejects.Total(), rejects.Samples+rejects.Histograms+rejects.Spans
+		n, samples = rejects.Total(), rejects.Samples+rejects.Histograms+rejects.Spans+rejects.Records
 		first = rejects.First.Error()
 	}
 	if r != nil {

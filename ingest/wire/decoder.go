@@ -21,6 +21,10 @@ type Limits struct {
 	MaxAttrBytes int // length of an attribute's value
 	MaxSpanBytes int // size of a span's message
 
+	// MaxLogBytes is the largest log record, with the resource and the scope that
+	// it needs beside it; larger ones are refused.
+	MaxLogBytes int
+
 	// KeepTrace says whether a trace's spans are wanted; nil wants all.
 	KeepTrace func(id signal.TraceID) bool
 
@@ -53,11 +57,12 @@ type Decoder interface {
 	Reset()
 }
 
-// Decoded is what a payload held: metrics or spans, by its format.
+// Decoded is what a payload held: metrics, spans or log records, by its format.
 type Decoded struct {
 	Metrics signal.Metrics
 	Spans   signal.Spans
-	Rejects Rejects // what was left out of both
+	Logs    signal.Logs
+	Rejects Rejects // what was left out of them
 
 	Cut     int // spans of which something was cut off
 	Skewed  int // spans whose clock was found to be wrong

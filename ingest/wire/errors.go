@@ -52,6 +52,8 @@ const (
 	ReasonInvalidTraceID
 	ReasonInvalidSpanID
 	ReasonInvalidSpan
+	ReasonInvalidRecord
+	ReasonRecordTooLarge
 	NumReasons
 )
 
@@ -62,7 +64,7 @@ func (r Reason) String() string {
 		"label_value_too_long", "invalid_utf8", "duplicate_label", "missing_metric_name",
 		"no_samples", "too_far_in_future", "invalid_histogram", "invalid_exemplar", "invalid_metadata",
 		"no_value", "unsupported_type", "unsupported_temporality", "invalid_line",
-		"invalid_trace_id", "invalid_span_id", "invalid_span",
+		"invalid_trace_id", "invalid_span_id", "invalid_span", "invalid_record", "record_too_large",
 	}
 	if r >= NumReasons {
 		return "unknown"
@@ -74,7 +76,7 @@ func (r Reason) String() string {
 // was kept.
 type InvalidError struct {
 	Reason Reason
-	Series string // the series as text, cut short; empty for metadata and spans
+	Series string // the series as text, cut short; empty for metadata, spans and log records
 	Detail string
 }
 
@@ -93,6 +95,7 @@ type Rejects struct {
 	Histograms int
 	Exemplars  int
 	Spans      int
+	Records    int // of logs
 
 	First *InvalidError // nil if nothing was refused
 }

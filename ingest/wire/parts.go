@@ -12,10 +12,11 @@ import (
 type Part struct {
 	Partition int
 	Format    buffer.Format
-	Metrics   *signal.Metrics // nil for a format of spans
-	Spans     *signal.Spans   // nil for a format of metrics
+	Metrics   *signal.Metrics // nil for a format of spans or log records
+	Spans     *signal.Spans   // nil for any other than spans
+	Logs      *signal.Logs    // nil for any other than log records
 	Payload   []byte
-	MinTime   int64 // unix milliseconds of the oldest sample or span; 0 if there is none
+	MinTime   int64 // unix milliseconds of the oldest sample, span or log record; 0 if there is none
 	MaxTime   int64
 }
 
@@ -262,6 +263,8 @@ func MessageName(f buffer.Format) string {
 		return "opentelemetry.proto.collector.metrics.v1.ExportMetricsServiceRequest"
 	case buffer.FormatOTLPTraces, buffer.FormatOTLPTracesSnappy:
 		return "opentelemetry.proto.collector.trace.v1.ExportTraceServiceRequest"
+	case buffer.FormatOTLPLogs, buffer.FormatOTLPLogsSnappy:
+		return "opentelemetry.proto.collector.logs.v1.ExportLogsServiceRequest"
 	}
 	return fmt.Sprintf("payload of format %d", f)
 }
