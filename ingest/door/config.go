@@ -71,6 +71,21 @@ type SpanLimits struct {
 	Burst float64 `yaml:"burst"`
 }
 
+// LogLimits bound a tenant's log records; 0 or less is no limit.
+type LogLimits struct {
+	// MaxBytes is the largest log record, as OTLP in protobuf and with the
+	// attributes of its resource and scope. Larger ones are refused.
+	MaxBytes int `yaml:"max_bytes"`
+
+	// PerSecond is the rate at which a tenant may send log records; requests
+	// beyond it are refused with 429.
+	PerSecond float64 `yaml:"per_second"`
+
+	// Burst is how many log records may come at once above the rate; 0 is ten
+	// seconds' worth.
+	Burst float64 `yaml:"burst"`
+}
+
 // Limits bound what one tenant may send. 0 or less is no limit.
 type Limits struct {
 	// MaxLabels is how many labels a series may have, its name included.
@@ -95,6 +110,9 @@ type Limits struct {
 
 	// Spans bound what a tenant sends of traces.
 	Spans SpanLimits `yaml:"spans"`
+
+	// Logs bound what a tenant sends of logs.
+	Logs LogLimits `yaml:"logs"`
 }
 
 // DefaultConfig returns the defaults.
@@ -115,6 +133,7 @@ func DefaultConfig() Config {
 			Spans: SpanLimits{
 				MaxAttributes: 256, MaxAttributeBytes: 64 << 10, MaxEvents: 256, MaxLinks: 256, MaxBytes: 512 << 10,
 			},
+			Logs: LogLimits{MaxBytes: 1 << 20},
 		},
 	}
 }
@@ -170,6 +189,9 @@ func (c *Config) limitsOf(id string) Limits {
 	inherit(&s.MaxBytes, ds.MaxBytes)
 	inherit(&s.PerSecond, ds.PerSecond)
 	inherit(&s.Burst, ds.Burst)
+	inherit(&l.Logs.MaxBytes, d.Logs.MaxBytes)
+	inherit(&l.Logs.PerSecond, d.Logs.PerSecond)
+	inherit(&l.Logs.Burst, d.Logs.Burst)
 	return l
 }
 

@@ -460,7 +460,7 @@ func TestConfig(t *testing.T) {
 	c.TenantLimits = map[string]Limits{"t": {MaxLabels: 5, MaxFuture: -1, Spans: SpanLimits{MaxEvents: 3}}}
 	spans := c.Limits.Spans
 	spans.MaxEvents = 3
-	require.Equal(t, Limits{MaxLabels: 5, MaxLabelNameBytes: 1024, MaxLabelValueBytes: 4096, MaxFuture: -1, Spans: spans}, c.limitsOf("t"))
+	require.Equal(t, Limits{MaxLabels: 5, MaxLabelNameBytes: 1024, MaxLabelValueBytes: 4096, MaxFuture: -1, Spans: spans, Logs: c.Limits.Logs}, c.limitsOf("t"))
 	require.Equal(t, c.Limits, c.limitsOf("other"))
 }
 

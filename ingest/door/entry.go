@@ -29,8 +29,8 @@ type EntryConfig struct {
 	// ingest.queue_timeout.
 	MaxConcurrent int `yaml:"max_concurrent"`
 
-	// SamplesPerSecond is the rate at which all senders together may send samples
-	// and spans; requests beyond it are refused with 429.
+	// SamplesPerSecond is the rate at which all senders together may send samples,
+	// spans and log records; requests beyond it are refused with 429.
 	SamplesPerSecond float64 `yaml:"samples_per_second"`
 
 	// SamplesBurst is how many of them may come at once above the rate; 0 is ten
@@ -127,8 +127,10 @@ func (e *Entry) Write(ctx context.Context, tenantID string, format buffer.Format
 // allow takes what was decoded out of the buckets of the entry and of the tenant.
 func (e *Entry) allow(tenantID string, d *wire.Decoded, l *Limits) error {
 	n, what, buckets, perSecond, burst := d.Metrics.Samples(), "samples", &e.door.rates, l.SamplesPerSecond, l.SamplesBurst
-	if spans := d.Spans.Len(); spans > 0 {
+	if spans, records := d.Spans.Len(), d.Logs.Len(); spans > 0 {
 		n, what, buckets, perSecond, burst = spans, "spans", &e.door.spans, l.Spans.PerSecond, l.Spans.Burst
+	} else if records > 0 {
+		n, what, buckets, perSecond, burst = records, "log records", &e.door.records, l.Logs.PerSecond, l.Logs.Burst
 	}
 	if wait := e.rates.allow("", n, e.cfg.SamplesPerSecond, e.cfg.SamplesBurst); wait > 0 {
 		return &RateError{Who: "all senders to " + e.name, Verb: "send", What: what, PerSecond: e.cfg.SamplesPerSecond, RetryAfter: wait}
@@ -177,6 +179,7 @@ func (e *Entry) countReceived(d *wire.Decoded) {
 	rejects := &d.Rejects
 	e.metrics.received.Add(float64(d.Metrics.Samples() + rejects.Samples + rejects.Histograms))
 	e.metrics.countSpans(d)
+	e.metrics.receivedRecords.Add(float64(d.Logs.Len() + rejects.Records))
 	if !rejects.Any() {
 		return
 	}
@@ -188,6 +191,7 @@ func (e *Entry) countReceived(d *wire.Decoded) {
 func (e *Entry) countAccepted(w Written) {
 	e.metrics.accepted.Add(float64(w.Samples + w.Histograms))
 	e.metrics.acceptedSpans.Add(float64(w.Spans))
+	e.metrics.acceptedRecords.Add(float64(w.Records))
 }
 
 func (e *Entry) countStoreRejects(r *signal.AppendResult) {

@@ -66,7 +66,7 @@ vedette_ingest_accepted_samples_total{door="remote_write"} 2
 # TYPE vedette_ingest_received_samples_total counter
 vedette_ingest_received_samples_total{door="other"} 1
 vedette_ingest_received_samples_total{door="remote_write"} 3
-# HELP vedette_ingest_refused_total Samples, exemplars, metadata entries, empty series and spans refused by validation or by the store, by reason.
+# HELP vedette_ingest_refused_total Samples, exemplars, metadata entries, empty series, spans and log records refused by validation or by the store, by reason.
 # TYPE vedette_ingest_refused_total counter
 vedette_ingest_refused_total{door="other",reason="invalid_line"} 2
 vedette_ingest_refused_total{door="remote_write",reason="missing_metric_name"} 1

@@ -14,8 +14,8 @@ import (
 
 // PartialError says that a part of a request was refused and the rest written.
 type PartialError struct {
-	Refused int // samples, exemplars, metadata entries and spans
-	Samples int // of Refused, floats and histograms, or spans
+	Refused int // samples, exemplars, metadata entries, spans and log records
+	Samples int // of Refused, floats and histograms, or spans, or log records
 	First   string
 }
 
@@ -33,10 +33,11 @@ func (e *OverloadError) Error() string {
 	return fmt.Sprintf("write: %s; try again in %s", e.What, e.RetryAfter)
 }
 
-// RateError says that somebody sends more samples or spans than allowed.
+// RateError says that somebody sends more samples, spans or log records than
+// allowed.
 type RateError struct {
 	Who, Verb  string // as in `tenant "a"`, "sends"
-	What       string // "samples" or "spans"
+	What       string // "samples", "spans" or "log records"
 	PerSecond  float64
 	RetryAfter time.Duration
 }

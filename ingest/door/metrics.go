@@ -18,6 +18,7 @@ type metrics struct {
 	accepted  *prometheus.CounterVec
 	refused   *prometheus.CounterVec
 	spans     *prometheus.CounterVec
+	records   *prometheus.CounterVec
 	amended   *prometheus.CounterVec
 	inFlight  prometheus.Gauge
 	timeouts  prometheus.Counter
@@ -49,11 +50,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}, []string{"door"}),
 		refused: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "vedette_ingest_refused_total",
-			Help: "Samples, exemplars, metadata entries, empty series and spans refused by validation or by the store, by reason.",
+			Help: "Samples, exemplars, metadata entries, empty series, spans and log records refused by validation or by the store, by reason.",
 		}, []string{"door", "reason"}),
 		spans: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "vedette_ingest_door_spans_total",
 			Help: "Spans by what became of them: received (all that were decoded, refused ones included), accepted (acknowledged), not_sampled.",
+		}, []string{"door", "result"}),
+		records: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "vedette_ingest_door_log_records_total",
+			Help: "Log records by what became of them: received (all that were decoded, refused ones included), accepted (acknowledged).",
 		}, []string{"door", "result"}),
 		amended: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "vedette_ingest_spans_amended_total",
@@ -78,6 +83,7 @@ type entryMetrics struct {
 	bodyBytes, received, accepted prometheus.Counter
 
 	receivedSpans, acceptedSpans, notSampled, truncated, skewed prometheus.Counter
+	receivedRecords, acceptedRecords                            prometheus.Counter
 }
 
 func (m *metrics) entry(name string) *entryMetrics {
@@ -87,6 +93,7 @@ func (m *metrics) entry(name string) *entryMetrics {
 		receivedSpans: m.spans.WithLabelValues(name, "received"), acceptedSpans: m.spans.WithLabelValues(name, "accepted"),
 		notSampled: m.spans.WithLabelValues(name, "not_sampled"),
 		truncated:  m.amended.WithLabelValues(name, "truncated"), skewed: m.amended.WithLabelValues(name, "clock_skew"),
+		receivedRecords: m.records.WithLabelValues(name, "received"), acceptedRecords: m.records.WithLabelValues(name, "accepted"),
 	}
 }
 

@@ -1,5 +1,5 @@
-// Package otlpserver takes OTLP metrics in, over gRPC and over HTTP, and writes
-// them through a door.
+// Package otlpserver takes OTLP metrics, traces and logs in, over gRPC and over
+// HTTP, and writes them through a door.
 //
 //	gRPC  :4317  HTTP/2 ─┐                                    ┌─► Entry.Write, as it came
 //	HTTP  :4318  1.1, 2 ─┼─ token, ready, tenant ─ ReadBody ──┤        │ protobuf
@@ -7,7 +7,7 @@
 //	answer ◄── partial success, retry delay ◄─────────────────── error
 //
 // The payload that goes to the buffer is the request's
-// ExportMetricsServiceRequest, byte for byte, unless it came as JSON. Nothing
+// message, byte for byte, unless it came as JSON. Nothing
 // here looks inside.
 //
 // gRPC is spoken on top of net/http's HTTP/2 server rather than by

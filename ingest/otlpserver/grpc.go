@@ -90,12 +90,11 @@ func (v *grpcReceiver) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 type Method func(ctx context.Context, tenantID string, message []byte) (answer []byte, err error)
 
 func notImplemented(method string) error {
-	for _, signal := range []string{"logs", "profiles"} {
-		if strings.HasPrefix(method, "/opentelemetry.proto.collector."+signal) {
-			return refuse(http.StatusNotFound, codes.Unimplemented, "%s are not taken in: this server takes metrics and traces", signal)
-		}
+	if strings.HasPrefix(method, "/opentelemetry.proto.collector.profiles") {
+		return refuse(http.StatusNotFound, codes.Unimplemented, "profiles are not taken in: this server takes %s",
+			listed("and", func(k *kind) string { return k.name }))
 	}
-	return refuse(http.StatusNotFound, codes.Unimplemented, "method: got %.200q, want %q or %q", method, kinds[0].method(), kinds[1].method())
+	return refuse(http.StatusNotFound, codes.Unimplemented, "method: got %.200q, want %s", method, listed("or", func(k *kind) string { return strconv.Quote(k.method()) }))
 }
 
 // call reads the message of a call that may come in and hands it to take.
@@ -200,7 +199,8 @@ func (v *grpcReceiver) health(w http.ResponseWriter, r *http.Request) (reply, pr
 		return replyTo(invalid("%v", err)), nil
 	}
 	if check.Service != "" && kindOf(func(k *kind) bool { return k.service == check.Service }) == nil {
-		return replyTo(refuse(http.StatusNotFound, codes.NotFound, "service: got %.200q, want %q, %q or none", check.Service, kinds[0].service, kinds[1].service)), nil
+		return replyTo(refuse(http.StatusNotFound, codes.NotFound, "service: got %.200q, want %s, or none", check.Service,
+			listed("or", func(k *kind) string { return strconv.Quote(k.service) }))), nil
 	}
 	v.metrics.health.Inc()
 	m := &healthpb.HealthCheckResponse{Status: healthpb.HealthCheckResponse_NOT_SERVING}

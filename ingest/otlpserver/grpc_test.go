@@ -110,9 +110,9 @@ func TestGRPCErrors(t *testing.T) {
 	_, err = client.Export(t.Context(), gauge("a", time.Now(), big...), grpc.UseCompressor("zstd"))
 	require.Equal(t, codes.InvalidArgument, status.Code(err), "%v", err)
 	require.ErrorContains(t, err, "want <= 100000")
-	_, err = logspb.NewLogsServiceClient(conn).Export(t.Context(), &logspb.ExportLogsServiceRequest{})
+	err = conn.Invoke(t.Context(), "/opentelemetry.proto.collector.profiles.v1development.ProfilesService/Export", &logspb.ExportLogsServiceRequest{}, &logspb.ExportLogsServiceResponse{})
 	require.Equal(t, codes.Unimplemented, status.Code(err))
-	require.ErrorContains(t, err, "logs are not taken in: this server takes metrics and traces")
+	require.ErrorContains(t, err, "profiles are not taken in: this server takes metrics, traces and logs")
 	err = conn.Invoke(t.Context(), "/a.b/Cä", &logspb.ExportLogsServiceRequest{}, &logspb.ExportLogsServiceResponse{})
 	require.Equal(t, codes.Unimplemented, status.Code(err))
 	ctx, cancel := context.WithCancel(t.Context())
@@ -305,7 +305,7 @@ func TestGRPCHostileCalls(t *testing.T) {
 	require.NoError(t, err)
 	require.NoError(t, answer.Body.Close())
 	require.Equal(t, http.StatusUnsupportedMediaType, answer.StatusCode)
-	require.Contains(t, string(text), "this port speaks gRPC; OTLP over HTTP is served at http://"+s.HTTPAddr().String()+"/v1/metrics")
+	require.Contains(t, string(text), "this port speaks gRPC; OTLP over HTTP is served by http://"+s.HTTPAddr().String()+" at /v1/metrics, /v1/traces and /v1/logs")
 }
 
 func TestPercentEncode(t *testing.T) {

@@ -172,9 +172,9 @@ func httpHandler(v *receiver, g gate, origins []string) http.Handler {
 
 func notServed(path string) error {
 	switch path {
-	case "/v1/logs", "/v1development/profiles":
-		signal := path[strings.LastIndexByte(path, '/')+1:]
-		return refuse(http.StatusNotFound, codes.Unimplemented, "%s are not taken in: this server takes metrics, at %s, and traces, at %s", signal, MetricsPath, TracesPath)
+	case "/v1development/profiles":
+		return refuse(http.StatusNotFound, codes.Unimplemented, "profiles are not taken in: this server takes %s",
+			listed("and", func(k *kind) string { return k.name + " at " + k.path }))
 	}
-	return refuse(http.StatusNotFound, codes.Unimplemented, "path: got %.200q, want %s or %s", path, MetricsPath, TracesPath)
+	return refuse(http.StatusNotFound, codes.Unimplemented, "path: got %.200q, want %s", path, listed("or", func(k *kind) string { return k.path }))
 }

@@ -132,8 +132,8 @@ func TestHTTPErrors(t *testing.T) {
 	}{
 		{"method", "GET", MetricsPath, json, nil, 405, codes.Unimplemented, "method: got GET, want POST"},
 		{"path", "POST", "/v2/metrics", binary, good, 404, codes.Unimplemented, `path: got "/v2/metrics", want /v1/metrics`},
-		{"logs", "POST", "/v1/logs", binary, good, 404, codes.Unimplemented, "logs are not taken in"},
-		{"logs", "POST", "/v1/logs", json, good, 404, codes.Unimplemented, "logs are not taken in"},
+		{"profiles", "POST", "/v1development/profiles", binary, good, 404, codes.Unimplemented, "profiles are not taken in: this server takes metrics at /v1/metrics, traces at /v1/traces and logs at /v1/logs"},
+		{"profiles", "POST", "/v1development/profiles", json, good, 404, codes.Unimplemented, "profiles are not taken in"},
 		{"no type", "POST", MetricsPath, http.Header{}, good, 415, codes.Unimplemented, "want application/x-protobuf or application/json"},
 		{"type", "POST", MetricsPath, http.Header{"Content-Type": {"text/plain"}}, good, 415, codes.Unimplemented, `got "text/plain"`},
 		{"encoding", "POST", MetricsPath, with(binary, "Content-Encoding", "br"), good, 415, codes.Unimplemented, `got "br"`},

@@ -3,10 +3,12 @@ package otlpserver
 import (
 	"strings"
 
+	collectorlogs "go.opentelemetry.io/proto/otlp/collector/logs/v1"
 	collectormetrics "go.opentelemetry.io/proto/otlp/collector/metrics/v1"
 	collectortrace "go.opentelemetry.io/proto/otlp/collector/trace/v1"
 	"google.golang.org/protobuf/proto"
 
+	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
 	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
 	"go.opentelemetry.io/collector/pdata/ptrace/ptraceotlp"
 
@@ -18,6 +20,7 @@ import (
 const (
 	MetricsPath = "/v1/metrics"
 	TracesPath  = "/v1/traces"
+	LogsPath    = "/v1/logs"
 )
 
 // kind is one of the kinds of telemetry that OTLP carries.
@@ -75,6 +78,39 @@ var kinds = []*kind{
 			return r
 		},
 	},
+	{
+		name: "logs", path: LogsPath, service: "opentelemetry.proto.collector.logs.v1.LogsService",
+		request: "ExportLogsServiceRequest", format: buffer.FormatOTLPLogs,
+		fromJSON: func(text []byte) ([]byte, error) {
+			r := plogotlp.NewExportRequest()
+			if err := r.UnmarshalJSON(text); err != nil {
+				return nil, err
+			}
+			return r.MarshalProto()
+		},
+		response: func(partial *door.PartialError) proto.Message {
+			r := &collectorlogs.ExportLogsServiceResponse{}
+			if partial != nil {
+				r.PartialSuccess = &collectorlogs.ExportLogsPartialSuccess{RejectedLogRecords: int64(partial.Samples), ErrorMessage: validText(partial)}
+			}
+			return r
+		},
+	},
+}
+
+// listed joins what of tells of every kind: the last is behind the word.
+func listed(word string, of func(k *kind) string) string {
+	var b strings.Builder
+	for i, k := range kinds {
+		switch {
+		case i == len(kinds)-1:
+			b.WriteString(" " + word + " ")
+		case i > 0:
+			b.WriteString(", ")
+		}
+		b.WriteString(of(k))
+	}
+	return b.String()
 }
 
 // validText returns err's text as protobuf takes it.

@@ -16,7 +16,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	return &metrics{
 		requests: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "vedette_ingest_otlp_requests_total",
-			Help: "OTLP export requests by signal (metrics, traces), transport (grpc, http), format (protobuf, json) and content encoding.",
+			Help: "OTLP export requests by signal (metrics, traces, logs), transport (grpc, http), format (protobuf, json) and content encoding.",
 		}, []string{"signal", "transport", "format", "encoding"}),
 		partial: f.NewCounter(prometheus.CounterOpts{
 			Name: "vedette_ingest_otlp_partial_successes_total",

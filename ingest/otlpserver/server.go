@@ -19,7 +19,7 @@ import (
 // Options are what a Server is made of.
 type Options struct {
 	Config Config
-	Entry  *door.Entry // opened with Config.Limits; its door knows buffer.FormatOTLP and FormatOTLPTraces
+	Entry  *door.Entry // opened with Config.Limits; its door knows FormatOTLP, FormatOTLPTraces and FormatOTLPLogs of buffer
 
 	// Methods are served over gRPC besides OTLP's, by path.
 	Methods map[string]Method
@@ -69,7 +69,7 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 	}
 	calls := &grpcReceiver{receiver: s.receiver, gate: g, methods: o.Methods}
 	if s.http != nil {
-		calls.elsewhere = fmt.Sprintf("; OTLP over HTTP is served at http://%s%s and %s", s.http.listener.Addr(), MetricsPath, TracesPath)
+		calls.elsewhere = fmt.Sprintf("; OTLP over HTTP is served by http://%s at %s", s.http.listener.Addr(), listed("and", func(k *kind) string { return k.path }))
 	}
 	if s.grpc, err = s.listen(ctx, o.Config.GRPC.Listen, calls); err != nil {
 		return nil, errors.Join(fmt.Errorf("open otlp server: grpc: %w", err), s.Close())
@@ -123,8 +123,8 @@ func (s *Server) services() []*service {
 	return all
 }
 
-// Handler is the endpoint that OTLP/HTTP has at path, MetricsPath or TracesPath,
-// for another listener, which asks for the token and waits until the server is
+// Handler is the endpoint that OTLP/HTTP has at path, MetricsPath, TracesPath or
+// LogsPath, for another listener, which asks for the token and waits until the server is
 // ready.
 func (s *Server) Handler(path string) http.Handler {
 	k := kindOf(func(k *kind) bool { return k.path == path })

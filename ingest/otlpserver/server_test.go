@@ -250,13 +250,13 @@ func TestMetrics(t *testing.T) {
 	require.NoError(t, err)
 	code, _, _ := s.post(t, MetricsPath, http.Header{"Content-Type": {typeJSON}}, []byte("{}"))
 	require.Equal(t, http.StatusOK, code)
-	code, _, _ = s.post(t, "/v1/logs", http.Header{"Content-Type": {typeJSON}}, []byte("{}"))
+	code, _, _ = s.post(t, "/v1development/profiles", http.Header{"Content-Type": {typeJSON}}, []byte("{}"))
 	require.Equal(t, http.StatusNotFound, code)
 	const want = `
 # HELP vedette_ingest_accepted_samples_total Samples, floats and histograms, that were acknowledged, duplicates of stored ones included.
 # TYPE vedette_ingest_accepted_samples_total counter
 vedette_ingest_accepted_samples_total{door="otlp"} 2
-# HELP vedette_ingest_otlp_requests_total OTLP export requests by signal (metrics, traces), transport (grpc, http), format (protobuf, json) and content encoding.
+# HELP vedette_ingest_otlp_requests_total OTLP export requests by signal (metrics, traces, logs), transport (grpc, http), format (protobuf, json) and content encoding.
 # TYPE vedette_ingest_otlp_requests_total counter
 vedette_ingest_otlp_requests_total{encoding="identity",format="json",signal="metrics",transport="http"} 1
 vedette_ingest_otlp_requests_total{encoding="identity",format="protobuf",signal="metrics",transport="grpc"} 1
