@@ -9,9 +9,13 @@ import (
 	"github.com/vedette-io/vedette/internal/signal"
 )
 
-// maxOperations bounds the services and operations that one head or block lists;
-// a service that puts ids into its span names has more, and some stay unlisted.
-const maxOperations = 10_000
+// A head or block lists so many services and operations at most, and of one
+// service not more operations than that: one that puts ids into its span names
+// has no end of them, and must not keep others off the list.
+const (
+	maxOperations        = 10_000
+	maxServiceOperations = 1000
+)
 
 // Operation is a kind of span that a service makes.
 type Operation struct {
@@ -57,7 +61,7 @@ func (o *operations) addList(list []ServiceOperations, skip func(service string)
 		}
 		s := o.service(l.Service)
 		for _, op := range l.Operations {
-			if o.full() {
+			if o.full() || len(s) >= maxServiceOperations {
 				break
 			}
 			if _, ok := s[op]; !ok {
@@ -112,7 +116,7 @@ func (o *operations) observe(b *signal.Spans, c *catalog) {
 			current = o.services[service]
 		}
 		name := b.Bytes(b.Names[i])
-		if _, ok := current[Operation{string(name), b.Kinds[i]}]; ok || o.full() {
+		if _, ok := current[Operation{string(name), b.Kinds[i]}]; ok || o.full() || len(current) >= maxServiceOperations {
 			continue
 		}
 		op := Operation{unique.Make(string(name)).Value(), b.Kinds[i]}
@@ -237,7 +241,7 @@ func (db *DB) Services(tenant string) []string {
 }
 
 // Operations returns the operations of a service by name and kind. The slice is
-// shared. A block lists at most 10,000 operations of all services.
+// shared. A block lists at most 1,000 of them, and 10,000 of all services.
 func (db *DB) Operations(tenant, service string) []Operation {
 	if t := db.lookupTenant(tenant); t != nil {
 		return t.catalog.operationsOf(service)

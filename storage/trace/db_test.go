@@ -234,16 +234,24 @@ func TestOperationsAreBounded(t *testing.T) {
 		var spans []testSpan
 		for j := range 1000 {
 			n := uint64(i)*1000 + uint64(j)
-			spans = append(spans, testSpan{trace: n, id: n, service: "a", name: fmt.Sprint("GET /", n)})
+			spans = append(spans, testSpan{trace: n, id: n, service: fmt.Sprint("service ", i/2), name: fmt.Sprint("GET /", n)})
 		}
 		appendAt(t, db, batch("default", spans...), i)
 	}
-	if n := len(db.Operations("default", "a")); n != maxOperations-1 {
-		t.Fatalf("%d operations, want %d and the service", n, maxOperations-1)
+	for i := range 6 {
+		if n := len(db.Operations("default", fmt.Sprint("service ", i))); n != maxServiceOperations {
+			t.Fatalf("service %d has %d operations, want %d", i, n, maxServiceOperations)
+		}
 	}
+	var spans []testSpan
+	for n := range uint64(maxOperations) {
+		spans = append(spans, testSpan{trace: n, id: n, service: fmt.Sprint("many ", n), name: "x"})
+	}
+	appendAt(t, db, batch("default", spans...), 12)
 	mustFlush(t, db)
-	if o := db.lookupTenant("default").blocks[0].origin; !o.Partial {
-		t.Fatal("the block does not say that its list is partial")
+	o := db.lookupTenant("default").blocks[0].origin
+	if n := len(o.Services); !o.Partial || n < 1000 || n > maxOperations {
+		t.Fatalf("the block lists %d services, partial: %t", n, o.Partial)
 	}
 	mustClose(t, db)
 }

@@ -32,6 +32,8 @@ func (db *DB) Run(ctx context.Context) error {
 func (db *DB) runFlushes(ctx context.Context) {
 	tick := time.NewTicker(time.Second)
 	defer tick.Stop()
+	const first, most = time.Second, 10 * time.Second
+	wait := first
 	for {
 		select {
 		case <-ctx.Done():
@@ -40,8 +42,11 @@ func (db *DB) runFlushes(ctx context.Context) {
 		case <-tick.C:
 		}
 		if err := db.flushDue(ctx); err != nil && ctx.Err() == nil {
-			db.logger.Error("flush heads", "err", err)
-			pause(ctx, time.Second) // a full disk is not helped by haste
+			db.logger.Error("flush heads", "err", err, "again", wait)
+			pause(ctx, wait) // a full disk is not helped by haste
+			wait = min(2*wait, most)
+		} else {
+			wait = first
 		}
 	}
 }
