@@ -19,7 +19,7 @@ run: build ## build and start vedette with its data in ./data
 build: go ## build bin/vedette
 	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/vedette ./cmd/vedette
 
-test: go test-tools kafka-jars ## run the whole suite; say why a test was skipped
+test: go test-tools kafka-jars trace-pages ## run the whole suite; say why a test was skipped
 	@$(GO) test -json $(TESTFLAGS) ./... | $(GO) run ./internal/testlog
 
 race: go ## run the packages with goroutines under the race detector
@@ -96,3 +96,17 @@ kafka-jars:
 	    && echo "fetched the jars of Apache Kafka into .cache/kafka/libs" \
 	    || { rm -rf .cache/kafka/libs; echo "the jars of Kafka could not be fetched; its tests will be skipped"; }; \
 	  else echo "mvn and java are missing, for a real Kafka broker; its tests will be skipped"; fi; fi
+
+# Zipkin's page from the Maven registry and what drives a browser from that of
+# npm; the tests that look at a trace with them skip without, or without chromium.
+# A build of jaeger-ui is looked at, too, if it is in .cache/pages/jaeger-ui.
+trace-pages:
+	@mkdir -p .cache/pages; \
+	if [ ! -f .cache/pages/zipkin-lens.jar ] && command -v mvn >/dev/null; then \
+	  mvn -q -B dependency:copy -Dartifact=io.zipkin:zipkin-lens:2.27.1 -Dmdep.stripVersion=true -DoutputDirectory=$(CURDIR)/.cache/pages >/dev/null 2>&1 \
+	    && echo "fetched zipkin-lens into .cache/pages" || echo "zipkin-lens could not be fetched; its test will be skipped"; \
+	fi; \
+	if [ ! -d .cache/pages/node_modules/playwright-core ] && command -v npm >/dev/null; then \
+	  npm install --prefix .cache/pages --silent --no-audit --no-fund playwright-core@1.64.1 >/dev/null 2>&1 \
+	    && echo "fetched playwright-core into .cache/pages" || echo "playwright-core could not be fetched; tests with a browser will be skipped"; \
+	fi
