@@ -70,6 +70,7 @@ func openServer(ctx context.Context, c loaded, logger *slog.Logger) (*server, er
 	s.provider = telemetry.NewTracerProvider(c.Tracing, s.build, s.ring)
 	s.tracer = s.provider.Tracer("vedette")
 	otel.SetTracerProvider(s.provider) // the PromQL engine asks there
+	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { logger.Warn("export own spans", "err", err) }))
 	s.onClose(func() error { return s.provider.Shutdown(context.WithoutCancel(ctx)) })
 	if err := s.open(ctx); err != nil {
 		return nil, errors.Join(err, s.close())
