@@ -84,7 +84,7 @@ func (t *tenant) writeMerged(ctx context.Context, blocks []*blockFile, o *Origin
 		return nil, err
 	}
 	if d != nil {
-		w.Keep = func(t *rows.TraceInfo) bool { return d.keep(t.ID) }
+		w.Keep = d.keep
 	}
 	merged, err := t.writeBlock(ctx, o, in, w)
 	if err != nil {

@@ -17,28 +17,14 @@ import (
 type WriteOptions struct {
 	// Quick compresses less hard: the block will soon be merged.
 	Quick bool
-	// Keep decides which traces the block gets; nil keeps all. What it is given is
-	// only valid during the call.
-	Keep func(t *TraceInfo) bool
+	// Keep decides which traces the block gets; nil keeps all. It is asked once for
+	// each.
+	Keep func(id signal.TraceID) bool
 	// KeepService decides which services' spans the block gets; nil keeps all. It
-	// is asked once for each resource of an input, before Keep sees traces without
-	// the spans that go.
+	// is asked once for each resource of an input.
 	KeepService func(service string) bool
 	// Origin goes into the block's meta as it is.
 	Origin json.RawMessage
-}
-
-// TraceInfo sums a trace up, as far as the inputs have it.
-type TraceInfo struct {
-	ID       signal.TraceID
-	Start    int64 // of its earliest span, unix nanoseconds
-	Duration int64 // up to the end that is latest
-	Spans    int
-	Errors   int // spans with status error
-	// RootService and RootName are those of the earliest span without a parent;
-	// empty if there is none.
-	RootService, RootName string
-	Services              []string // each once, in the order of their first spans
 }
 
 // Write writes what the sources have as a block in dir, whose parent exists. A
@@ -101,7 +87,6 @@ type merger struct {
 
 	rows    []rowRef
 	finder  parentFinder
-	info    TraceInfo
 	dropped [][]int8 // by input, resource: 0 unknown, 1 kept, 2 dropped
 	rest    []byte
 }
@@ -163,7 +148,10 @@ func (m *merger) finish() (Meta, error) {
 
 // trace adds a trace to the block.
 func (m *merger) trace(t *outTrace) error {
-	if t.end-t.first == 1 && m.o.Keep == nil && m.o.KeepService == nil {
+	if m.o.Keep != nil && !m.o.Keep(m.runs[t.first].id) {
+		return nil
+	}
+	if t.end-t.first == 1 && m.o.KeepService == nil {
 		r := &m.runs[t.first]
 		in, err := m.group(r)
 		if err != nil {
@@ -175,17 +163,6 @@ func (m *merger) trace(t *outTrace) error {
 	}
 	if err := m.gather(t); err != nil {
 		return err
-	}
-	if len(m.rows) == 0 {
-		return nil
-	}
-	if m.o.Keep != nil {
-		if err := m.describe(t); err != nil {
-			return err
-		}
-		if !m.o.Keep(&m.info) {
-			return nil
-		}
 	}
 	for rest := m.rows; len(rest) > 0; {
 		n := min(len(rest), MaxGroupRows)
@@ -316,34 +293,6 @@ func (m *merger) keeps(in int, resource uint32) bool {
 		}
 	}
 	return *d == 1
-}
-
-// describe sums the trace of m.rows up.
-func (m *merger) describe(t *outTrace) error {
-	m.info = TraceInfo{ID: m.runs[t.first].id, Start: m.rows[0].start, Spans: len(m.rows), Services: m.info.Services[:0]}
-	root := false
-	for i := range m.rows {
-		r := &m.rows[i]
-		in, err := m.group(&m.runs[r.run])
-		if err != nil {
-			return err
-		}
-		if end := r.start + max(r.duration, 0); end-m.info.Start > m.info.Duration {
-			m.info.Duration = end - m.info.Start
-		}
-		if in.statuses[r.row] == statusError {
-			m.info.Errors++
-		}
-		service := in.in.sp.Resources[in.resources[r.row]].Service
-		if !slices.Contains(m.info.Services, service) {
-			m.info.Services = append(m.info.Services, service)
-		}
-		if !root && in.parentIDs[r.row].IsZero() {
-			root = true
-			m.info.RootService, m.info.RootName = service, m.shapeOf(r).Name
-		}
-	}
-	return nil
 }
 
 // joined adds rows of a trace as a run of the group, as many as it has room for,
