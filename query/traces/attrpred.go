@@ -84,7 +84,7 @@ func (p *attrPred) prune(w *worker) verdict {
 	if p.inChildren(w) {
 		return some
 	}
-	if p.anyRes && verdictOf(w.group.Resources(), func(r uint32) bool { return p.resource[r] == 1 }) != none {
+	if p.anyRes && verdictOf(w.resourceSet(), func(r uint32) bool { return p.resource[r] == 1 }) != none {
 		return some
 	}
 	if p.span == nil || !p.mayHit(w) {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"strconv"
 	"sync"
+	"syscall"
 	"testing"
 	"time"
 
@@ -169,6 +170,13 @@ func benchEngine(b testing.TB) (*Engine, int) {
 	return s.engine, s.spans
 }
 
+// cpuTime returns the time that the process has computed.
+func cpuTime(b testing.TB) time.Duration {
+	var u syscall.Rusage
+	require.NoError(b, syscall.Getrusage(syscall.RUSAGE_SELF, &u))
+	return time.Duration(u.Utime.Nano() + u.Stime.Nano())
+}
+
 func BenchmarkMetrics(b *testing.B) {
 	e, spans := benchEngine(b)
 	for _, q := range []string{
@@ -187,11 +195,14 @@ func BenchmarkMetrics(b *testing.B) {
 	} {
 		b.Run(q, func(b *testing.B) {
 			r := traceql.MetricsRequest{Tenant: "default", Query: q, Start: t0, End: t0 + benchHour, Step: 15 * second}
+			before, n := cpuTime(b), 0
 			for b.Loop() {
 				res, err := e.Metrics(context.Background(), r)
 				require.NoError(b, err)
 				require.NotEmpty(b, res.Series)
+				n++
 			}
+			b.ReportMetric(float64(cpuTime(b)-before)/float64(n)/float64(spans), "cpu-ns/span")
 			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/float64(spans), "ns/span")
 			b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/1000, "ms")
 		})

@@ -152,6 +152,9 @@ func (w *worker) compileField(f *traceql.Field, m matcher) pred {
 		return constPred(true)
 	}
 	if m.isNil() {
+		if a.Scope == traceql.ScopeResource && a.Intrinsic == traceql.IntrinsicNone {
+			return newResourcePred(w, a.Name, m)
+		}
 		return &presentPred{attribute: a, want: m.op == traceql.OpNotEqual}
 	}
 	switch a.Intrinsic {

@@ -201,7 +201,13 @@ type resourcePred struct{ table []uint8 }
 func newResourcePred(w *worker, key string, m matcher) pred {
 	p := &resourcePred{table: make([]uint8, len(w.space.sp.Resources))}
 	for i := range p.table {
-		if v, ok := findAttribute(w.space.sp.Resources[i].Attrs, key); ok && m.raw(v) {
+		v, ok := findAttribute(w.space.sp.Resources[i].Attrs, key)
+		if m.isNil() {
+			ok = (ok && v.t != signal.AttrEmpty) == (m.op == traceql.OpNotEqual)
+		} else {
+			ok = ok && m.raw(v)
+		}
+		if ok {
 			p.table[i] = 1
 		}
 	}
@@ -217,7 +223,7 @@ func (m *matcher) raw(v rawValue) bool {
 }
 
 func (p *resourcePred) prune(w *worker) verdict {
-	return verdictOf(w.group.Resources(), func(r uint32) bool { return p.table[r] == 1 })
+	return verdictOf(w.resourceSet(), func(r uint32) bool { return p.table[r] == 1 })
 }
 
 func (p *resourcePred) eval(w *worker, dst bitmap) error {
@@ -253,7 +259,7 @@ func (p *shapePred) decide(w *worker, shape uint32) bool {
 }
 
 func (p *shapePred) prune(w *worker) verdict {
-	shapes := w.group.Shapes()
+	shapes := w.shapeSet()
 	if shapes == nil {
 		return some
 	}
@@ -281,7 +287,7 @@ func (p *shapePred) eval(w *worker, dst bitmap) error {
 	if err != nil {
 		return err
 	}
-	if w.group.Shapes() == nil {
+	if w.shapeSet() == nil {
 		for _, s := range shapes {
 			p.decide(w, s)
 		}
@@ -444,6 +450,20 @@ type presentPred struct {
 func (p *presentPred) prune(*worker) verdict { return some }
 
 func (p *presentPred) eval(w *worker, dst bitmap) error {
+	if p.attribute.Scope == traceql.ScopeSpan && p.attribute.Intrinsic == traceql.IntrinsicNone {
+		has := w.bitmap()
+		defer w.release(has)
+		err := w.eachAttr(rows.LevelSpan, p.attribute.Name, func(row uint32, v rawValue) {
+			if v.t != signal.AttrEmpty {
+				has.set(int(row))
+			}
+		})
+		if !p.want {
+			has.not(w.info.Rows)
+		}
+		dst.or(has)
+		return err
+	}
 	f, err := w.read(p.attribute, false)
 	if err != nil {
 		return err

@@ -159,9 +159,11 @@ func (m *series) scan() (*traceql.MetricsResult, error) {
 	errs := make([]error, n)
 	var next atomic.Int64
 	var wg sync.WaitGroup
+	// Groups near each other are of about the same time, and with them counters.
+	chunk := max(1, min(32, len(groups)/(4*n)))
 	for i := range observers {
 		observers[i] = newObserver(m)
-		work := func() { errs[i] = observers[i].groups(groups, &next) }
+		work := func() { errs[i] = observers[i].groups(groups, chunk, &next) }
 		if i == n-1 {
 			work()
 		} else {
@@ -242,23 +244,25 @@ func newObserver(m *series) *observer {
 	return &observer{m: m, w: newWorker(m.run), acc: acc, index: newSeriesIndex(m.query.Metrics, acc)}
 }
 
-// groups observes groups until none is left.
-func (o *observer) groups(groups []*rows.Group, next *atomic.Int64) error {
+// groups observes one chunk of groups after another until none is left.
+func (o *observer) groups(groups []*rows.Group, chunk int, next *atomic.Int64) error {
 	defer o.w.charge()
 	for {
-		i := int(next.Add(1)) - 1
-		if i >= len(groups) {
+		end := int(next.Add(int64(chunk)))
+		if end-chunk >= len(groups) {
 			return nil
 		}
-		if err := o.m.run.check(); err != nil {
-			if errors.Is(err, errStop) {
-				return nil
-			}
-			return err
-		}
-		if err := o.group(groups[i]); err != nil {
-			if err := o.m.run.damaged(err); err != nil {
+		for _, g := range groups[end-chunk : min(end, len(groups))] {
+			if err := o.m.run.check(); err != nil {
+				if errors.Is(err, errStop) {
+					return nil
+				}
 				return err
+			}
+			if err := o.group(g); err != nil {
+				if err := o.m.run.damaged(err); err != nil {
+					return err
+				}
 			}
 		}
 	}

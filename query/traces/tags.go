@@ -183,7 +183,7 @@ func (c *tagCollector) group(match bitmap) (bool, error) {
 		sets = &tagSets{shapes: make(bitmap, words(len(sp.Shapes))), resources: make(bitmap, words(len(sp.Resources)))}
 		c.seen[sp] = sets
 	}
-	shapes, resources := w.group.Shapes(), w.group.Resources()
+	shapes, resources := w.shapeSet(), w.resourceSet()
 	if match == nil && shapes != nil && resources != nil {
 		for _, s := range shapes {
 			c.shape(sets, s)
@@ -464,7 +464,7 @@ func (v *valueCollector) sets() bool {
 	w, a := v.w, v.attribute
 	switch {
 	case a.Intrinsic == traceql.IntrinsicNone && a.Scope == traceql.ScopeResource:
-		resources := w.group.Resources()
+		resources := w.resourceSet()
 		if resources == nil {
 			return false
 		}
@@ -475,7 +475,7 @@ func (v *valueCollector) sets() bool {
 		return true
 	case a.Intrinsic == traceql.IntrinsicName || a.Intrinsic == traceql.IntrinsicKind ||
 		a.Intrinsic == traceql.IntrinsicInstrumentationName || a.Intrinsic == traceql.IntrinsicInstrumentationVersion:
-		shapes := w.group.Shapes()
+		shapes := w.shapeSet()
 		if shapes == nil {
 			return false
 		}

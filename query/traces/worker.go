@@ -22,6 +22,7 @@ type worker struct {
 	free    []bitmap
 	fields  fieldReader
 	ids     []int32 // scratch
+	sets    groupSets
 
 	local     bool        // conditions are compiled for regular traces
 	irregular bitmap      // rows of traces that are not
@@ -56,6 +57,7 @@ func (w *worker) seek(g *rows.Group) error {
 	}
 	w.group, w.info = g, g.Info()
 	w.treeOf, w.oddTrees = nil, w.oddTrees[:0]
+	w.sets = groupSets{}
 	sp := w.cur.Space()
 	if w.space == nil || w.space.sp != sp {
 		st := w.spaces[sp]
@@ -69,6 +71,30 @@ func (w *worker) seek(g *rows.Group) error {
 		w.space = st
 	}
 	return nil
+}
+
+// groupSets are the shapes and resources of a group, once they were asked for:
+// a block decodes them every time.
+type groupSets struct {
+	shapes, resources           []uint32
+	knownShapes, knownResources bool
+}
+
+// shapeSet returns the shapes of all levels that the group has, nil if that is
+// not known.
+func (w *worker) shapeSet() []uint32 {
+	if s := &w.sets; !s.knownShapes {
+		s.shapes, s.knownShapes = w.group.Shapes(), true
+	}
+	return w.sets.shapes
+}
+
+// resourceSet returns the resources that the group has, nil if that is not known.
+func (w *worker) resourceSet() []uint32 {
+	if s := &w.sets; !s.knownResources {
+		s.resources, s.knownResources = w.group.Resources(), true
+	}
+	return w.sets.resources
 }
 
 // charge adds what was read to the question's bytes.
@@ -155,7 +181,7 @@ func (w *worker) state(k *keyColumns) uint8 {
 	if len(k.cols) == 0 && k.rest < 0 {
 		return keyAbsent
 	}
-	shapes := w.group.Shapes()
+	shapes := w.shapeSet()
 	if shapes == nil {
 		return keyMore
 	}
