@@ -81,8 +81,17 @@ func (s *sketch) page(key int32) (counts []uint32, grown int) {
 	if len(s.window) == 0 {
 		first, end = key, key
 	}
+	pages := end - first
 	first, end = min(first, key), max(end, key+1)
 	if n := int(end - first); n <= maxWindow {
+		if n > int(pages) && n+int(pages)/2 <= maxWindow { // room for more of the kind
+			if end > key+1 {
+				first -= pages / 2
+			} else {
+				end += pages / 2
+			}
+			n += int(pages) / 2
+		}
 		if grown = n*pageBytes - 4*len(s.window); grown > 0 {
 			window := make([]uint32, n*pageLen)
 			copy(window[int(s.base-first)*pageLen*min(1, len(s.window)):], s.window)
@@ -148,6 +157,14 @@ func (s *sketch) quantile(q float64) float64 {
 	rank := q * float64(s.n)
 	before, v := 0.0, s.most
 	s.each(func(key int32, counts []uint32) bool {
+		total := uint64(0)
+		for _, n := range counts {
+			total += uint64(n)
+		}
+		if total == 0 || before+float64(total) < rank {
+			before += float64(total)
+			return true
+		}
 		for b, n := range counts {
 			count := float64(n)
 			if n == 0 || before+count < rank {
