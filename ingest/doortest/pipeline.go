@@ -25,6 +25,7 @@ type Pipeline struct {
 	Door       *door.Door
 	Sink       *ingesttest.Sink // of metrics
 	SpanSink   *ingesttest.Sink
+	LogSink    *ingesttest.Sink
 	Registerer *prometheus.Registry
 
 	t testing.TB
@@ -44,7 +45,8 @@ func New(t testing.TB, o Options) *Pipeline {
 	t.Helper()
 	quiet := slog.New(slog.DiscardHandler)
 	logConfig := buffer.DefaultConfig()
-	logConfig.Partitions = map[string]int{buffer.TopicMetrics: max(o.Partitions, 1), buffer.TopicTraces: max(o.Partitions, 1)}
+	n := max(o.Partitions, 1)
+	logConfig.Partitions = map[string]int{buffer.TopicMetrics: n, buffer.TopicTraces: n, buffer.TopicLogs: n}
 	l, err := buffer.Open(logConfig, vfs.NewMem(), "log", quiet, prometheus.NewRegistry())
 	if err != nil {
 		t.Fatal(err)
@@ -54,7 +56,7 @@ func New(t testing.TB, o Options) *Pipeline {
 	if o.Formats != nil {
 		o.Formats(formats)
 	}
-	p := &Pipeline{Sink: o.Sink, SpanSink: &ingesttest.Sink{}, Registerer: prometheus.NewRegistry(), t: t}
+	p := &Pipeline{Sink: o.Sink, SpanSink: &ingesttest.Sink{}, LogSink: &ingesttest.Sink{}, Registerer: prometheus.NewRegistry(), t: t}
 	if p.Sink == nil {
 		p.Sink = &ingesttest.Sink{}
 	}
@@ -70,6 +72,11 @@ func New(t testing.TB, o Options) *Pipeline {
 	if err != nil {
 		t.Fatal(err)
 	}
+	options.SpanSink, options.LogSink = nil, p.LogSink
+	logs, err := ingest.NewConsumer(options)
+	if err != nil {
+		t.Fatal(err)
+	}
 	cfg := door.DefaultConfig()
 	cfg.StoreTimeout = time.Minute
 	if o.Config != nil {
@@ -81,7 +88,7 @@ func New(t testing.TB, o Options) *Pipeline {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	for _, c := range []*ingest.Consumer{metrics, spans} {
+	for _, c := range []*ingest.Consumer{metrics, spans, logs} {
 		wg.Go(func() {
 			if err := c.Run(ctx); err != nil {
 				t.Errorf("run consumer of %s: %v", c.Topic(), err)

@@ -150,7 +150,7 @@ func TestPartialWrites(t *testing.T) {
 vedette_ingest_influx_refused_lines_total 8
 `)))
 	require.NoError(t, testutil.GatherAndCompare(s.Registerer, strings.NewReader(`
-# HELP vedette_ingest_refused_total Samples, exemplars, metadata entries, empty series and spans refused by validation or by the store, by reason.
+# HELP vedette_ingest_refused_total Samples, exemplars, metadata entries, empty series, spans and log records refused by validation or by the store, by reason.
 # TYPE vedette_ingest_refused_total counter
 vedette_ingest_refused_total{door="influx",reason="invalid_line"} 8
 vedette_ingest_refused_total{door="influx",reason="too_far_in_future"} 1

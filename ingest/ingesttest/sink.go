@@ -23,6 +23,7 @@ type Sink struct {
 	mu      sync.Mutex
 	lines   []string
 	spans   []string
+	logs    []string
 	meta    []signal.Metadata
 	offsets map[int32][]int64
 	durable map[int32]int64
@@ -58,6 +59,32 @@ func (s *Sink) AppendSpans(_ context.Context, b *signal.Spans, _, _ string, part
 	s.offsets[partition] = append(s.offsets[partition], offset)
 	s.spans = append(s.spans, SpanLines(b)...)
 	return signal.AppendResult{Appended: b.Len()}, nil
+}
+
+// AppendLogs implements ingest.LogSink.
+func (s *Sink) AppendLogs(_ context.Context, b *signal.Logs, _, _ string, partition int32, offset int64) (signal.AppendResult, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.offsets == nil {
+		s.offsets = map[int32][]int64{}
+	}
+	s.offsets[partition] = append(s.offsets[partition], offset)
+	for i := range b.Services {
+		v := &b.Services[i]
+		s.logs = append(s.logs, fmt.Sprintf("%s %s %d %v", b.Tenant, b.NameOf(v), v.Records(), v.BySeverity))
+	}
+	return signal.AppendResult{Appended: b.Len()}, nil
+}
+
+// Logs returns what has come of log records, sorted: for every resource of a batch
+//
+//	tenant service records [records by severity]
+func (s *Sink) Logs() []string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	lines := slices.Clone(s.logs)
+	slices.Sort(lines)
+	return lines
 }
 
 // Spans returns what has come, as SpanLines prints it, sorted.

@@ -24,6 +24,7 @@ import (
 	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/ingest/doortest"
 	"github.com/vedette-io/vedette/ingest/otlp"
+	"github.com/vedette-io/vedette/ingest/otlplogs"
 	"github.com/vedette-io/vedette/ingest/otlptraces"
 	"github.com/vedette-io/vedette/ingest/wire"
 )
@@ -43,6 +44,7 @@ func newServer(t testing.TB, pipeline doortest.Options, change func(*Options)) *
 	pipeline.Formats = func(f *wire.Formats) {
 		f.Register(func() wire.Decoder { return otlp.New(otlp.DefaultConfig()) }, buffer.FormatOTLP, buffer.FormatOTLPSnappy)
 		otlptraces.Register(f)
+		otlplogs.Register(f)
 	}
 	p := doortest.New(t, pipeline)
 	o := Options{

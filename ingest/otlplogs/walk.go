@@ -1,0 +1,425 @@
+package otlplogs
+
+import (
+	"encoding/binary"
+
+	"github.com/cespare/xxhash/v2"
+
+	"github.com/vedette-io/vedette/ingest/wire"
+	"github.com/vedette-io/vedette/internal/signal"
+)
+
+// Numbers of fields of the envelopes.
+const (
+	fieldResourceLogs = 1 // of ExportLogsServiceRequest
+	fieldScopeLogs    = 2 // of ResourceLogs
+	fieldOldScopeLogs = 1000
+	fieldRecord       = 2 // of ScopeLogs
+)
+
+// request checks an ExportLogsServiceRequest.
+func (r *Request) request() error {
+	const what = "request"
+	b := r.body
+	for i := 0; i < len(b); {
+		tag, s, e := field(b, i)
+		if e < 0 {
+			return r.malformed(b, i, what)
+		}
+		if tag == fieldResourceLogs<<3|asBytes {
+			if err := r.resourceLogs(s, e); err != nil {
+				return err
+			}
+		} else if err := r.unknown(i, what, tag, 1); err != nil {
+			return err
+		}
+		i = e
+	}
+	return nil
+}
+
+// extra adds the field at [off, end) to the envelope at hand.
+func (r *Request) extra(e *envelope, off, end int) (err error) {
+	if n := len(r.extras); n > int(e.begin) && r.extras[n-1].Off+r.extras[n-1].Len == uint32(off) {
+		r.extras[n-1].Len += uint32(end - off)
+	} else {
+		if r.extras, err = wire.Grow(&r.budget, r.extras, 8); err != nil {
+			return err
+		}
+		r.extras = append(r.extras, rangeOf(off, end))
+	}
+	e.end = uint32(len(r.extras))
+	e.size += uint32(end - off)
+	return nil
+}
+
+// seal computes the hash of an envelope that is complete.
+func (r *Request) seal(e *envelope) {
+	extras := r.extras[e.begin:e.end]
+	if len(extras) == 1 { // nearly always
+		e.hash = xxhash.Sum64(r.at(extras[0]))
+		return
+	}
+	var d xxhash.Digest
+	d.Reset()
+	for _, x := range extras {
+		_, _ = d.Write(r.at(x))
+	}
+	e.hash = d.Sum64()
+}
+
+func (r *Request) at(x signal.ByteRange) []byte { return r.body[x.Off : x.Off+x.Len] }
+
+// resourceLogs checks a ResourceLogs message. What surrounds the records may stand
+// behind them, so it is read first.
+func (r *Request) resourceLogs(off, end int) (err error) {
+	rows, extras := len(r.records), len(r.extras)
+	env, child, err := r.resourceHead(off, end)
+	if err != nil {
+		return err
+	}
+	r.envelope = r.fault
+	if r.resources, err = wire.Grow(&r.budget, r.resources, envelopeBytes); err != nil {
+		return err
+	}
+	r.resources = append(r.resources, env)
+	if err := r.addService(); err != nil {
+		return err
+	}
+	b := r.body[:end]
+	for i := off; i < end; {
+		tag, s, e := field(b, i)
+		if tag == child {
+			if err := r.scopeLogs(s, e); err != nil {
+				return err
+			}
+		}
+		i = e
+	}
+	if len(r.records) == rows {
+		r.resources = r.resources[:len(r.resources)-1]
+		r.extras = r.extras[:extras]
+		l := &r.Logs
+		l.Buf = l.Buf[:l.Services[len(l.Services)-1].Name.Off]
+		l.Services = l.Services[:len(l.Services)-1]
+	}
+	return nil
+}
+
+// addService begins the counts of the resource at hand.
+func (r *Request) addService() (err error) {
+	l := &r.Logs
+	if l.Services, err = wire.Grow(&r.budget, l.Services, serviceBytes); err != nil {
+		return err
+	}
+	if l.Buf, err = wire.GrowBuf(&r.budget, l.Buf, len(r.service)); err != nil {
+		return err
+	}
+	begin := len(l.Buf)
+	l.Buf = append(l.Buf, r.service...)
+	l.Services = append(l.Services, signal.LogService{Name: rangeOf(begin, len(l.Buf))})
+	return nil
+}
+
+// resourceHead checks a ResourceLogs message but for the records, which are in
+// fields with the tag child.
+func (r *Request) resourceHead(off, end int) (env envelope, child uint64, err error) {
+	const what = "resource logs"
+	env = envelope{begin: uint32(len(r.extras)), end: uint32(len(r.extras))}
+	child = fieldOldScopeLogs<<3 | asBytes
+	r.fault, r.service = fault{}, nil
+	b := r.body[:end]
+	for i := off; i < end; {
+		tag, s, e := field(b, i)
+		if e < 0 {
+			return env, 0, r.malformed(b, i, what)
+		}
+		isExtra := true
+		switch tag {
+		case 1<<3 | asBytes:
+			err = r.resource(s, e)
+		case fieldScopeLogs<<3 | asBytes:
+			child, isExtra = tag, false
+		case fieldOldScopeLogs<<3 | asBytes:
+			isExtra = false
+		case 3<<3 | asBytes:
+			r.text(b[s:e], "schema URL of a resource")
+		default:
+			err = r.unknown(i, what, tag, 3)
+			if tag>>3 == fieldOldScopeLogs {
+				err = r.unknown(i, what, tag, fieldOldScopeLogs)
+			}
+		}
+		if err == nil && isExtra {
+			err = r.extra(&env, i, e)
+		}
+		if err != nil {
+			return env, 0, err
+		}
+		i = e
+	}
+	r.seal(&env)
+	return env, child, nil
+}
+
+// resource checks a Resource message, or one of several pieces.
+func (r *Request) resource(off, end int) error {
+	const what = "resource"
+	b := r.body[:end]
+	for i := off; i < end; {
+		tag, s, e := field(b, i)
+		if e < 0 {
+			return r.malformed(b, i, what)
+		}
+		var err error
+		switch tag {
+		case 1<<3 | asBytes:
+			r.service = serviceName(b, s, e, r.service)
+			err = r.keyValue(b, s, e, 0)
+		case 2<<3 | asVarint:
+		case 3<<3 | asBytes:
+			err = r.entity(s, e)
+		default:
+			err = r.unknown(i, what, tag, 3)
+		}
+		if err != nil {
+			return err
+		}
+		i = e
+	}
+	return nil
+}
+
+// serviceName returns the value of a KeyValue message whose key is service.name
+// and whose value is a string, in the form that everybody writes; have otherwise.
+func serviceName(b []byte, off, end int, have []byte) []byte {
+	var key, value []byte
+	for i := off; i < end; {
+		tag, s, e := field(b[:end], i)
+		if e < 0 {
+			return have
+		}
+		switch tag {
+		case 1<<3 | asBytes:
+			key = b[s:e]
+		case 2<<3 | asBytes:
+			value = b[s:e]
+		}
+		i = e
+	}
+	if string(key) != "service.name" || len(value) == 0 {
+		return have
+	}
+	if tag, s, e := field(value, 0); tag == 1<<3|asBytes && e == len(value) {
+		return value[s:e]
+	}
+	return have
+}
+
+// entity checks an EntityRef.
+func (r *Request) entity(off, end int) error {
+	const what = "entity reference"
+	b := r.body[:end]
+	for i := off; i < end; {
+		tag, s, e := field(b, i)
+		if e < 0 {
+			return r.malformed(b, i, what)
+		}
+		if tag&7 == asBytes && tag>>3 <= 4 {
+			r.text(b[s:e], what)
+		} else if err := r.unknown(i, what, tag, 4); err != nil {
+			return err
+		}
+		i = e
+	}
+	return nil
+}
+
+// scopeLogs checks a ScopeLogs message.
+func (r *Request) scopeLogs(off, end int) (err error) {
+	rows, extras := len(r.records), len(r.extras)
+	env, err := r.scopeHead(off, end)
+	if err != nil {
+		return err
+	}
+	outer := r.envelope
+	if outer.reason == wire.ReasonNone {
+		r.envelope = r.fault
+	}
+	if r.scopes, err = wire.Grow(&r.budget, r.scopes, scopeBytes); err != nil {
+		return err
+	}
+	r.scopes = append(r.scopes, scopeEnvelope{env, uint32(len(r.resources) - 1)})
+	b := r.body[:end]
+	for i := off; i < end; {
+		tag, s, e := field(b, i)
+		if tag == fieldRecord<<3|asBytes {
+			if err := r.record(s, e); err != nil {
+				return err
+			}
+		}
+		i = e
+	}
+	if len(r.records) == rows {
+		r.scopes = r.scopes[:len(r.scopes)-1]
+		r.extras = r.extras[:extras]
+	}
+	r.envelope = outer
+	return nil
+}
+
+// scopeHead checks a ScopeLogs message but for the records.
+func (r *Request) scopeHead(off, end int) (env envelope, err error) {
+	const what = "scope logs"
+	env = envelope{begin: uint32(len(r.extras)), end: uint32(len(r.extras))}
+	r.fault = fault{}
+	b := r.body[:end]
+	for i := off; i < end; {
+		tag, s, e := field(b, i)
+		if e < 0 {
+			return env, r.malformed(b, i, what)
+		}
+		if tag == fieldRecord<<3|asBytes {
+			i = e
+			continue
+		}
+		switch tag {
+		case 1<<3 | asBytes:
+			err = r.scope(s, e)
+		case 3<<3 | asBytes:
+			r.text(b[s:e], "schema URL of a scope")
+		default:
+			err = r.unknown(i, what, tag, 3)
+		}
+		if err == nil {
+			err = r.extra(&env, i, e)
+		}
+		if err != nil {
+			return env, err
+		}
+		i = e
+	}
+	r.seal(&env)
+	return env, nil
+}
+
+// scope checks an InstrumentationScope message, or one of several pieces.
+func (r *Request) scope(off, end int) error {
+	const what = "scope"
+	b := r.body[:end]
+	for i := off; i < end; {
+		tag, s, e := field(b, i)
+		if e < 0 {
+			return r.malformed(b, i, what)
+		}
+		var err error
+		switch tag {
+		case 1<<3 | asBytes:
+			r.text(b[s:e], "name of a scope")
+		case 2<<3 | asBytes:
+			r.text(b[s:e], "version of a scope")
+		case 3<<3 | asBytes:
+			err = r.keyValue(b, s, e, 0)
+		case 4<<3 | asVarint:
+		default:
+			err = r.unknown(i, what, tag, 4)
+		}
+		if err != nil {
+			return err
+		}
+		i = e
+	}
+	return nil
+}
+
+// record checks a LogRecord message and notes where it lies, or counts why not.
+func (r *Request) record(off, end int) (err error) {
+	const what = "log record"
+	var at, observed, severity uint64
+	r.fault = r.envelope
+	b := r.body[:end]
+	for i := off; i < end; {
+		tag, s, e := field(b, i)
+		if e < 0 {
+			return r.malformed(b, i, what)
+		}
+		switch tag {
+		case 1<<3 | asFixed64:
+			at = binary.LittleEndian.Uint64(b[s:])
+		case 11<<3 | asFixed64:
+			observed = binary.LittleEndian.Uint64(b[s:])
+		case 2<<3 | asVarint:
+			severity, _ = wire.Uvarint(b, s)
+		case 3<<3 | asBytes:
+			r.text(b[s:e], "severity text")
+		case 5<<3 | asBytes:
+			err = r.anyValue(b, s, e, 0, "body")
+		case 6<<3 | asBytes:
+			err = r.keyValue(b, s, e, 0)
+		case 7<<3 | asVarint, 8<<3 | asFixed32:
+		case 9<<3 | asBytes:
+			if e-s != 16 && e != s {
+				r.refuse(wire.ReasonInvalidTraceID, "trace id", e-s)
+			}
+		case 10<<3 | asBytes:
+			if e-s != 8 && e != s {
+				r.refuse(wire.ReasonInvalidSpanID, "span id", e-s)
+			}
+		case 12<<3 | asBytes:
+			r.text(b[s:e], "event name")
+		default:
+			if tag>>3 != 4 { // which is reserved
+				err = r.unknown(i, what, tag, 12)
+			}
+		}
+		if err != nil {
+			return err
+		}
+		i = e
+	}
+	scope := len(r.scopes) - 1
+	resource := r.scopes[scope].resource
+	if size := end - off + int(r.scopes[scope].size+r.resources[resource].size) + wrapBytes; size > r.maxBytes {
+		r.refuse(wire.ReasonRecordTooLarge, "record with its resource and scope", size)
+	}
+	if r.fault.reason != wire.ReasonNone {
+		r.reject(r.fault)
+		return nil
+	}
+	if at == 0 {
+		at = observed
+	}
+	return r.keep(record{
+		at: rangeOf(off, end), scope: uint32(scope), severity: signal.SeverityClassOf(uint64(uint32(severity))), time: int64(at),
+	})
+}
+
+// keep adds a record to what was found.
+func (r *Request) keep(k record) (err error) {
+	if r.records, err = wire.Grow(&r.budget, r.records, recordBytes); err != nil {
+		return err
+	}
+	r.records = append(r.records, k)
+	count(&r.Logs, &k)
+	return nil
+}
+
+// count adds a record to what is known of the last service.
+func count(l *signal.Logs, k *record) {
+	service := &l.Services[len(l.Services)-1]
+	service.Bytes += int(k.at.Len)
+	service.BySeverity[k.severity]++
+	extend(&l.MinTime, &l.MaxTime, k.time)
+}
+
+// extend makes a time part of a range; one that is 0 or beyond the year 2262 is
+// none.
+func extend(oldest, newest *int64, t int64) {
+	if t <= 0 {
+		return
+	}
+	if *oldest == 0 || t < *oldest {
+		*oldest = t
+	}
+	*newest = max(*newest, t)
+}
