@@ -19,16 +19,16 @@ func openBonding(s *sources) func(*batch) error {
 		return false
 	}
 	return func(b *batch) error {
-		masters, err := r.text(s.sys("class/net/bonding_masters"))
+		masters, err := r.read(s.sys("class/net/bonding_masters"))
 		if err != nil {
 			return absent(err)
 		}
-		for _, master := range strings.Fields(masters) {
-			text, err := r.text(s.sys("class/net", master, "bonding/slaves"))
+		for _, master := range strings.Fields(string(masters)) {
+			text, err := r.read(s.sys("class/net", master, "bonding/slaves"))
 			if err != nil {
 				return err
 			}
-			all, ok := strings.Fields(text), 0
+			all, ok := strings.Fields(string(text)), 0
 			for _, slave := range all {
 				if up(master, slave) {
 					ok++

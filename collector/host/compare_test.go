@@ -61,6 +61,7 @@ var explained = []difference{
 	{what: `^ours: node_pressure_irq_`, until: "1.9.0", why: "new metric"},
 	{what: `^ours: node_hwmon_(freq_freq_mhz|sensor_label\{.*sensor="freq)`, until: "1.9.0", why: "new metric"},
 	{what: `^ours: node_nvme_namespace_`, until: "1.11.0", why: "new metric"},
+	{what: `^ours: node_systemd_virtualization_info`, until: "1.10.0", why: "new metric"},
 	{what: `^ours: node_md_(degraded|raid_disks)`, until: "1.10.0", why: "new metric"},
 	{what: `^value: node_filesystem_readonly`, until: "1.10.0", why: "the options of the file system count, too"},
 	{what: `^ours: node_(kernel_hung_tasks_total|scrape_collector_\w+\{collector="kernel_hung"\})`, until: "1.11.0", why: "new part"},
@@ -73,11 +74,11 @@ var explained = []difference{
 // compared with older ones.
 var newLabels = []struct{ name, label, since string }{
 	{"node_network_info", "adminstate", "1.6.0"},
-	{"node_disk_info", "serial", "1.6.0"}, // is looked for in more places
-	{"node_disk_info", "rotational", "1.9.0"},
+	{"node_disk_info", "serial", "1.10.0"},     // is looked for in more places
+	{"node_disk_info", "rotational", "1.12.0"}, // was wrong in 1.9 to 1.11
 	{"node_filesystem_readonly", "device_error", "1.8.0"},
 	{"node_filesystem_device_error", "device_error", "1.8.0"},
-	{"node_nvme_info", "cntlid", "1.9.0"},
+	{"node_nvme_info", "cntlid", "1.11.0"},
 }
 
 // explain returns why a difference is there.

@@ -18,6 +18,26 @@ func openCPUFreq(s *sources) func(*batch) error {
 	}
 	governor := gauge("node_cpu_scaling_governor", "Current enabled CPU frequency governor.", "cpu", "governor")
 	var r reader
+	one := func(b *batch, path, n string) {
+		dir, err := r.folder(path)
+		if err != nil {
+			return // a virtual machine
+		}
+		defer dir.close()
+		for _, f := range files {
+			if kHz, ok := dir.number(f.name); ok {
+				b.add(f.family, kHz*1000, n)
+			}
+		}
+		current, err := dir.text("scaling_governor")
+		if err != nil {
+			return
+		}
+		all, _ := dir.text("scaling_available_governors") // none if it is not there
+		for _, g := range strings.Fields(all) {
+			b.add(governor, truth(g == current), n, g)
+		}
+	}
 	return func(b *batch) error {
 		cpus, err := list(s.sys("devices/system/cpu"))
 		if err != nil {
@@ -28,20 +48,7 @@ func openCPUFreq(s *sources) func(*batch) error {
 			if !ok {
 				continue
 			}
-			dir := s.sys("devices/system/cpu", name, "cpufreq")
-			for _, f := range files {
-				if kHz, ok := r.number(dir + "/" + f.name); ok {
-					b.add(f.family, kHz*1000, n)
-				}
-			}
-			current, err := r.text(dir + "/scaling_governor")
-			if err != nil {
-				continue
-			}
-			all, _ := r.text(dir + "/scaling_available_governors") // none if it is not there
-			for _, g := range strings.Fields(all) {
-				b.add(governor, truth(g == current), n, g)
-			}
+			one(b, s.sys("devices/system/cpu", name, "cpufreq"), n)
 		}
 		return nil
 	}

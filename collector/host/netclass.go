@@ -35,33 +35,42 @@ func openNetclass(s *sources) func(*batch) error {
 	up := gauge("node_network_up", "Value is 1 if operstate is 'up', 0 otherwise.", "device")
 	info := gauge("node_network_info", "Non-numeric data from /sys/class/net/<iface>, value is always 1.",
 		"device", "address", "broadcast", "duplex", "operstate", "adminstate", "ifalias")
+	one := func(b *batch, device string) {
+		dir, err := r.folder(s.sys("class/net", device))
+		if err != nil {
+			return // bonding_masters is no device
+		}
+		defer dir.close()
+		operstate, err := dir.text("operstate")
+		if err != nil {
+			return
+		}
+		adminstate := "unknown"
+		if v, ok := dir.number("flags"); ok {
+			b.add(flags, v, device)
+			adminstate = adminState(v)
+		}
+		for _, f := range files {
+			if v, ok := dir.number(f.name); ok {
+				b.add(f.family, v*f.unit, device)
+			}
+		}
+		b.add(up, truth(operstate == "up"), device)
+		text := func(name string) string {
+			out, _ := dir.text(name) // not every device has every file
+			return out
+		}
+		b.add(info, 1, device, text("address"), text("broadcast"), text("duplex"), operstate, adminstate, text("ifalias"))
+	}
 	return func(b *batch) error {
 		devices, err := list(s.sys("class/net"))
 		if err != nil {
 			return err
 		}
 		for _, device := range devices {
-			dir := s.sys("class/net", device) + "/"
-			operstate, err := r.text(dir + "operstate")
-			if err != nil || skip(device) {
-				continue // bonding_masters is no device
+			if !skip(device) {
+				one(b, device)
 			}
-			adminstate := "unknown"
-			if v, ok := r.number(dir + "flags"); ok {
-				b.add(flags, v, device)
-				adminstate = adminState(v)
-			}
-			for _, f := range files {
-				if v, ok := r.number(dir + f.name); ok {
-					b.add(f.family, v*f.unit, device)
-				}
-			}
-			b.add(up, truth(operstate == "up"), device)
-			text := func(name string) string {
-				out, _ := r.text(dir + name) // not every device has every file
-				return out
-			}
-			b.add(info, 1, device, text("address"), text("broadcast"), text("duplex"), operstate, adminstate, text("ifalias"))
 		}
 		if len(b.samples) == 0 {
 			return errNoData

@@ -19,14 +19,14 @@ func openOS(s *sources) func(*batch) error {
 	version := gauge("node_os_version", "Metric containing the major.minor part of the OS version.", "id", "id_like", "name")
 	end := gauge("node_os_support_end_timestamp_seconds", "Metric containing the end-of-life date timestamp of the OS.")
 	return func(b *batch) error {
-		text, err := r.text(s.root("etc/os-release"))
+		text, err := r.read(s.root("etc/os-release"))
 		if errors.Is(err, fs.ErrNotExist) {
-			text, err = r.text(s.root("usr/lib/os-release"))
+			text, err = r.read(s.root("usr/lib/os-release"))
 		}
 		if err != nil {
 			return absent(err)
 		}
-		release := parseRelease(text)
+		release := parseRelease(string(text))
 		values := make([]string, len(keys))
 		for i, key := range keys {
 			values[i] = release[strings.ToUpper(key)]

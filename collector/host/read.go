@@ -57,29 +57,79 @@ func (r *reader) read(path string) ([]byte, error) {
 	}
 }
 
-func open(path string) (int, error) {
+func open(path string) (int, error) { return openAt(unix.AT_FDCWD, path, unix.O_RDONLY) }
+
+func openAt(dir int, path string, mode int) (int, error) {
 	for {
 		// Without O_NONBLOCK a FIFO that somebody has put there would block.
-		fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
+		fd, err := unix.Openat(dir, path, mode|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 		if err != unix.EINTR {
 			return fd, err
 		}
 	}
 }
 
-// text returns what a file holds without the white space around it.
+// folder is a directory of small files, each of which is one value.
+type folder struct {
+	reader *reader
+	fd     int
+}
+
+// folder opens a directory; a file in it is found without walking the whole path.
+func (r *reader) folder(path string) (folder, error) {
+	fd, err := openAt(unix.AT_FDCWD, path, unix.O_PATH|unix.O_DIRECTORY)
+	if err != nil {
+		return folder{}, &fs.PathError{Op: "open", Path: path, Err: err}
+	}
+	return folder{r, fd}, nil
+}
+
+func (f folder) close() { _ = unix.Close(f.fd) } // nothing was written
+
+// value returns the value in a file without the white space around it. The kernel
+// hands out a value in one piece, so there is no need to ask for the end.
+func (f folder) value(name string) ([]byte, error) {
+	fd, err := openAt(f.fd, name, unix.O_RDONLY)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: name, Err: err}
+	}
+	defer func() { _ = unix.Close(fd) }() // it was only read
+	if f.reader.buf == nil {
+		f.reader.buf = make([]byte, 4096)
+	}
+	for {
+		n, err := unix.Read(fd, f.reader.buf)
+		if err == unix.EINTR {
+			continue
+		}
+		if err != nil {
+			return nil, &fs.PathError{Op: "read", Path: name, Err: err}
+		}
+		return bytes.TrimSpace(f.reader.buf[:max(n, 0)]), nil
+	}
+}
+
+func (f folder) text(name string) (string, error) {
+	b, err := f.value(name)
+	return string(b), err
+}
+
+func (f folder) number(name string) (float64, bool) {
+	b, err := f.value(name)
+	if err != nil {
+		return 0, false
+	}
+	return parseNumber(b)
+}
+
+// text returns what a small file holds without the white space around it.
 func (r *reader) text(path string) (string, error) {
-	b, err := r.read(path)
-	return string(bytes.TrimSpace(b)), err
+	return folder{r, unix.AT_FDCWD}.text(path)
 }
 
 // number returns the number that a file holds; ok is false if there is none.
 func (r *reader) number(path string) (float64, bool) {
-	b, err := r.read(path)
-	if err != nil {
-		return 0, false
-	}
-	return parseNumber(bytes.TrimSpace(b))
+	return folder{r, unix.AT_FDCWD}.number(path)
 }
 
 // parseNumber reads a number, in decimal, or in hexadecimal after 0x.

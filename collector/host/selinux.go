@@ -14,11 +14,11 @@ func openSELinux(s *sources) func(*batch) error {
 			return nil
 		}
 		b.add(current, mode)
-		text, err := r.text(s.root("etc/selinux/config"))
+		text, err := r.read(s.root("etc/selinux/config"))
 		if err != nil {
 			return nil
 		}
-		for line := range strings.SplitSeq(text, "\n") {
+		for line := range strings.SplitSeq(string(text), "\n") {
 			if value, ok := strings.CutPrefix(strings.TrimSpace(line), "SELINUX="); ok {
 				switch value {
 				case "enforcing":

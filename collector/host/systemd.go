@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"os"
 	"regexp"
 	"strconv"
 	"strings"
@@ -35,14 +36,17 @@ type unit struct {
 }
 
 type systemd struct {
+	src *sources
+
 	state, count, running, version *family
 	trigger                        *family
 	accepted, current, refused     *family
 	virtualization                 *family
 }
 
-func openSystemd(*sources, *metrics) collectFunc {
+func openSystemd(src *sources, _ *metrics) collectFunc {
 	s := &systemd{
+		src:            src,
 		state:          gauge("node_systemd_unit_state", "Systemd unit", "name", "state", "type"),
 		count:          gauge("node_systemd_units", "Summary of systemd unit states", "state"),
 		running:        gauge("node_systemd_system_running", "Whether the system is operational (see 'systemctl is-system-running')"),
@@ -57,7 +61,7 @@ func openSystemd(*sources, *metrics) collectFunc {
 }
 
 func (s *systemd) collect(ctx context.Context, b *batch) error {
-	bus, err := dbus.ConnectSystemBus(dbus.WithContext(ctx))
+	bus, err := s.connect(ctx)
 	if err != nil {
 		return fmt.Errorf("connect to the system bus: %w", err)
 	}
@@ -88,6 +92,14 @@ func (s *systemd) collect(ctx context.Context, b *batch) error {
 		b.add(s.count, n, state)
 	}
 	return failed
+}
+
+// connect opens the system bus, that of the host in a container.
+func (s *systemd) connect(ctx context.Context) (*dbus.Conn, error) {
+	if address := "unix:path=" + s.src.root("run/dbus/system_bus_socket"); s.src.RootFS != "/" && os.Getenv("DBUS_SYSTEM_BUS_ADDRESS") == "" {
+		return dbus.Connect(address, dbus.WithContext(ctx))
+	}
+	return dbus.ConnectSystemBus(dbus.WithContext(ctx))
 }
 
 // property asks an object for one of its properties.
