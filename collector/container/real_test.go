@@ -250,8 +250,8 @@ func TestRealCPU(t *testing.T) {
 	require.GreaterOrEqual(t, total, before/unit)
 	require.LessOrEqual(t, total, after/unit)
 	require.InDelta(t, burnSeconds, total, 0.5, "it burnt %v s; starting it comes on top", burnSeconds)
-	// Kernels count ticks of user and system time, and round each.
-	require.InDelta(t, total, got["container_cpu_user_seconds_total"]+got["container_cpu_system_seconds_total"], 0.05)
+	// Kernels may count user and system time by sampling.
+	require.InDelta(t, total, got["container_cpu_user_seconds_total"]+got["container_cpu_system_seconds_total"], 0.4)
 
 	require.Equal(t, 20000.0, got["container_spec_cpu_quota"])
 	require.Equal(t, 100000.0, got["container_spec_cpu_period"])
