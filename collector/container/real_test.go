@@ -306,7 +306,7 @@ func TestRealOOM(t *testing.T) {
 	got := l.collect(t)
 	require.Equal(t, 1.0, got["container_oom_events_total"])
 	require.Equal(t, l.number(t, "memory.failcnt", "memory.events:max"), got["container_memory_failcnt"])
-	require.LessOrEqual(t, got["container_memory_max_usage_bytes"], float64(limitBytes))
+	require.LessOrEqual(t, got["container_memory_max_usage_bytes"], float64(limitBytes+1<<20), "kernels let a few pages through")
 	require.Zero(t, got["container_processes"])
 }
 
