@@ -16,8 +16,12 @@ import (
 // RemoveTemporary deletes what a crash left.
 const tmpPrefix = ".tmp-"
 
-// writeBuffer is how many bytes gather before they go to the file.
-const writeBuffer = 1 << 20
+// writeBuffer is how many bytes gather before they go to the file. The buffer
+// begins small: blocks of tenants with little are many.
+const (
+	writeBuffer = 1 << 20
+	firstBuffer = 16 << 10
+)
 
 // Writer writes one block. Errors stick: Page may be called without looking,
 // and Close reports the first.
@@ -72,7 +76,7 @@ func Create(fs vfs.FS, dir string, o Options) (*Writer, error) {
 		return nil, fmt.Errorf("create block %s: %w", dir, err)
 	}
 	w.file = f
-	w.buf = make([]byte, 0, writeBuffer+writeBuffer/4)
+	w.buf = make([]byte, 0, firstBuffer)
 	w.buf = append(w.buf, magic...)
 	w.off = int64(len(magic))
 	return w, nil

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unsafe"
 
 	"github.com/prometheus/client_golang/prometheus"
 	promlabels "github.com/prometheus/prometheus/model/labels"
@@ -307,5 +308,12 @@ func TestMetricsAreRegistered(t *testing.T) {
 	}
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// A tenant with a few samples has a run of its own, and there may be thousands.
+func TestRunsAreSmall(t *testing.T) {
+	if n := unsafe.Sizeof(run{}); n > 100<<10 {
+		t.Fatalf("a run takes %d bytes, want at most 100 KiB", n)
 	}
 }

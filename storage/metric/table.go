@@ -12,8 +12,9 @@ import (
 	"github.com/vedette-io/vedette/storage/index"
 )
 
-// runRows is how many samples one run of a table holds.
-const runRows = 1 << 15
+// runRows is how many samples one run of a table holds. There is one at least for
+// each window of each tenant that gets samples.
+const runRows = 1 << 12
 
 // run is a piece of a table's columns, in order of arrival.
 type run struct {
