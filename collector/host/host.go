@@ -90,6 +90,7 @@ func (h *Host) Collect(ch chan<- prometheus.Metric) {
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	h.round++
+	round := h.round // for those who are late
 	ctx, cancel := context.WithTimeout(context.Background(), h.timeout)
 	defer cancel()
 	began := time.Now()
@@ -98,7 +99,7 @@ func (h *Host) Collect(ch chan<- prometheus.Metric) {
 	for _, p := range h.parts {
 		if p.busy.CompareAndSwap(false, true) {
 			waiting[p] = true
-			go func() { results <- p.run(ctx, h.round) }()
+			go func() { results <- p.run(ctx, round) }()
 			continue
 		}
 		h.report(ch, result{part: p, err: errors.New("it has not returned from an earlier collection"), reason: "timeout"})
