@@ -46,7 +46,7 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Collector, e
 	}
 	c := &Collector{
 		cfg:        cfg,
-		log:        log.With("component", "collector.container"),
+		log:        log,
 		metrics:    newMetrics(reg),
 		now:        time.Now,
 		cgroupRoot: filepath.Join(cfg.HostRoot, "sys/fs/cgroup"),

@@ -52,7 +52,7 @@ func New(cfg Config, lib Library, log *slog.Logger, reg prometheus.Registerer) (
 		return nil, fmt.Errorf("configure GPUs: %w", err)
 	}
 	c := &Collector{
-		cfg: cfg, lib: lib, log: log.With("component", "collector.gpu"), metrics: newMetrics(reg), host: host,
+		cfg: cfg, lib: lib, log: log, metrics: newMetrics(reg), host: host,
 		now: time.Now, families: families(), events: clockEvents(),
 	}
 	labels := []string{"gpu", "UUID", "pci_bus_id", "device", "modelName", "Hostname", "DCGM_FI_DRIVER_VERSION"}

@@ -54,7 +54,7 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Collector, e
 	}
 	return &Collector{
 		cfg:     cfg,
-		log:     log.With("component", "collector.mesos"),
+		log:     log,
 		metrics: newMetrics(reg),
 		client:  &http.Client{Transport: &http.Transport{TLSClientConfig: conf, DisableKeepAlives: true, Proxy: http.ProxyFromEnvironment}},
 		master:  masterFamilies(),
