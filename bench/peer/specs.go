@@ -173,6 +173,7 @@ const configFile = "vedette.yml"
 // from listening at ports that others may want, lets it take snapshots and answer the query over several
 // metric names.
 const baseConfig = `scrape_configs: []
+collect: {enabled: false}
 tracing: {store: false}
 otlp:
   grpc: {listen: ""}

@@ -98,6 +98,10 @@ type Config struct {
 	// QueryAPI is the Prometheus HTTP API.
 	QueryAPI api.Config `yaml:"query_api"`
 
+	// Collect measures the machine that Vedette runs on: host, containers, services
+	// seen by eBPF, GPUs.
+	Collect CollectConfig `yaml:"collect"`
+
 	// Global holds the defaults of scraping: `global` of the Prometheus
 	// configuration, as documented there. Its `external_labels` hold for the query
 	// API, too, unless that has its own.
@@ -156,6 +160,7 @@ func defaultConfig() Config {
 		Query:       promql.DefaultConfig(),
 		TraceQuery:  TraceQueryConfig{Engine: traces.DefaultConfig()},
 		QueryAPI:    api.DefaultConfig(),
+		Collect:     defaultCollectConfig(),
 	}
 }
 
@@ -208,6 +213,7 @@ func loadConfig(file string) (loaded, error) {
 		{"query", l.Query.Validate()},
 		{"trace_query", l.TraceQuery.Validate()},
 		{"query_api", l.QueryAPI.Validate()},
+		{"collect", l.Collect.Validate()},
 	} {
 		faults = append(faults, config.Faults(file, data, s.key, s.err)...)
 	}

@@ -56,6 +56,7 @@ type server struct {
 	consumer *ingest.Consumer
 	traces   traceParts
 	ownSpans *ownSpans // nil if they are not stored
+	agent    *agent    // nil if nothing of this machine is measured
 	scraper  *scrape.Scraper
 	engine   *promql.Engine
 
@@ -129,6 +130,9 @@ func (s *server) open(ctx context.Context) error {
 	if err := s.openOwnSpans(ctx); err != nil {
 		return err
 	}
+	if err := s.openAgent(); err != nil {
+		return err
+	}
 
 	jobs, err := s.config.scrapeConfig(selfAddress(s.listener.Addr()))
 	if err != nil {
@@ -170,6 +174,11 @@ func (s *server) run(ctx context.Context, out io.Writer) error {
 	}
 	g.add(part{name: "reload", run: newReloader(s).run})
 	g.add(part{name: "scrape", run: s.scraper.Run})
+	if s.agent != nil {
+		for _, p := range s.agent.parts() {
+			g.add(p)
+		}
+	}
 	if s.ownSpans != nil {
 		g.add(s.ownSpans.part())
 	}

@@ -85,12 +85,15 @@ func (r *Runner) runJob(ctx context.Context, j Job) {
 	}
 }
 
-// round gathers a job once.
+// round gathers a job once. One that has had nothing so far is not there at all.
 func (r *Runner) round(ctx context.Context, s *series) {
 	begin := time.Now()
 	families, err := s.job.Gatherer.Gather()
 	took := time.Since(begin)
 	r.seconds.WithLabelValues(s.job.Name).Set(took.Seconds())
+	if len(families) == 0 && err == nil && len(s.before) == 0 {
+		return // such as GPUs on a machine that has none
+	}
 	if err != nil { // the rest of the families is there
 		r.failed(ctx, s, "gather", err)
 	}
