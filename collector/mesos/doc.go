@@ -10,7 +10,7 @@
 //
 // Invariants:
 //
-//   - Every series carries the label instance, the address that was asked.
+//   - Every series carries the label target, the address that was asked.
 //   - A value that a master or agent does not report makes no series.
 //   - A target that fails takes its own series away, never another's; what it
 //     answers never makes a gathering fail.

@@ -63,10 +63,10 @@ func quantiles(name, help, key string) *family {
 		"p50", "/p50", "p90", "/p90", "p95", "/p95", "p99", "/p99", "p999", "/p999", "p9999", "/p9999")
 }
 
-// named completes families: names begin with mesos_, and all have an instance.
+// named completes families: names begin with mesos_, and all have a target.
 func named(list []*family) []*family {
 	for _, f := range list {
-		f.desc = prometheus.NewDesc("mesos_"+f.name, f.help, append([]string{"instance"}, f.labels...), nil)
+		f.desc = prometheus.NewDesc("mesos_"+f.name, f.help, append([]string{"target"}, f.labels...), nil)
 	}
 	return list
 }
@@ -272,7 +272,7 @@ func statistics() []*statistic {
 		}
 	}
 	for _, s := range list {
-		s.desc = prometheus.NewDesc("mesos_agent_"+s.name, s.help, []string{"instance", "id", "framework_id", "source"}, nil)
+		s.desc = prometheus.NewDesc("mesos_agent_"+s.name, s.help, []string{"target", "id", "framework_id", "source"}, nil)
 	}
 	return list
 }

@@ -159,12 +159,12 @@ func TestMapping(t *testing.T) {
 		snapshot string
 		want     []string
 	}{
-		"free is total less used":        {`{"master/cpus_total":8,"master/cpus_used":3}`, []string{`mesos_master_cpus{instance="m",type="free"} 5`, `mesos_master_cpus{instance="m",type="total"} 8`, `mesos_master_cpus{instance="m",type="used"} 3`}},
-		"no free without used":           {`{"master/cpus_total":8}`, []string{`mesos_master_cpus{instance="m",type="total"} 8`}},
-		"removals that no shutdown made": {`{"master/slave_removals":5,"master/slave_shutdowns_completed":2}`, []string{`mesos_master_slave_removal_events_total{event="completed",instance="m"} 2`, `mesos_master_slave_removal_events_total{event="died",instance="m"} 3`}},
+		"free is total less used":        {`{"master/cpus_total":8,"master/cpus_used":3}`, []string{`mesos_master_cpus{target="m",type="free"} 5`, `mesos_master_cpus{target="m",type="total"} 8`, `mesos_master_cpus{target="m",type="used"} 3`}},
+		"no free without used":           {`{"master/cpus_total":8}`, []string{`mesos_master_cpus{target="m",type="total"} 8`}},
+		"removals that no shutdown made": {`{"master/slave_removals":5,"master/slave_shutdowns_completed":2}`, []string{`mesos_master_slave_removal_events_total{event="completed",target="m"} 2`, `mesos_master_slave_removal_events_total{event="died",target="m"} 3`}},
 		"what is no number is left out":  {`{"master/elected":"yes","master/uptime_secs":null,"master/outstanding_offers":[1]}`, nil},
-		"reasons":                        {`{"master/task_lost/source_slave/reason_x":2,"master/task_lost/source_slave":9}`, []string{`mesos_master_task_state_counts_by_source_reason{instance="m",reason="x",source="slave",state="lost"} 2`}},
-		"frameworks with slashes":        {`{"frameworks/a/b/messages_received":1}`, []string{`mesos_master_frameworks_messages{framework="a/b",instance="m",type="received"} 1`}},
+		"reasons":                        {`{"master/task_lost/source_slave/reason_x":2,"master/task_lost/source_slave":9}`, []string{`mesos_master_task_state_counts_by_source_reason{reason="x",source="slave",state="lost",target="m"} 2`}},
+		"frameworks with slashes":        {`{"frameworks/a/b/messages_received":1}`, []string{`mesos_master_frameworks_messages{framework="a/b",target="m",type="received"} 1`}},
 		"unknown keys":                   {`{"master/new_thing":1,"system/load_1min":2}`, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
