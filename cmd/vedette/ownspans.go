@@ -41,10 +41,24 @@ func (s *server) openOwnSpans(ctx context.Context) (err error) {
 	if err != nil {
 		return err
 	}
-	o.exporter = sdktrace.NewBatchSpanProcessor(exporter)
+	o.exporter = besidesTraceStore{sdktrace.NewBatchSpanProcessor(exporter)}
 	s.provider.RegisterSpanProcessor(o.exporter)
 	s.ownSpans = o
 	return nil
+}
+
+// traceStoreScope is the scope of spans of the trace store's work.
+const traceStoreScope = "vedette/trace store"
+
+// besidesTraceStore hands on all spans but those of the trace store's work:
+// flushing and merging them would make more of them.
+type besidesTraceStore struct{ sdktrace.SpanProcessor }
+
+// OnEnd implements sdktrace.SpanProcessor.
+func (p besidesTraceStore) OnEnd(s sdktrace.ReadOnlySpan) {
+	if s.InstrumentationScope().Name != traceStoreScope {
+		p.SpanProcessor.OnEnd(s)
+	}
 }
 
 // part writes what is left when its turn to stop comes.

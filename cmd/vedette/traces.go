@@ -26,7 +26,7 @@ type traceParts struct {
 func (s *server) openTraceStore() (err error) {
 	o := trace.Options{
 		Dir: s.path(traceStoreDir), FS: vfs.OS, Config: s.config.TraceStore,
-		Logger: s.logger.With("part", "trace store"), Registerer: s.registry, Tracer: s.tracer,
+		Logger: s.logger.With("part", "trace store"), Registerer: s.registry, Tracer: s.provider.Tracer(traceStoreScope),
 	}
 	if s.config.Sampling.Tail.Enabled {
 		o.Sampler = tailSampler{sampling.NewTail(s.config.Sampling.Tail, s.registry)}
