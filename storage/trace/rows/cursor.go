@@ -5,7 +5,6 @@ import (
 	"slices"
 
 	"github.com/vedette-io/vedette/internal/signal"
-	"github.com/vedette-io/vedette/storage/block"
 )
 
 // Column holds the values of one column in one group, one for every occurrence
@@ -329,11 +328,19 @@ func (c *Cursor) RowsOf(col int) ([]uint32, error) {
 	}
 	rows, ok := spread(e.rows, shapes, e.perShape, n)
 	if !ok {
-		return nil, fmt.Errorf("%w: column %d (%q) has %d values, not as many as its shapes say",
-			block.ErrCorruption, col, c.sp.Columns[col].Key, n)
+		return nil, c.corrupt("column %d (%q) has %d values, not as many as its shapes say", col, c.sp.Columns[col].Key, n)
 	}
 	e.rows, e.rowsEpoch = rows, c.epoch
 	return rows, nil
+}
+
+// corrupt says what is wrong with the group; the error names its block.
+func (c *Cursor) corrupt(format string, args ...any) error {
+	g, ok := c.group.data.(*blockGroup)
+	if !ok {
+		panic("BUG: group in memory: " + fmt.Sprintf(format, args...))
+	}
+	return g.b.corrupt(sectionRows, g.head.firstPage, format, args...)
 }
 
 // perShape counts how often each shape lists a column.

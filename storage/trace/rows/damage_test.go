@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -121,8 +122,9 @@ func rebuild(t testing.TB, src *Block, fs vfs.FS, dir, section string, page int,
 func readEverything(t testing.TB, b *Block) {
 	t.Helper()
 	damage := func(err error) bool {
-		if err != nil && !errors.Is(err, block.ErrCorruption) {
-			t.Fatalf("error is no block.ErrCorruption: %v", err)
+		var c *block.CorruptionError // which names the block to be set aside
+		if err != nil && (!errors.As(err, &c) || c.Block != b.Dir()) {
+			t.Fatalf("error is no CorruptionError of the block: %v", err)
 		}
 		return err != nil
 	}
@@ -154,6 +156,37 @@ func readEverything(t testing.TB, b *Block) {
 	}
 	_, err := Write(context.Background(), vfs.NewMem(), "/copy", []Source{b}, WriteOptions{Quick: true})
 	damage(err)
+}
+
+// TestPackedAttributesThatAreNone puts values into a column of RoleRest that are no
+// attributes: the error names the block, so that it is set aside.
+func TestPackedAttributesThatAreNone(t *testing.T) {
+	fs := vfs.NewMem()
+	src := writeBlock(t, fs, "/src", WriteOptions{}, tableOf(t, Config{MaxColumns: 1}, smallBatch()))
+	h := &src.heads[0]
+	k := slices.IndexFunc(h.columns, func(c uint32) bool { return src.columns[c].Role == RoleRest })
+	require.GreaterOrEqual(t, k, 0)
+	offs, data := []uint32{0}, []byte(nil)
+	for range h.counts[k] {
+		data = append(data, 0xff, 0)
+		offs = append(offs, uint32(len(data)))
+	}
+	var text textEncoder
+	rebuild(t, src, fs, "/bad", sectionRows, h.pageOf[k], text.append([]byte{columnTexts}, offs, data))
+	bad, err := Open(fs, "/bad")
+	require.NoError(t, err)
+	var c Cursor
+	runs, err := AppendTraceRuns(nil, &c, bad.Groups()[0], 0)
+	require.NoError(t, err)
+	failed := false
+	for _, r := range runs {
+		err := AppendRun(&signal.Spans{}, &c, Run{Group: bad.Groups()[0], First: r.First, End: r.End})
+		var of *block.CorruptionError
+		require.True(t, err == nil || errors.As(err, &of) && of.Block == "/bad", "%v", err)
+		failed = failed || err != nil
+	}
+	require.True(t, failed)
+	require.NoError(t, bad.Close())
 }
 
 // TestHostilePages gives every page of a block other bytes under a right

@@ -1,11 +1,9 @@
 package rows
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/vedette-io/vedette/internal/signal"
-	"github.com/vedette-io/vedette/storage/block"
 )
 
 // appendRows appends the run, whose parts are loaded, to dst.
@@ -34,7 +32,7 @@ func (p *parts) appendRows(dst *signal.Spans, c *Cursor, r Run) error {
 		dst.Starts[i], dst.Ends[i] = p.starts[row], p.starts[row]+p.durations[row]
 		dst.Names[i], dst.Kinds[i], dst.Flags[i], dst.Statuses[i] = name, shape.Kind, shape.Flags, p.statuses[row]
 		var x extras
-		if dst.AttrBegin[i], dst.AttrEnd[i], err = p.appendAttrs(dst, shape, &x); err != nil {
+		if dst.AttrBegin[i], dst.AttrEnd[i], err = p.appendAttrs(dst, c, shape, &x); err != nil {
 			return err
 		}
 		dst.Messages[i], dst.States[i] = x.message, x.state
@@ -141,7 +139,7 @@ func (p *parts) traceOf(c *Cursor, row int) (signal.TraceID, error) {
 }
 
 // appendAttrs appends the next row's attributes, and sets what it has besides.
-func (p *parts) appendAttrs(dst *signal.Spans, shape *Shape, x *extras) (begin, end uint32, err error) {
+func (p *parts) appendAttrs(dst *signal.Spans, c *Cursor, shape *Shape, x *extras) (begin, end uint32, err error) {
 	begin = uint32(len(dst.Attrs))
 	for _, col := range shape.Columns {
 		m := &p.cols[col]
@@ -162,7 +160,7 @@ func (p *parts) appendAttrs(dst *signal.Spans, shape *Shape, x *extras) (begin, 
 		case RoleRest:
 			key, t, num, value, ok := ParseRest(v.At(i))
 			if !ok {
-				return 0, 0, fmt.Errorf("%w: packed attribute %d of level %d", block.ErrCorruption, i, v.Info.Level)
+				return 0, 0, c.corrupt("packed attribute %d of level %d", i, v.Info.Level)
 			}
 			a := signal.Attr{Key: put(dst, key), Type: t, Num: num}
 			if t.InBuf() {
@@ -193,7 +191,7 @@ func (p *parts) appendEvents(dst *signal.Spans, c *Cursor, i, row int) error {
 			out := signal.Event{Time: p.eventTimes[e], Name: put(dst, shape.Name)}
 			var x extras
 			var err error
-			if out.AttrBegin, out.AttrEnd, err = p.appendAttrs(dst, shape, &x); err != nil {
+			if out.AttrBegin, out.AttrEnd, err = p.appendAttrs(dst, c, shape, &x); err != nil {
 				return err
 			}
 			out.DroppedAttrs = x.droppedAttrs
@@ -213,7 +211,7 @@ func (p *parts) appendLinks(dst *signal.Spans, c *Cursor, i, row int) error {
 			out := signal.Link{TraceID: p.linkTraces[k], SpanID: p.linkIDs[k], Flags: shape.Flags}
 			var x extras
 			var err error
-			if out.AttrBegin, out.AttrEnd, err = p.appendAttrs(dst, shape, &x); err != nil {
+			if out.AttrBegin, out.AttrEnd, err = p.appendAttrs(dst, c, shape, &x); err != nil {
 				return err
 			}
 			out.State, out.DroppedAttrs = x.state, x.droppedAttrs

@@ -1,11 +1,9 @@
 package rows
 
 import (
-	"fmt"
 	"slices"
 
 	"github.com/vedette-io/vedette/internal/signal"
-	"github.com/vedette-io/vedette/storage/block"
 )
 
 // parts is what a cursor needs to make spans of a run of rows: the run's part of
@@ -280,7 +278,7 @@ func (p *parts) loadColumn(c *Cursor, col uint32) error {
 
 // shortColumn reports that shapes and columns contradict each other.
 func shortColumn(c *Cursor, col uint32, want, got int) error {
-	return fmt.Errorf("%w: column %d (%q): %d values, want >= %d", block.ErrCorruption, col, c.sp.Columns[col].Key, got, want)
+	return c.corrupt("column %d (%q): %d values, want >= %d", col, c.sp.Columns[col].Key, got, want)
 }
 
 // sortScopes orders the run's rows by resource and scope.
