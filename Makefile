@@ -16,8 +16,8 @@ all: build lint test ## build, lint and test
 run: build ## build and start vedette with its data in ./data
 	@exec bin/vedette run
 
-build: go ## build bin/vedette
-	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/vedette ./cmd/vedette
+build: go ## build bin/vedette, and bin/vedette-nvml, which reads GPUs
+	@CGO_ENABLED=0 $(GO) build -trimpath -o bin/ ./cmd/vedette ./cmd/vedette-nvml
 
 test: go test-tools kafka-jars trace-pages ## run the whole suite; say why a test was skipped
 	@$(GO) test -json $(TESTFLAGS) ./... | $(GO) run ./internal/testlog
