@@ -77,9 +77,7 @@ struct io {
 struct scan {
 	struct conn *c;
 	struct half *h;
-	__u64 mask; /* line feeds left in the current word */
-	__u32 pos;  /* next word */
-	__u32 word; /* current word */
+	__u32 from; /* where to look for the next line feed */
 	__u32 end;
 	__u32 line; /* start of the current line */
 	__u32 stop;
@@ -518,7 +516,10 @@ __noinline int on_line(struct conn *c, struct half *h, __u32 pos, __u32 lf)
 	}
 	if (h->state == IN_HEAD) {
 		if (len > 1) {
-			header_line(h, pos, lf);
+			__u64 w = load(b, pos) | 0x2020202020202020ULL;
+
+			if (w == W('c', 'o', 'n', 't', 'e', 'n', 't', '-') || w == W('t', 'r', 'a', 'n', 's', 'f', 'e', 'r'))
+				header_line(h, pos, lf);
 			return 0;
 		}
 		h->state = HEAD_DONE;
@@ -547,36 +548,39 @@ __noinline int on_line(struct conn *c, struct half *h, __u32 pos, __u32 lf)
 	return len <= 1;
 }
 
-/* Looks at one word, or at one line feed found in it. */
-static long scan_word(__u32 i, struct scan *s)
+/* The position of the first line feed in [pos, end), or end. */
+__noinline int next_line_feed(__u32 pos, __u32 end)
 {
-	struct scratch *b;
-	__u64 low;
-	__u32 lf;
+	struct scratch *b = get_scratch();
+	__u64 x, m;
 
-	if (!s->mask) {
-		__u64 x;
-
-		if (s->pos >= s->end)
-			return 1;
-		b = get_scratch();
-		if (!b)
-			return 1;
-		s->word = s->pos;
-		s->pos += 8;
-		x = load(b, s->word) ^ 0x0a0a0a0a0a0a0a0aULL;
-		/* exact for every byte, not only for the lowest */
-		s->mask = ~(((x & 0x7f7f7f7f7f7f7f7fULL) + 0x7f7f7f7f7f7f7f7fULL) | x | 0x7f7f7f7f7f7f7f7fULL);
-		if (!s->mask)
-			return 0;
+	if (!b)
+		return end;
+	for (int i = 0; i < (WINDOW + CARRY) / 8 + 1; i++) {
+		if (pos >= end)
+			return end;
+		x = load(b, pos) ^ 0x0a0a0a0a0a0a0a0aULL;
+		/* the high bit of every byte that is zero; those before it are right */
+		m = (x - 0x0101010101010101ULL) & ~x & 0x8080808080808080ULL;
+		if (m) {
+			m &= -m;
+			pos += (((m >> 7) - 1) & 0x0101010101010101ULL) * 0x0101010101010101ULL >> 56;
+			return pos < end ? pos : end;
+		}
+		pos += 8;
 	}
-	low = s->mask & -s->mask;
-	s->mask ^= low;
-	lf = s->word + ((((low >> 7) - 1) & 0x0101010101010101ULL) * 0x0101010101010101ULL >> 56);
+	return end;
+}
+
+/* Looks at the next line of a window. */
+static long scan_line(__u32 i, struct scan *s)
+{
+	__u32 lf = next_line_feed(s->from, s->end), pos = s->line;
+
 	if (lf >= s->end)
 		return 1;
-	s->stop = on_line(s->c, s->h, s->line, lf);
-	s->line = lf + 1;
+	s->line = s->from = lf + 1;
+	s->stop = on_line(s->c, s->h, pos, lf);
 	return s->stop != 0;
 }
 
@@ -636,10 +640,10 @@ static __always_inline int lines(struct io *io)
 		}
 	}
 go:
-	s.pos = CARRY;
+	s.from = CARRY;
 	s.end = CARRY + n;
 	s.line = CARRY - h->carried;
-	bpf_loop(WINDOW + WINDOW / 8 + 1, scan_word, &s, 0);
+	bpf_loop(WINDOW, scan_line, &s, 0);
 	if (s.stop) {
 		n = s.line > CARRY ? s.line - CARRY : 0;
 		h->carried = 0;
@@ -848,9 +852,8 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, __u8 sent)
 	c = bpf_sk_storage_get(&conns, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!c || c->ignored)
 		return 0;
-	tp = bpf_skc_to_tcp_sock(sk);
 	b = get_scratch();
-	if (!tp || !b)
+	if (!b)
 		return 0;
 	b->virgin = 0;
 	io.now = bpf_ktime_get_ns();
@@ -866,8 +869,12 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, __u8 sent)
 		peer_address(sk, c->addr);
 	}
 	if (!sent) {
-		__u32 unread = tp->rcv_nxt - tp->copied_seq;
+		__u32 unread;
 
+		tp = bpf_skc_to_tcp_sock(sk);
+		if (!tp)
+			return 0;
+		unread = tp->rcv_nxt - tp->copied_seq;
 		if (c->ready_ns)
 			io.arrived = c->ready_ns;
 		if (!unread)

@@ -14,9 +14,11 @@
 #define AF_INET 2
 #define AF_INET6 10
 #define IPPROTO_TCP 6
+#define IPPROTO_MPTCP 262
 #define PF_IO_WORKER 0x10
 #define MSG_PEEK 0x2
 #define MSG_ERRQUEUE 0x2000
+#define SOCK_DONE 1 /* bit of skc_flags: the peer has sent its FIN */
 
 enum tcp_states {
 	ESTABLISHED = 1,
@@ -43,6 +45,7 @@ struct sock_common {
 	__u16 skc_num;
 	unsigned short skc_family;
 	volatile unsigned char skc_state;
+	unsigned long skc_flags;
 	struct in6_addr skc_v6_daddr;
 };
 
@@ -52,17 +55,38 @@ struct sock {
 	int sk_err;
 };
 
+struct socket {
+	struct sock *sk;
+};
+
+struct file;
+struct seq_file;
+
+struct bpf_iter_meta {
+	struct seq_file *seq;
+	__u64 session_id;
+};
+
+struct bpf_iter__task_file {
+	struct bpf_iter_meta *meta;
+	struct task_struct *task;
+	__u32 fd;
+	struct file *file;
+};
+
 struct tcp_sock {
 	__u32 rcv_nxt;
 	__u32 copied_seq;
 	__u32 srtt_us;
 	__u32 total_retrans;
 	__u64 bytes_received;
-	__u64 bytes_acked;
+	__u64 bytes_sent;
+	__u64 bytes_retrans;
 };
 
 struct task_struct {
 	unsigned int flags;
+	int tgid;
 	struct task_struct *group_leader;
 	__u64 start_boottime;
 };

@@ -13,6 +13,7 @@ import (
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
 
 	"github.com/vedette-io/vedette/ebpf/identity"
 )
@@ -86,24 +87,20 @@ func climb(f feature, env *environment) (State, string) {
 
 // classify tells missing rights from a missing kernel feature.
 func classify(err error) (State, string) {
-	var verifier *ebpf.VerifierError
 	switch {
-	case errors.As(err, &verifier) && !errors.Is(err, os.ErrPermission):
-		return Unsupported, "the verifier refuses it: " + verifier.Cause.Error()
 	case errors.Is(err, ebpf.ErrNotSupported), errors.Is(err, link.ErrNotSupported):
 		return Unsupported, short(err)
 	case errors.Is(err, btf.ErrNotFound):
 		return Unsupported, "no such tracepoint or type in the kernel: " + short(err)
 	case errors.Is(err, os.ErrNotExist):
-		return Unsupported, "the kernel has no type information (BTF): " + short(err)
-	case errors.Is(err, os.ErrPermission):
+		return Unsupported, "no type information (BTF) of the kernel: " + short(err)
+	case errors.Is(err, unix.EPERM):
 		if missing := missingCapabilities("/proc/self/status"); missing != "" {
 			return Denied, "missing " + missing
 		}
-		if verifier != nil && len(verifier.Log) > 0 {
-			return Unsupported, "the verifier refuses it: " + verifier.Log[len(verifier.Log)-1]
-		}
 		return Denied, short(err)
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EINVAL), errors.Is(err, unix.E2BIG):
+		return Unsupported, "the kernel's verifier refuses it: " + short(err)
 	}
 	return Unsupported, short(err)
 }

@@ -139,7 +139,7 @@ func (f *httpFeature) load(env *environment, without ...string) error {
 			return fmt.Errorf("set %s of the HTTP programs: %w", name, err)
 		}
 	}
-	objects, err := ebpf.NewCollection(spec)
+	objects, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogDisabled: true}})
 	if err != nil {
 		return fmt.Errorf("load the HTTP programs: %w", err)
 	}

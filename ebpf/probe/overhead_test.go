@@ -127,4 +127,3 @@ func childrenOf(b *testing.B, parent int) []string {
 	}
 	return pids
 }
-

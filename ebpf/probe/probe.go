@@ -51,7 +51,7 @@ func New(o Options) (*Probe, error) {
 		states:  newStates(),
 		started: make(chan struct{}),
 	}
-	p.features = []feature{newHTTP(b)}
+	p.features = []feature{newHTTP(b), newTCP()}
 	for _, f := range p.features {
 		p.states.set(f.name(), Off, "not started")
 	}
