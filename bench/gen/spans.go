@@ -255,6 +255,8 @@ func (g *spanGen) server(service, op int, parent pcommon.SpanID, start, duration
 		m.PutStr("network.protocol.version", "1.1")
 		m.PutStr("server.address", name+".shop.svc.cluster.local")
 		m.PutStr("client.address", fmt.Sprintf("10.42.%d.%d", g.rng.IntN(20), g.rng.IntN(250)))
+		m.PutInt("network.peer.port", int64(32768+g.rng.IntN(28000)))
+		m.PutInt("http.response.body.size", int64(g.rng.ExpFloat64()*4000))
 		m.PutStr("user_agent.original", agentsOfUsers[g.rng.IntN(len(agentsOfUsers))])
 	} else {
 		code := int64(0)
@@ -321,6 +323,7 @@ func (g *spanGen) call(service int, parent pcommon.SpanID, start, duration int64
 		status = 503
 	}
 	m.PutInt("http.response.status_code", status)
+	m.PutInt("http.response.body.size", int64(g.rng.ExpFloat64()*4000))
 	network := duration / 10
 	g.server(to, op, s.SpanID(), start+network/2, duration-network, false)
 }
@@ -341,6 +344,7 @@ func (g *spanGen) database(service int, parent pcommon.SpanID, start, duration i
 	}
 	m.PutStr("server.address", fmt.Sprintf("pg-%d.db.internal", service%4))
 	m.PutInt("server.port", 5432)
+	m.PutStr("network.peer.address", fmt.Sprintf("10.44.0.%d", service%4))
 	m.PutInt("db.response.returned_rows", int64(g.rng.ExpFloat64()*20))
 }
 

@@ -19,7 +19,7 @@ func TestSpanSpool(t *testing.T) {
 	require.NoError(t, err)
 	defer func() { require.NoError(t, spool.Close()) }()
 	require.InDelta(t, 25.8, float64(spool.Samples)/float64(truth.Traces()), 1.5)
-	require.InDelta(t, 395, float64(truth.Bytes)/float64(spool.Samples), 25)
+	require.InDelta(t, 395, float64(truth.Bytes)/float64(spool.Samples), 10)
 	require.Len(t, truth.Services(), len(gen.SpanServices))
 	var errs, spans int64
 	for _, n := range truth.Counts(false) {

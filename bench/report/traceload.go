@@ -31,6 +31,7 @@ type traceLoad struct {
 type writtenTraces struct {
 	spool       *gen.Spool
 	facts       *gen.SpanFacts
+	traces      int              // of all spans
 	words       map[string]int64 // spans by a word of db.query.text; nil if they have none
 	raw         int64            // bytes before compression
 	services    []string         // of all spans, sorted
@@ -70,7 +71,7 @@ func writeMadeSpans(path string, spans int, plain bool, seed uint64) (*writtenTr
 	if err != nil {
 		return nil, err
 	}
-	return &writtenTraces{spool: spool, facts: truth.SpanFacts, services: truth.Services(), words: truth.Words, raw: truth.Bytes, first: truth.First, last: truth.Last}, nil
+	return &writtenTraces{spool: spool, facts: truth.SpanFacts, traces: truth.Traces(), services: truth.Services(), words: truth.Words, raw: truth.Bytes, first: truth.First, last: truth.Last}, nil
 }
 
 // nezhaRequest is how many spans a request of recorded spans has.
@@ -84,7 +85,7 @@ func writeNezha(path, dir string) (*writtenTraces, error) {
 		return nil, err
 	}
 	w := &writtenTraces{facts: gen.NewSpanFacts()}
-	services := map[string]bool{}
+	services, traces := map[string]bool{}, map[gen.TraceID]bool{}
 	w.spool, err = gen.CollectSpool(path, func(add func([]byte, gen.Request) error) error {
 		p := nezha.NewPacker(nezhaRequest, func(body []byte, spans int) error {
 			w.raw += int64(len(body))
@@ -92,7 +93,7 @@ func writeNezha(path, dir string) (*writtenTraces, error) {
 		})
 		for i, file := range o.Files {
 			_, err := nezha.Read(file, func(s *nezha.Span) error {
-				services[s.Service()] = true
+				services[s.Service()], traces[s.Trace] = true, true
 				if i == 0 {
 					w.note(s)
 				}
@@ -104,7 +105,7 @@ func writeNezha(path, dir string) (*writtenTraces, error) {
 		}
 		return p.Flush()
 	})
-	w.services = slices.Sorted(maps.Keys(services))
+	w.services, w.traces = slices.Sorted(maps.Keys(services)), len(traces)
 	return w, err
 }
 

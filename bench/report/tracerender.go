@@ -178,7 +178,7 @@ func (t *TracesReport) writeLoad(b *strings.Builder, key string, given []givenFi
 	fmt.Fprintf(b, "\n### %s\n\n%d spans of %d traces, %.0f bytes of OTLP a span, %.0f on the wire, %.0f spans a request.", strings.ToUpper(x.Title[:1])+x.Title[1:], x.Spans, x.Traces,
 		float64(x.Raw)/float64(max(1, x.Spans)), float64(x.Wire)/float64(max(1, x.Spans)), float64(x.Sent.Samples)/float64(max(1, x.Sent.Requests)))
 	if len(given) > 0 {
-		b.WriteString(" Columns with * are given: measured before on the same kind of machine with the same kind of spans (Jaeger with 300,000), not in this run.")
+		b.WriteString(" Columns with * are given, not of this run: measured before on the same kind of machine, with spans of the same shape that another generator made (395 bytes of OTLP each; Jaeger with 300,000 of them). Their values repeat less or more than these do, so that bytes and CPU can be compared only roughly.")
 	}
 	b.WriteString("\n\n")
 	head := []string{""}

@@ -123,7 +123,7 @@ func (r *Runner) runTraceLoad(ctx context.Context, l traceLoad, done func(Traces
 		return err
 	}
 	defer func() { err = errors.Join(err, w.spool.Close()) }()
-	r.Log.Info("load written", "scenario", TracesKey, "load", l.key, "spans", w.spool.Samples, "traces", w.facts.Traces(),
+	r.Log.Info("load written", "scenario", TracesKey, "load", l.key, "spans", w.spool.Samples, "traces", w.traces,
 		"requests", len(w.spool.Requests), "wire_mb", w.spool.Bytes>>20, "took", time.Since(start).Round(time.Millisecond))
 	for _, p := range r.Peers {
 		if p.Traces == "" || p.Name != peer.Vedette && !l.peers {
@@ -151,7 +151,7 @@ type tracesRun struct {
 func (r *Runner) runTraces(ctx context.Context, spec peer.Spec, l traceLoad, w *writtenTraces) (_ TracesResult, err error) {
 	out := TracesResult{
 		Load: l.key, Title: l.title, Peer: spec.Name, Name: spec.Title, Version: spec.Version,
-		Spans: w.spool.Samples, Traces: w.facts.Traces(), Wire: w.spool.Bytes, Raw: w.raw, Found: -1,
+		Spans: w.spool.Samples, Traces: w.traces, Wire: w.spool.Bytes, Raw: w.raw, Found: -1,
 	}
 	if spec.Name == peer.Vedette && l.config != "" {
 		spec, out.Config = spec.WithConfig(l.config), l.config
