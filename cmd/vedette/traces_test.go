@@ -3,6 +3,7 @@ package main
 import (
 	"bytes"
 	"context"
+	"encoding/hex"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -15,10 +16,12 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
 	"github.com/prometheus/common/model"
+	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	tracepb "go.opentelemetry.io/proto/otlp/trace/v1"
 	"google.golang.org/protobuf/encoding/protojson"
@@ -325,7 +328,9 @@ tracing: {sample_ratio: 0}
 	p = start(t, data, "--config", config)
 	p.token = "sesame"
 	check("from blocks")
-	late := sendGoSDK(t, p.traceAddresses(), begin.Add(time.Second), sent)
+	other := sendGoSDK(t, p.traceAddresses(), begin.Add(time.Second), sent)
+	p.sendLate(shop, begin, sent)
+	t.Run("late spans", func(t *testing.T) { p.in(t).checkLate(shop, sent) })
 	p.kill()
 
 	p = start(t, data, "--config", config)
@@ -334,7 +339,8 @@ tracing: {sample_ratio: 0}
 		p := p.in(t)
 		p.checkSpans(sent)
 		p.checkZipkin(zipkin)
-		if got, want := p.search(`{ resource.service.name = "shop" }`), sorted(shop, late); !slices.Equal(got, want) {
+		p.checkLate(shop, sent)
+		if got, want := p.search(`{ resource.service.name = "shop" }`), sorted(shop, other); !slices.Equal(got, want) {
 			t.Errorf("both traces of the shop: got %v, want %v", got, want)
 		}
 	})
@@ -342,6 +348,151 @@ tracing: {sample_ratio: 0}
 	if log := p.log.String(); strings.Contains(log, "level=ERROR") {
 		t.Errorf("the log has errors:\n%s", log)
 	}
+}
+
+// sendLate sends a span of a trace whose others are in blocks, below its root, and
+// one that says nothing new: a client that did not hear the answer sends again.
+func (p *process) sendLate(shop string, begin time.Time, sent sentSpans) {
+	t := p.t
+	_, _, body := p.send("GET", "/tempo/api/traces/"+shop, nil, "Accept", "application/protobuf")
+	id, err := hex.DecodeString(shop)
+	if err != nil {
+		t.Fatal(err)
+	}
+	root := pcommon.SpanID{}
+	for _, rs := range unmarshalTraces(t, []byte(body)).ResourceSpans().All() {
+		for _, ss := range rs.ScopeSpans().All() {
+			for _, s := range ss.Spans().All() {
+				if s.ParentSpanID().IsEmpty() {
+					root = s.SpanID()
+				}
+			}
+		}
+	}
+	late := marshalTraces(t, traceOf("mailer", pcommon.TraceID(id), func(s ptrace.Span) {
+		s.SetSpanID(pcommon.SpanID{1, 2, 3})
+		s.SetParentSpanID(root)
+		s.SetName("send mail")
+		s.SetStartTimestamp(pcommon.NewTimestampFromTime(begin.Add(10 * time.Millisecond)))
+		s.SetEndTimestamp(pcommon.NewTimestampFromTime(begin.Add(20 * time.Millisecond)))
+	}))
+	sent.add(t, late)
+	for _, body := range [][]byte{late, late, []byte(body)} {
+		if rejected, why := p.push(body); rejected != 0 {
+			t.Errorf("late spans: %d refused: %s", rejected, why)
+		}
+	}
+}
+
+// checkLate finds what sendLate has sent together with the rest of its trace.
+func (p *process) checkLate(shop string, sent sentSpans) {
+	t := p.t
+	p.checkSpans(sentSpans{shop: sent[shop]})
+	for _, query := range []string{
+		`{ name = "send mail" }`, `{ name = "GET /cart" } > { name = "send mail" }`, `{ name = "send mail" } << { resource.service.name = "shop" }`,
+		`{ name = "send mail" } ~ { name = "cart.Get" }`, `{ trace:id = "` + shop + `" } | count() = 5`,
+		`{ resource.service.name = "mailer" && rootServiceName = "shop" && traceDuration > 80ms }`,
+	} {
+		if got := p.search(query); !slices.Equal(got, []string{shop}) {
+			t.Errorf("%s: got %v, want the trace with its late span", query, got)
+		}
+	}
+	var answer struct {
+		Summaries []struct{ SpanCount, ErrorSpanCount int }
+	}
+	p.json("/api/v3/trace-summaries?query.serviceName=mailer&query.startTimeMin="+time.Now().Add(-time.Hour).UTC().Format(time.RFC3339)+
+		"&query.startTimeMax="+time.Now().Add(time.Hour).UTC().Format(time.RFC3339), &answer)
+	if len(answer.Summaries) != 1 || answer.Summaries[0].SpanCount != 5 || answer.Summaries[0].ErrorSpanCount != 1 {
+		t.Errorf("summary: got %+v, want 5 spans, 1 error", answer)
+	}
+	var instant struct{ Series []struct{ Value float64 } }
+	now := time.Now()
+	p.json(fmt.Sprintf("/tempo/api/metrics/query?q=%s&start=%d&end=%d", url.QueryEscape(`{ trace:id = "`+shop+`" } | count_over_time()`), now.Add(-10*time.Minute).Unix(), now.Add(time.Minute).Unix()), &instant)
+	if len(instant.Series) != 1 || instant.Series[0].Value != 5 {
+		t.Errorf("spans counted: got %v, want 5", instant)
+	}
+	// A range in which the trace is not, as a dashboard may show.
+	if code, _, _ := p.send("GET", fmt.Sprintf("/tempo/api/traces/%s?start=%d&end=%d", shop, now.Add(-48*time.Hour).Unix(), now.Add(-47*time.Hour).Unix()), nil); code != http.StatusOK {
+		t.Errorf("the trace asked for with another time: got %d, want 200", code)
+	}
+}
+
+// Four writers load the server with spans until it is killed; then every trace
+// that was acknowledged is there, with each of its spans once.
+func TestE2ETracesKillUnderLoad(t *testing.T) {
+	skipShort(t)
+	data, config := t.TempDir(), writeConfig(t, "tracing: {sample_ratio: 0}\ntrace_store: {flush_spans: 1000, flush_interval: 1s, merge_spans: 5000, merge_interval: 1s}\n")
+	const writers, rounds, spans = 4, 3, 7
+	request := func(w, n int) []byte {
+		td := ptrace.NewTraces()
+		for i := range spans {
+			traceOf(fmt.Sprint("load", i%3), pcommon.TraceID{0: byte(w + 1), 12: byte(n >> 16), 13: byte(n >> 8), 14: byte(n), 15: 1}, func(s ptrace.Span) {
+				s.SetSpanID(pcommon.SpanID{0: byte(i + 1), 7: byte(n)})
+				if i > 0 {
+					s.SetParentSpanID(pcommon.SpanID{0: byte(i), 7: byte(n)})
+				}
+				s.Attributes().PutInt("n", int64(n))
+			}).ResourceSpans().MoveAndAppendTo(td.ResourceSpans())
+		}
+		return marshalTraces(t, td)
+	}
+	acked, next := [writers][]int{}, [writers]int{}
+	for round := range rounds {
+		p := start(t, data, "--config", config)
+		enough := make(chan struct{}, writers)
+		var wg sync.WaitGroup
+		for w := range writers {
+			wg.Go(func() {
+				for count := 0; ; count++ {
+					n := next[w]
+					next[w]++
+					r, err := http.NewRequestWithContext(context.WithoutCancel(t.Context()), http.MethodPost, p.url+"/v1/traces", bytes.NewReader(request(w, n)))
+					if err != nil {
+						return
+					}
+					r.Header.Set("Content-Type", typeProtobuf)
+					resp, err := http.DefaultClient.Do(r)
+					if err != nil {
+						return // killed
+					}
+					_ = resp.Body.Close()
+					if resp.StatusCode == http.StatusOK {
+						acked[w] = append(acked[w], n)
+					}
+					if count == 150*(round+1) {
+						enough <- struct{}{}
+					}
+				}
+			})
+		}
+		<-enough // while the others go on
+		p.kill()
+		wg.Wait()
+	}
+	p := start(t, data, "--config", config)
+	total, sentTotal := 0, 0
+	for w := range writers {
+		sentTotal += next[w] * spans
+		total += len(acked[w]) * spans
+		for _, n := range acked[w] {
+			id := pcommon.TraceID{0: byte(w + 1), 12: byte(n >> 16), 13: byte(n >> 8), 14: byte(n), 15: 1}
+			code, _, body := p.send("GET", "/tempo/api/traces/"+id.String(), nil, "Accept", "application/protobuf")
+			if code != http.StatusOK {
+				t.Fatalf("trace %d of writer %d was acknowledged: got %d", n, w, code)
+			}
+			if got := unmarshalTraces(t, []byte(body)).SpanCount(); got != spans {
+				t.Fatalf("trace %d of writer %d: got %d spans, want %d", n, w, got, spans)
+			}
+		}
+	}
+	var answer struct{ Series []struct{ Value float64 } }
+	now := time.Now()
+	p.json(fmt.Sprintf("/tempo/api/metrics/query?q=%s&start=%d&end=%d", url.QueryEscape(`{} | count_over_time()`), now.Add(-10*time.Minute).Unix(), now.Add(time.Minute).Unix()), &answer)
+	if len(answer.Series) != 1 || int(answer.Series[0].Value) < total || int(answer.Series[0].Value) > sentTotal {
+		t.Errorf("spans counted: got %v, want between the %d acknowledged and the %d sent", answer, total, sentTotal)
+	}
+	t.Logf("%d spans acknowledged, %d sent", total, sentTotal)
+	p.stop()
 }
 
 func sorted(ids ...string) []string {
