@@ -303,3 +303,54 @@ func TestHTTPClient(t *testing.T) {
 	require.Equal(t, "test-client", label(m[0], "service_name"))
 	require.EqualValues(t, 500*5000, m[0].Histogram.GetSampleSum())
 }
+
+// What a process counted stays when it is gone, and is added to what the next
+// one of its service counts.
+func TestHTTPCountsOutliveProcesses(t *testing.T) {
+	reg, p := runProbe(t, "http", nil)
+	port := ""
+	for round := range 3 {
+		addr, _, stop := startStoppable(t, "server", "4", port)
+		port = portOf(t, addr)
+		c := newClient(t, false)
+		for range 10 {
+			get(t, c, "GET", "http://"+addr+"/status/200", nil)
+		}
+		stop()
+		requireCounts(t, reg, "server", port, counts{"GET 200": uint64(10 * (round + 1))})
+		for range 3 { // twice to bury, once more to see that it stays
+			p.features[0].sweep(time.Now())
+			require.Equal(t, counts{"GET 200": uint64(10 * (round + 1))}, countsOn(t, reg, "server", port))
+		}
+		for _, m := range family(t, reg, "vedette_ebpf_http_entries", nil) {
+			require.Zero(t, m.Gauge.GetValue(), "entries of dead processes are left in the kernel")
+		}
+	}
+	p.features[0].sweep(time.Now().Add(time.Hour))
+	p.features[0].sweep(time.Now().Add(2 * time.Hour))
+	require.Empty(t, countsOn(t, reg, "server", port))
+}
+
+// A full map loses requests, and says how many.
+func TestHTTPFullMap(t *testing.T) {
+	reg := startProbe(t, "http", func(c *Config) { c.MaxSeries = 64 })
+	addr, _ := startRole(t, "server", "4")
+	c := newClient(t, true)
+	const kinds = 100
+	for i := range kinds {
+		get(t, c, "GET", fmt.Sprintf("http://%s/status/%d", addr, 200+i), nil)
+	}
+	var counted, lost float64
+	require.Eventually(t, func() bool {
+		counted, lost = 0, 0
+		for _, n := range countsOn(t, reg, "server", portOf(t, addr)) {
+			counted += float64(n)
+		}
+		for _, m := range family(t, reg, "vedette_ebpf_http_lost_total", map[string]string{"reason": "map_full"}) {
+			lost += m.Counter.GetValue()
+		}
+		return counted+lost >= kinds
+	}, 10*time.Second, 10*time.Millisecond)
+	require.Positive(t, counted)
+	require.Positive(t, lost)
+}

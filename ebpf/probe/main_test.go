@@ -43,6 +43,12 @@ func TestMain(m *testing.M) {
 // startProbe runs a probe until the test ends, or skips the test.
 func startProbe(t testing.TB, feature string, edit func(*Config)) *prometheus.Registry {
 	t.Helper()
+	reg, _ := runProbe(t, feature, edit)
+	return reg
+}
+
+func runProbe(t testing.TB, feature string, edit func(*Config)) (*prometheus.Registry, *Probe) {
+	t.Helper()
 	c := DefaultConfig()
 	c.Features = []string{feature}
 	if edit != nil {
@@ -65,11 +71,18 @@ func startProbe(t testing.TB, feature string, edit func(*Config)) *prometheus.Re
 	if state, reason := p.Feature(feature); state != Loaded {
 		t.Skipf("eBPF feature %s is %s: %s", feature, state, reason)
 	}
-	return reg
+	return reg, p
 }
 
 // startRole starts this binary again, and gives its first line of output.
 func startRole(t testing.TB, role string, args ...string) (line string, pid int) {
+	t.Helper()
+	line, pid, stop := startStoppable(t, role, args...)
+	t.Cleanup(stop)
+	return line, pid
+}
+
+func startStoppable(t testing.TB, role string, args ...string) (line string, pid int, stop func()) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], args...)
 	cmd.Env = append(os.Environ(), roleEnv+"="+role, "OTEL_SERVICE_NAME=test-"+role)
@@ -79,15 +92,15 @@ func startRole(t testing.TB, role string, args ...string) (line string, pid int)
 	out, err := cmd.StdoutPipe()
 	require.NoError(t, err)
 	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
+	stop = func() {
 		in.Close() // ends it
 		_ = cmd.Wait()
-	})
+	}
 	var b bytes.Buffer
 	one := make([]byte, 1)
 	for {
 		if _, err := out.Read(one); err != nil || one[0] == '\n' {
-			return b.String(), cmd.Process.Pid
+			return b.String(), cmd.Process.Pid, stop
 		}
 		b.WriteByte(one[0])
 	}
@@ -99,6 +112,9 @@ func serveForTest() {
 	network, addr := "tcp4", "127.0.0.1:0"
 	if len(os.Args) > 1 && os.Args[1] == "6" {
 		network, addr = "tcp6", "[::1]:0"
+	}
+	if len(os.Args) > 2 && os.Args[2] != "" {
+		addr = "127.0.0.1:" + os.Args[2]
 	}
 	l, err := net.Listen(network, addr)
 	if err != nil {
@@ -143,19 +159,20 @@ func serveForTest() {
 }
 
 // clientForTest is the role client: GETs the URL as often as told, one after
-// another, and says when it is done.
+// another, says how that went, and stays until its standard input ends.
 func clientForTest() {
 	n, _ := strconv.Atoi(os.Args[2])
+	said := "done"
 	for range n {
 		resp, err := http.Get(os.Args[1])
 		if err != nil {
-			fmt.Println(err)
-			return
+			said = err.Error()
+			break
 		}
 		io.Copy(io.Discard, resp.Body)
 		resp.Body.Close()
 	}
-	fmt.Println("done")
+	fmt.Println(said)
 	io.Copy(io.Discard, os.Stdin)
 }
 

@@ -26,6 +26,11 @@ func requireCounter(t *testing.T, reg *prometheus.Registry, name string, labels 
 	for time.Now().Before(deadline) && sum() < want {
 		<-time.After(10 * time.Millisecond)
 	}
+	if sum() != want {
+		for _, m := range family(t, reg, name, nil) {
+			t.Log(m)
+		}
+	}
 	require.Equal(t, want, sum(), "%s%v", name, labels)
 }
 
