@@ -354,3 +354,11 @@ func TestHTTPFullMap(t *testing.T) {
 	require.Positive(t, counted)
 	require.Positive(t, lost)
 }
+
+func TestHTTPNetworkNamespace(t *testing.T) {
+	reg := startProbe(t, "http", nil)
+	addr, _ := startRole(t, "namespace")
+	port := portOf(t, addr)
+	requireCounts(t, reg, "server", port, counts{"GET 404": 50})
+	requireCounts(t, reg, "client", port, counts{"GET 404": 50})
+}

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -20,6 +21,7 @@ import (
 	dto "github.com/prometheus/client_model/go"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
+	"golang.org/x/sys/unix"
 )
 
 // The probe does not see its own process, so servers and clients under test are
@@ -34,6 +36,8 @@ func TestMain(m *testing.M) {
 		serveForTest()
 	case "client":
 		clientForTest()
+	case "namespace":
+		namespaceForTest()
 	default:
 		fmt.Fprintf(os.Stderr, "no such role: %q\n", role)
 		os.Exit(2)
@@ -87,6 +91,9 @@ func startStoppable(t testing.TB, role string, args ...string) (line string, pid
 	cmd := exec.Command(os.Args[0], args...)
 	cmd.Env = append(os.Environ(), roleEnv+"="+role, "OTEL_SERVICE_NAME=test-"+role)
 	cmd.Stderr = os.Stderr
+	if role == "namespace" {
+		cmd.SysProcAttr = &syscall.SysProcAttr{Cloneflags: syscall.CLONE_NEWNET}
+	}
 	in, err := cmd.StdinPipe()
 	require.NoError(t, err)
 	out, err := cmd.StdoutPipe()
@@ -171,6 +178,46 @@ func clientForTest() {
 		}
 		io.Copy(io.Discard, resp.Body)
 		resp.Body.Close()
+	}
+	fmt.Println(said)
+	io.Copy(io.Discard, os.Stdin)
+}
+
+// namespaceForTest is the role namespace: in a network of its own, a server and
+// its client.
+func namespaceForTest() {
+	said, err := func() (string, error) {
+		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
+		if err != nil {
+			return "", err
+		}
+		defer unix.Close(fd)
+		lo, err := unix.NewIfreq("lo")
+		if err != nil {
+			return "", err
+		}
+		lo.SetUint16(unix.IFF_UP)
+		if err := unix.IoctlIfreq(fd, unix.SIOCSIFFLAGS, lo); err != nil {
+			return "", err
+		}
+		l, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			return "", err
+		}
+		go http.Serve(l, http.NotFoundHandler())
+		for range 50 {
+			resp, err := http.Get("http://" + l.Addr().String())
+			if err != nil {
+				return "", err
+			}
+			io.Copy(io.Discard, resp.Body)
+			resp.Body.Close()
+		}
+		return l.Addr().String(), nil
+	}()
+	if err != nil {
+		fmt.Println(err)
+		return
 	}
 	fmt.Println(said)
 	io.Copy(io.Discard, os.Stdin)
