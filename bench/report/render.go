@@ -344,7 +344,7 @@ const method = `
 - **Traces**: spans of twenty services with ten pods each, in trees of 5 to 60, with 16 resource attributes and those of the semantic conventions, 1% of
   them errors with stack traces, 100,000 users; starts spread over the hour before the run, a trace's spans in the requests of several agents. OTLP
   over HTTP, 500 to 1,000 spans a request, 4 connections, as fast as the server acknowledges, not compressed but for one load. CPU until settled: for Vedette, until
-  no span is in a head or an unmerged block, which with default settings takes five minutes; then the quiet of half the time as above. Store: the directory of the spans.
+  no span is in a head or an unmerged block, which with default settings takes some six minutes; then the quiet of half the time as above. Store: the directory of the spans.
   Latencies: median / 95th percentile over up to 200 different questions (40 searches, 10 scans), each asked once over one connection right after the settling, with no
   warm-up: the first of a kind is among them; files are in the page cache, as just written. Every answer is compared with what was sent: counts by
   service, whole traces, exactly the newest twenty, quantiles within 5%; one that differs fails the run. The given columns were measured before the run.

@@ -40,7 +40,7 @@ type writtenTraces struct {
 
 // mergeSoon lets the blocks of a small load be merged without waiting for minutes
 // for what never comes.
-const mergeSoon = "trace_store: {merge_interval: 20s}\n"
+const mergeSoon = "trace_store: {flush_interval: 10s, merge_interval: 20s}\n"
 
 // traceLoads are the loads of the scenario: what is to be reached with so many
 // spans, a tenth of them as SDKs and Collectors compress them, a tenth of them for

@@ -216,14 +216,14 @@ func (x *tracesRun) ingest(ctx context.Context) error {
 
 // mergePatience bounds the wait for Vedette's blocks to be merged: what too few
 // spans follow waits for five minutes by default.
-const mergePatience = 7 * time.Minute
+const mergePatience = 8 * time.Minute
 
 // waitMerged waits until no span of Vedette is in a head or in a fresh block.
 func (x *tracesRun) waitMerged(ctx context.Context) error {
 	if x.p.Name != peer.Vedette {
 		return nil
 	}
-	patience := min(mergePatience, 5*x.Patience)
+	patience := min(mergePatience, 6*x.Patience)
 	tick := time.NewTicker(2 * time.Second)
 	defer tick.Stop()
 	for start := time.Now(); time.Since(start) < patience; {
