@@ -186,6 +186,12 @@ func TestMaxSeriesAndValues(t *testing.T) {
 	found, err := e.Search(ctx, everything)
 	require.NoError(t, err)
 	require.Len(t, found.Traces, 4)
+	require.Contains(t, found.Stats.Partial, "more than 4 (limit max_traces)")
+	fewer := everything
+	fewer.Limit = 3
+	found, err = e.Search(ctx, fewer)
+	require.NoError(t, err)
+	require.Len(t, found.Traces, 3)
 	require.Empty(t, found.Stats.Partial)
 }
 

@@ -51,6 +51,9 @@ func (e *Engine) Search(ctx context.Context, q traceql.SearchRequest) (*traceql.
 	if err := s.groups(); err != nil && !errors.Is(err, errStop) {
 		return nil, fmt.Errorf("search traces: %w", err)
 	}
+	if q.Limit > s.limit && len(s.found) >= s.limit {
+		r.stop(fmt.Sprintf("the search asks for %d traces, more than %d (limit max_traces)", q.Limit, s.limit))
+	}
 	return s.result(), nil
 }
 
