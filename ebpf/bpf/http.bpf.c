@@ -36,6 +36,8 @@ struct {
 struct scratch {
 	__u8 data[4096];
 	__u64 now;
+	__u32 line; /* found by next_line */
+	__u32 lf;
 	__u8 sent;
 	__u8 virgin; /* the first bytes ever read from this connection */
 };
@@ -516,10 +518,7 @@ __noinline int on_line(struct conn *c, struct half *h, __u32 pos, __u32 lf)
 	}
 	if (h->state == IN_HEAD) {
 		if (len > 1) {
-			__u64 w = load(b, pos) | 0x2020202020202020ULL;
-
-			if (w == W('c', 'o', 'n', 't', 'e', 'n', 't', '-') || w == W('t', 'r', 'a', 'n', 's', 'f', 'e', 'r'))
-				header_line(h, pos, lf);
+			header_line(h, pos, lf);
 			return 0;
 		}
 		h->state = HEAD_DONE;
@@ -548,39 +547,68 @@ __noinline int on_line(struct conn *c, struct half *h, __u32 pos, __u32 lf)
 	return len <= 1;
 }
 
-/* The position of the first line feed in [pos, end), or end. */
-__noinline int next_line_feed(__u32 pos, __u32 end)
+/* Does a header field begin like one that tells a body's length? */
+static __always_inline bool tells_length(__u64 w)
+{
+	w |= 0x2020202020202020ULL;
+	return w == W('c', 'o', 'n', 't', 'e', 'n', 't', '-') || w == W('t', 'r', 'a', 'n', 's', 'f', 'e', 'r');
+}
+
+/* Finds the next line in [from, end) and leaves its bounds in line and lf of
+ * the scratch; of header fields only the empty line and those that tell a
+ * length. Returns 0 when there is none; line is then where one has begun. */
+__noinline int next_line(__u32 line, __u32 from, __u32 end, int fields)
 {
 	struct scratch *b = get_scratch();
+	__u32 pos = from, lf;
 	__u64 x, m;
 
 	if (!b)
-		return end;
-	for (int i = 0; i < (WINDOW + CARRY) / 8 + 1; i++) {
+		return 0;
+	for (int i = 0; i < 2 * WINDOW / 8; i++) {
 		if (pos >= end)
-			return end;
+			break;
 		x = load(b, pos) ^ 0x0a0a0a0a0a0a0a0aULL;
-		/* the high bit of every byte that is zero; those before it are right */
+		/* the high bit of every byte that is zero; the lowest is right */
 		m = (x - 0x0101010101010101ULL) & ~x & 0x8080808080808080ULL;
-		if (m) {
-			m &= -m;
-			pos += (((m >> 7) - 1) & 0x0101010101010101ULL) * 0x0101010101010101ULL >> 56;
-			return pos < end ? pos : end;
+		if (!m) {
+			pos += 8;
+			continue;
 		}
-		pos += 8;
+		m &= -m;
+		lf = pos + ((((m >> 7) - 1) & 0x0101010101010101ULL) * 0x0101010101010101ULL >> 56);
+		if (lf >= end) {
+			pos = end;
+			break;
+		}
+		if (!fields || lf - line <= 1 || tells_length(load(b, line))) {
+			b->line = line;
+			b->lf = lf;
+			return 1;
+		}
+		line = pos = lf + 1;
 	}
-	return end;
+	b->line = line;
+	b->lf = pos < end ? pos : end;
+	return 0;
 }
 
-/* Looks at the next line of a window. */
+/* Looks at the next line of a window that matters. */
 static long scan_line(__u32 i, struct scan *s)
 {
-	__u32 lf = next_line_feed(s->from, s->end), pos = s->line;
+	struct scratch *b = get_scratch();
+	struct half *h = s->h;
 
-	if (lf >= s->end)
+	if (!b || !h)
 		return 1;
-	s->line = s->from = lf + 1;
-	s->stop = on_line(s->c, s->h, pos, lf);
+	if (!next_line(s->line, s->from, s->end, h->state == IN_HEAD && !h->skip)) {
+		s->line = b->line;
+		s->from = b->lf;
+		/* not at the end: so many short lines that one search is not enough */
+		return b->lf >= s->end;
+	}
+	s->line = s->from = b->lf + 1;
+	s->stop = on_line(s->c, h, b->line, b->lf);
 	return s->stop != 0;
 }
 

@@ -121,6 +121,8 @@ type HttpScratch struct {
 	_      structs.HostLayout
 	Data   [4096]uint8
 	Now    uint64
+	Line   uint32
+	Lf     uint32
 	Sent   uint8
 	Virgin uint8
 	_      [6]byte
