@@ -80,10 +80,10 @@ func (a *API) tracesV3(w http.ResponseWriter, r *http.Request) error {
 			body = appendResult(body, &spans)
 		}
 	}
+	traceapi.NotePartial(w, partial)
 	if len(body) == len(beginResult) {
 		return errNoTraces
 	}
-	traceapi.NotePartial(w, partial)
 	return respond(w, r, json.RawMessage(append(body, endResult...)))
 }
 
