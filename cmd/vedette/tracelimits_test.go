@@ -336,11 +336,8 @@ func (p *process) checkRefusals() {
 // cannot be answered within the limits is refused with its status.
 func TestE2ETraceQueryLimits(t *testing.T) {
 	skipShort(t)
-	p := start(t, t.TempDir(), "--config", writeConfig(t, `
-tracing: {sample_ratio: 0}
-span_metrics: {enabled: false}
-trace_query: {max_bytes: 1000, max_series: 10, max_traces: 30, max_values: 5, max_concurrent: 1, max_queued: 0}
-`))
+	data, config := t.TempDir(), "tracing: {sample_ratio: 0}\nspan_metrics: {enabled: false}\n"
+	p := start(t, data, "--config", writeConfig(t, config+"trace_query: {max_series: 10, max_traces: 30, max_values: 5, max_concurrent: 1, max_queued: 0}\n"))
 	const traces = 40
 	now := time.Now()
 	for n := range traces {
@@ -357,29 +354,32 @@ trace_query: {max_bytes: 1000, max_series: 10, max_traces: 30, max_values: 5, ma
 	span := fmt.Sprintf("&start=%d&end=%d", now.Add(-time.Minute).Unix(), now.Add(time.Minute).Unix())
 	jaegerSpan := "&query.startTimeMin=" + now.Add(-time.Minute).UTC().Format(time.RFC3339) + "&query.startTimeMax=" + now.Add(time.Minute).UTC().Format(time.RFC3339)
 	q := url.QueryEscape
-	for _, c := range []struct {
+	type limited struct {
 		path string
 		code int
 		part string // is in the answer
-	}{
-		{"/tempo/api/search?limit=50&q=" + q(`{ span.user.id =~ ".*zz.*" }`) + span, 200, `"metrics"`},
-		{"/tempo/api/metrics/query_range?step=10s&q=" + q(`{ span.user.id =~ ".*0.*" } | rate()`) + span, 200, `"status":"PARTIAL"`},
-		{"/tempo/api/metrics/query_range?step=10s&q=" + q(`{} | rate() by (name)`) + span, 200, `"message"`},
-		{"/tempo/api/v2/search/tag/name/values", 200, `"tagValues"`},
-		{"/tempo/api/search?limit=40&q=%7B%7D" + span, 200, `"traceID"`}, // more than max_traces
-		{"/jaeger/api/traces?service=many&limit=40", 200, `"data":[{`},
-		{"/jaeger/api/v3/traces?query.serviceName=many&query.searchDepth=40" + jaegerSpan, 200, `"resourceSpans"`},
-		{"/jaeger/api/v3/trace-summaries?query.serviceName=many&query.searchDepth=40" + jaegerSpan, 200, `"summaries"`},
-		{"/zipkin/api/v2/traces?serviceName=many&limit=40", 200, `"traceId"`},
-	} {
-		code, h, text := p.send("GET", c.path, nil)
-		if code != c.code || h.Get("X-Vedette-Partial") == "" || !strings.Contains(text, c.part) {
-			t.Errorf("GET %s: got %d, partial %q, want %d, a reason and %s: %s", c.path, code, h.Get("X-Vedette-Partial"), c.code, c.part, text)
-		}
-		if strings.Contains(c.path, "/api/search?") && strings.Contains(text, "completedJobs") {
-			t.Errorf("GET %s: all jobs are said to be complete: %s", c.path, text)
+	}
+	check := func(list []limited) {
+		t.Helper()
+		for _, c := range list {
+			code, h, text := p.send("GET", c.path, nil)
+			if code != c.code || h.Get("X-Vedette-Partial") == "" || !strings.Contains(text, c.part) {
+				t.Errorf("GET %s: got %d, partial %q, want %d, a reason and %s: %s", c.path, code, h.Get("X-Vedette-Partial"), c.code, c.part, text)
+			}
+			if strings.Contains(c.path, "/api/search?") && strings.Contains(text, "completedJobs") {
+				t.Errorf("GET %s: all jobs are said to be complete: %s", c.path, text)
+			}
 		}
 	}
+	check([]limited{
+		{"/tempo/api/metrics/query_range?step=10s&q=" + q(`{} | rate() by (name)`) + span, 200, `"status":"PARTIAL","message":"`},
+		{"/tempo/api/v2/search/tag/name/values", 200, `"tagValues":[{`},
+		{"/tempo/api/search?limit=40&q=%7B%7D" + span, 200, `"traceID"`}, // more than max_traces
+		{"/jaeger/api/traces?service=many&limit=40", 200, `"data":[{`},
+		{"/jaeger/api/v3/traces?query.serviceName=many&query.searchDepth=40" + jaegerSpan, 200, `"resourceSpans":[{`},
+		{"/jaeger/api/v3/trace-summaries?query.serviceName=many&query.searchDepth=40" + jaegerSpan, 200, `"summaries":[{`},
+		{"/zipkin/api/v2/traces?serviceName=many&limit=40", 200, `"traceId"`},
+	})
 	// A trace as a whole is not cut.
 	if code, h, text := p.send("GET", "/jaeger/api/traces/1", nil); code != http.StatusOK || h.Get("X-Vedette-Partial") != "" || strings.Count(text, `"operationName"`) != 25 {
 		t.Errorf("a trace: got %d, partial %q, %d spans, want all 25", code, h.Get("X-Vedette-Partial"), strings.Count(text, `"operationName"`))
@@ -410,6 +410,19 @@ trace_query: {max_bytes: 1000, max_series: 10, max_traces: 30, max_values: 5, ma
 	if codes[200] == 0 || codes[200]+codes[429] != 160 {
 		t.Errorf("many at once: got %v, want 200 and 429", codes)
 	}
+	p.stop()
+
+	p = start(t, data, "--config", writeConfig(t, config+"trace_query: {max_bytes: 1}\n"))
+	for n := range traces { // groups of their own: what is read first meets the limit
+		p.push(marshalTraces(t, traceOf("more", pcommon.TraceID{13: 1, 14: byte(n), 15: 1}, nil)))
+	}
+	check([]limited{
+		{"/tempo/api/search?limit=40&q=%7B%7D" + span, 200, `"traces":[`},
+		{"/tempo/api/metrics/query_range?step=10s&q=" + q(`{ name =~ ".*o.*" } | rate() by (name)`) + span, 200, `"status":"PARTIAL"`},
+		{"/jaeger/api/traces?service=many&limit=40", 200, `"data":[`},
+		{"/jaeger/api/v3/traces?query.serviceName=many&query.searchDepth=40" + jaegerSpan, 404, `No traces found`},
+		{"/zipkin/api/v2/traces?serviceName=many&limit=40", 200, `[`},
+	})
 	p.stop()
 }
 
