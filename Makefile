@@ -4,7 +4,7 @@ GO          ?= go
 STATICCHECK ?= honnef.co/go/tools/cmd/staticcheck@v0.8.2
 FUZZTIME    ?= 10s
 TESTFLAGS   ?= -timeout 20m
-RACE_PKGS   ?= ./cmd/... ./internal/... ./ingest/... ./collector/... ./storage/... ./query/...
+RACE_PKGS   ?= ./cmd/... ./internal/... ./ingest/... ./collector/... ./ebpf/... ./storage/... ./query/...
 
 .PHONY: help all run build test race lint fuzz bench crash generate generate-ebpf check-clean e2e clean go test-tools kafka kafka-jars
 
