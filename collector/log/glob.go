@@ -1,0 +1,85 @@
+package log
+
+import (
+	"io/fs"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// expand returns the paths that match a pattern, in order.
+func expand(pattern string) []string {
+	before, _, deep := strings.Cut(pattern, "**")
+	if !deep {
+		paths, _ := filepath.Glob(pattern) // the pattern is valid, and what cannot be read is not there
+		return paths
+	}
+	root := filepath.Dir(before + "x")
+	if strings.ContainsAny(root, "*?[") {
+		var paths []string
+		for _, dir := range expand(root) {
+			rest, _ := strings.CutPrefix(pattern, root)
+			paths = append(paths, expand(escape(dir)+rest)...)
+		}
+		return paths
+	}
+	var paths []string
+	_ = filepath.WalkDir(unescape(root), func(path string, d fs.DirEntry, err error) error {
+		if err != nil {
+			if d != nil && d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		}
+		if !d.IsDir() && matches(pattern, path) {
+			paths = append(paths, path)
+		}
+		return nil
+	})
+	return paths
+}
+
+func escape(path string) string {
+	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(path)
+}
+
+func unescape(path string) string {
+	return strings.NewReplacer(`\\`, `\`, `\*`, "*", `\?`, "?", `\[`, "[").Replace(path)
+}
+
+// matches reports whether a path is one of a pattern, in which ** stands for any
+// number of directories.
+func matches(pattern, path string) bool {
+	return matchNames(strings.Split(pattern, "/"), strings.Split(path, "/"))
+}
+
+func matchNames(pattern, names []string) bool {
+	for i, p := range pattern {
+		if p == "**" {
+			for k := i; k <= len(names); k++ {
+				if matchNames(pattern[i+1:], names[k:]) {
+					return true
+				}
+			}
+			return false
+		}
+		if i >= len(names) {
+			return false
+		}
+		if ok, _ := filepath.Match(p, names[i]); !ok {
+			return false
+		}
+	}
+	return len(pattern) == len(names)
+}
+
+// excludes reports whether the source does not want a path.
+func (s *source) excludes(path string) bool {
+	return isCompressed(path) || slices.ContainsFunc(s.Exclude, func(pattern string) bool {
+		if strings.Contains(pattern, "/") {
+			return matches(pattern, path)
+		}
+		ok, _ := filepath.Match(pattern, filepath.Base(path))
+		return ok
+	})
+}
