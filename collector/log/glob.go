@@ -15,36 +15,24 @@ func expand(pattern string) []string {
 		return paths
 	}
 	root := filepath.Dir(before + "x")
-	if strings.ContainsAny(root, "*?[") {
-		var paths []string
-		for _, dir := range expand(root) {
-			rest, _ := strings.CutPrefix(pattern, root)
-			paths = append(paths, expand(escape(dir)+rest)...)
-		}
-		return paths
-	}
+	rest := strings.Split(strings.TrimPrefix(strings.TrimPrefix(pattern, root), "/"), "/")
 	var paths []string
-	_ = filepath.WalkDir(unescape(root), func(path string, d fs.DirEntry, err error) error {
-		if err != nil {
-			if d != nil && d.IsDir() {
-				return fs.SkipDir
+	for _, dir := range expand(root) {
+		_ = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+			if err != nil {
+				if d != nil && d.IsDir() {
+					return fs.SkipDir
+				}
+				return nil
+			}
+			rel, err := filepath.Rel(dir, path)
+			if err == nil && !d.IsDir() && matchNames(rest, strings.Split(rel, "/")) {
+				paths = append(paths, path)
 			}
 			return nil
-		}
-		if !d.IsDir() && matches(pattern, path) {
-			paths = append(paths, path)
-		}
-		return nil
-	})
+		})
+	}
 	return paths
-}
-
-func escape(path string) string {
-	return strings.NewReplacer(`\`, `\\`, "*", `\*`, "?", `\?`, "[", `\[`).Replace(path)
-}
-
-func unescape(path string) string {
-	return strings.NewReplacer(`\\`, `\`, `\*`, "*", `\?`, "?", `\[`, "[").Replace(path)
 }
 
 // matches reports whether a path is one of a pattern, in which ** stands for any

@@ -2,10 +2,11 @@ package log
 
 import (
 	"bytes"
-	"encoding/json"
 	"iter"
 	"math"
 	"strconv"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 // jsonReader goes through JSON that is known to be valid.
@@ -110,11 +111,65 @@ func unquote(v []byte) []byte {
 		}
 		return inner
 	}
-	var s string
-	if json.Unmarshal(v, &s) != nil { // it is valid
-		return inner
+	out := make([]byte, 0, len(inner))
+	for i := 0; i < len(inner); {
+		n := bytes.IndexByte(inner[i:], '\\')
+		if n < 0 {
+			return append(out, inner[i:]...)
+		}
+		out = append(out, inner[i:i+n]...)
+		if i += n + 1; inner[i] != 'u' {
+			out = append(out, unescaped(inner[i]))
+			i++
+			continue
+		}
+		r := hexRune(inner[i+1:])
+		i += 5
+		if utf16.IsSurrogate(r) {
+			low := rune(-1)
+			if i+6 <= len(inner) && inner[i] == '\\' && inner[i+1] == 'u' {
+				low = hexRune(inner[i+2:])
+			}
+			if r = utf16.DecodeRune(r, low); r != utf8.RuneError {
+				i += 6
+			}
+		}
+		out = utf8.AppendRune(out, r)
 	}
-	return []byte(s)
+	return out
+}
+
+// unescaped returns what a backslash before c stands for.
+func unescaped(c byte) byte {
+	switch c {
+	case 'n':
+		return '\n'
+	case 't':
+		return '\t'
+	case 'r':
+		return '\r'
+	case 'b':
+		return '\b'
+	case 'f':
+		return '\f'
+	}
+	return c // quotes and slashes
+}
+
+// hexRune reads four digits, which are there.
+func hexRune(b []byte) (r rune) {
+	for _, c := range b[:4] {
+		switch {
+		case c <= '9':
+			c -= '0'
+		case c <= 'F':
+			c -= 'A' - 10
+		default:
+			c -= 'a' - 10
+		}
+		r = r<<4 | rune(c)
+	}
+	return r
 }
 
 // maxJSONDepth is how deep values are taken apart; below it they stay text.

@@ -224,7 +224,7 @@ func timeOf(value []byte) (nanos int64, ok bool) {
 			f *= 1e3
 		}
 		if f > 0 && f < math.MaxInt64 {
-			return int64(f), true
+			return int64(math.Round(f/1e3)) * 1e3, true // a float64 has no more than microseconds today
 		}
 		return 0, false
 	}
