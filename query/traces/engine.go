@@ -16,6 +16,7 @@ import (
 	"github.com/vedette-io/vedette/query/traceql"
 	"github.com/vedette-io/vedette/storage/block"
 	"github.com/vedette-io/vedette/storage/trace"
+	"github.com/vedette-io/vedette/storage/trace/rows"
 )
 
 // Store is where spans are: *trace.DB.
@@ -165,12 +166,13 @@ func (r *run) damaged(err error) error {
 	return nil
 }
 
-// whole appends a whole trace to dst. Damaged blocks are passed over.
-func (r *run) whole(id signal.TraceID, dst *signal.Spans) error {
+// whole appends a whole trace to dst, with the columns that are wanted; nil wants
+// all. Damaged blocks are passed over.
+func (r *run) whole(id signal.TraceID, wanted func(c *rows.ColumnInfo) bool, dst *signal.Spans) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	warned := len(r.view.Warnings())
-	if err := r.view.Trace(id, dst); err != nil {
+	if err := r.view.TraceColumns(id, wanted, dst); err != nil {
 		return err
 	}
 	r.traces.Add(1)
@@ -201,7 +203,7 @@ func (e *Engine) Trace(ctx context.Context, q traceql.TraceRequest, dst *signal.
 	}
 	defer r.end()
 	before, size := dst.Len(), len(dst.Buf)
-	if err := r.whole(q.ID, dst); err != nil {
+	if err := r.whole(q.ID, nil, dst); err != nil {
 		return traceql.Stats{}, fmt.Errorf("read trace %x: %w", q.ID, err)
 	}
 	r.spans.Add(int64(dst.Len() - before))

@@ -259,8 +259,14 @@ func TestDamage(t *testing.T) {
 			db = open()
 			defer func() { require.NoError(t, db.Close()) }()
 			e := newEngine(t, db)
-			for _, name := range []string{"search", "metrics of traces"} {
-				stats, err := questions[name](context.Background(), e)
+			damaged := map[string]func(context.Context, *Engine) (traceql.Stats, error){
+				"search": questions["search"], "metrics of traces": questions["metrics of traces"],
+			}
+			if section == "strings" { // which nothing reads that names no attribute
+				damaged = map[string]func(context.Context, *Engine) (traceql.Stats, error){"traces": wholeTraces}
+			}
+			for name, ask := range damaged {
+				stats, err := ask(context.Background(), e)
 				require.NoError(t, err, name)
 				require.Contains(t, stats.Partial, "damaged", name)
 			}
@@ -269,6 +275,23 @@ func TestDamage(t *testing.T) {
 			require.NotEmpty(t, res.Traces)
 		})
 	}
+}
+
+// wholeTraces reads every trace that a search finds.
+func wholeTraces(ctx context.Context, e *Engine) (sum traceql.Stats, err error) {
+	found, err := e.Search(ctx, everything)
+	if err != nil {
+		return sum, err
+	}
+	for _, t := range found.Traces {
+		var spans signal.Spans
+		stats, err := e.Trace(ctx, traceql.TraceRequest{Tenant: "default", ID: t.ID}, &spans)
+		if err != nil {
+			return sum, err
+		}
+		sum.Partial += stats.Partial
+	}
+	return sum, nil
 }
 
 // flip damages the middle of a section's first page.

@@ -46,7 +46,8 @@ func (e *Engine) Search(ctx context.Context, q traceql.SearchRequest) (*traceql.
 	s := &search{
 		run: r, request: q, start: start, end: end, limit: limit(q.Limit, defaultTraces, e.config.MaxTraces),
 		pipeline: query.Pipeline, condition: condition(query.Pipeline), eval: traceql.NewEvaluator(query.Pipeline), attrs: shown(query),
-		seen: make(map[signal.TraceID]struct{}), reported: r.begun, local: e.maxRejected < 0,
+		wanted: columnsOf(query),
+		seen:   make(map[signal.TraceID]struct{}), reported: r.begun, local: e.maxRejected < 0,
 	}
 	if err := s.groups(); err != nil && !errors.Is(err, errStop) {
 		return nil, fmt.Errorf("search traces: %w", err)
@@ -67,8 +68,9 @@ type search struct {
 	condition  traceql.Expr
 	eval       *traceql.Evaluator
 	attrs      []traceql.Attribute
-	local      bool // candidates are chosen by what groups say of whole traces
-	rejected   int  // candidates that did not match
+	wanted     func(c *rows.ColumnInfo) bool // columns that the query looks at
+	local      bool                          // candidates are chosen by what groups say of whole traces
+	rejected   int                           // candidates that did not match
 
 	workers  []*worker
 	found    []traceql.TraceSummary // those that start last first, at most limit
@@ -76,6 +78,23 @@ type search struct {
 	spans    signal.Spans
 	trace    traceql.Trace
 	reported time.Time
+}
+
+// columnsOf returns which columns the evaluator needs of a trace to answer a
+// query: those of the attributes that it names, at every level, and the few that
+// are no attribute's. nil is all.
+func columnsOf(q *traceql.Query) func(c *rows.ColumnInfo) bool {
+	if q.Metrics != nil && q.Metrics.Func == traceql.MetricsCompare {
+		return nil
+	}
+	names := map[string]struct{}{}
+	for _, a := range q.Attributes() {
+		names[a.Name] = struct{}{}
+	}
+	return func(c *rows.ColumnInfo) bool {
+		_, named := names[c.Key]
+		return named || c.Role != rows.RoleAttr
+	}
 }
 
 // candidate is a trace that may match.
@@ -332,7 +351,7 @@ func (s *search) candidate(id signal.TraceID) error {
 		s.spans = signal.Spans{}
 	}
 	s.spans.Reset()
-	if err := s.run.whole(id, &s.spans); err != nil {
+	if err := s.run.whole(id, s.wanted, &s.spans); err != nil {
 		return err
 	}
 	s.run.bytes.Add(int64(len(s.spans.Buf)))

@@ -48,7 +48,8 @@ func (e *Engine) Metrics(ctx context.Context, q traceql.MetricsRequest) (*traceq
 		exemplars = q.Exemplars
 	}
 	m := &series{
-		run: r, query: query, times: times, first: first, last: last, condition: condition(query.Pipeline),
+		wanted: columnsOf(query),
+		run:    r, query: query, times: times, first: first, last: last, condition: condition(query.Pipeline),
 		limits: traceql.Limits{
 			MaxSeries: limit(q.MaxSeries, e.config.MaxSeries, e.config.MaxSeries), Exemplars: min(exemplars, maxExemplars),
 		},
@@ -118,6 +119,7 @@ type series struct {
 	times       traceql.Range
 	first, last int64 // starts of spans that count
 	condition   traceql.Expr
+	wanted      func(c *rows.ColumnInfo) bool // columns that the query looks at
 	limits      traceql.Limits
 	repeated    map[*rows.Group]bitmap
 
@@ -214,7 +216,7 @@ func (m *series) wholes(eval *traceql.MetricsEvaluator) error {
 // whole evaluates one trace. Spans and t are scratch.
 func (m *series) whole(eval *traceql.MetricsEvaluator, id signal.TraceID, spans *signal.Spans, t *traceql.Trace) error {
 	spans.Reset()
-	if err := m.run.whole(id, spans); err != nil {
+	if err := m.run.whole(id, m.wanted, spans); err != nil {
 		return err
 	}
 	m.run.bytes.Add(int64(len(spans.Buf)))

@@ -137,7 +137,14 @@ const (
 // and name) come once. A damaged block is passed over, and of a trace of more than
 // 250,000 spans or 256 MB only so much is read: Warnings tells.
 func (v *View) Trace(id signal.TraceID, dst *signal.Spans) error {
+	return v.TraceColumns(id, nil, dst)
+}
+
+// TraceColumns is Trace without the attributes, status messages and what else
+// lies in columns that are not wanted; nil wants all.
+func (v *View) TraceColumns(id signal.TraceID, wanted func(c *rows.ColumnInfo) bool, dst *signal.Spans) error {
 	begin := time.Now()
+	v.cursor.Wanted = wanted
 	from, size := dst.Len(), len(dst.Buf)
 	for _, r := range v.Find(id) {
 		n := dst.Len()

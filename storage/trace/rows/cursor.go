@@ -52,6 +52,10 @@ const (
 // valid until then and must not be changed. It belongs to one goroutine at a
 // time; its buffers are reused. The zero value is ready for Seek.
 type Cursor struct {
+	// Wanted says which columns AppendRun reads; what lies in others is left out of
+	// the spans. nil wants all.
+	Wanted func(c *ColumnInfo) bool
+
 	group     *Group
 	sp        *Space
 	info      GroupInfo

@@ -144,6 +144,9 @@ func (p *parts) appendAttrs(dst *signal.Spans, c *Cursor, shape *Shape, x *extra
 	for _, col := range shape.Columns {
 		m := &p.cols[col]
 		v, i := m.vals, m.next
+		if v == nil {
+			continue
+		}
 		m.next++
 		switch v.Info.Role {
 		case RoleAttr:

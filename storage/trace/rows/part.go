@@ -52,7 +52,7 @@ type part struct {
 	before int // values of rows before parts.at
 	n      int // values of the run
 	next   int // of the values, while spans are made
-	vals   *Column
+	vals   *Column // nil if they are not wanted
 	own    Column // unless the cursor has the whole column
 	call   uint64 // to which key belongs
 	key    signal.ByteRange
@@ -258,6 +258,10 @@ func (p *parts) loadColumn(c *Cursor, col uint32) error {
 	m := &p.cols[col]
 	lo, hi := m.before, m.before+m.n
 	m.n, m.next = 0, 0
+	if c.Wanted != nil && !c.Wanted(&c.sp.Columns[col]) {
+		m.vals = nil
+		return nil
+	}
 	if e := &c.columns[col]; e.epoch == c.epoch {
 		if hi > e.col.N {
 			return shortColumn(c, col, hi, e.col.N)
