@@ -13,6 +13,7 @@ import (
 	"github.com/vedette-io/vedette/collector/gather"
 	"github.com/vedette-io/vedette/collector/gpu"
 	"github.com/vedette-io/vedette/collector/host"
+	"github.com/vedette-io/vedette/collector/log"
 	"github.com/vedette-io/vedette/collector/mesos"
 	"github.com/vedette-io/vedette/ebpf/probe"
 	"github.com/vedette-io/vedette/ingest/buffer"
@@ -47,6 +48,9 @@ type CollectConfig struct {
 	// GPU measures NVIDIA GPUs as the DCGM exporter does, as job dcgm; see gpu.md.
 	GPU gpu.Config `yaml:"gpu"`
 
+	// Logs are log files to read; see logs.md.
+	Logs log.Config `yaml:"logs"`
+
 	// Mesos measures masters and agents of Mesos, as job mesos, if it names any;
 	// see mesos.md.
 	Mesos mesos.Config `yaml:"mesos"`
@@ -74,7 +78,7 @@ func defaultCollectConfig() CollectConfig {
 	return CollectConfig{
 		Enabled: true, Interval: 15 * time.Second, Tenant: tenant.Default,
 		Host: HostConfig{true, host.DefaultConfig()}, Containers: container.DefaultConfig(),
-		EBPF: EBPFConfig{false, probe.DefaultConfig()}, GPU: gpu.DefaultConfig(), Mesos: mesos.DefaultConfig(),
+		EBPF: EBPFConfig{true, probe.DefaultConfig()}, GPU: gpu.DefaultConfig(), Logs: log.DefaultConfig(), Mesos: mesos.DefaultConfig(),
 	}
 }
 
@@ -88,7 +92,7 @@ func (c *CollectConfig) Validate() error {
 		errs = append(errs, fmt.Errorf("tenant: %w", err))
 	}
 	return errors.Join(append(errs, under("host", c.Host.Config.Validate()), under("containers", c.Containers.Validate()),
-		under("ebpf", c.EBPF.Config.Validate()), under("gpu", c.GPU.Validate()), under("mesos", c.Mesos.Validate()))...)
+		under("ebpf", c.EBPF.Config.Validate()), under("gpu", c.GPU.Validate()), under("logs", c.Logs.Validate()), under("mesos", c.Mesos.Validate()))...)
 }
 
 // agent is what measures this machine.
@@ -121,6 +125,9 @@ func (s *server) openAgent() error {
 		if err := open(a, add); err != nil {
 			return err
 		}
+	}
+	if err := s.openLogFiles(a); err != nil {
+		return err
 	}
 	entry, err := s.doors.Entry("collect", s.config.Ingest.ScrapeLimits)
 	if err != nil {

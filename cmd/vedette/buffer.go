@@ -70,7 +70,7 @@ func (s *server) openBuffer(ctx context.Context) (openedBuffer, error) {
 				return openedBuffer{}, err
 			}
 		}
-		b, err := kafka.Open(ctx, c.Kafka, []string{buffer.TopicMetrics, buffer.TopicTraces}, logger, s.registry)
+		b, err := kafka.Open(ctx, c.Kafka, []string{buffer.TopicMetrics, buffer.TopicTraces, buffer.TopicLogs}, logger, s.registry)
 		if err != nil {
 			return openedBuffer{}, err
 		}

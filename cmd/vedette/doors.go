@@ -14,6 +14,7 @@ import (
 	"github.com/vedette-io/vedette/ingest/influx"
 	"github.com/vedette-io/vedette/ingest/jaeger"
 	"github.com/vedette-io/vedette/ingest/otlp"
+	"github.com/vedette-io/vedette/ingest/otlplogs"
 	"github.com/vedette-io/vedette/ingest/otlpserver"
 	"github.com/vedette-io/vedette/ingest/otlptraces"
 	"github.com/vedette-io/vedette/ingest/pushgateway"
@@ -47,6 +48,7 @@ func (s *server) openDoors(ctx context.Context, b openedBuffer) (err error) {
 	remotewrite.Register(d.formats)
 	d.formats.Register(func() wire.Decoder { return otlp.New(c.OTLP.Translation) }, buffer.FormatOTLP, buffer.FormatOTLPSnappy)
 	otlptraces.Register(d.formats)
+	otlplogs.Register(d.formats)
 	d.Door, err = door.New(door.Options{
 		Buffer: s.buffer, Config: c.Ingest.Config, Formats: d.formats, MaxRecordBytes: b.maxRecordBytes, Plain: b.compresses,
 		KeepTrace: sampling.NewHead(c.Sampling, s.registry).KeepTrace,
@@ -199,6 +201,10 @@ func (d *doors) endpoints(traced func(name string, h http.Handler) http.Handler)
 			pattern: "/v1/traces", show: "POST /v1/traces", what: "OTLP traces, as on the OTLP port",
 			handler: traced("POST /v1/traces", d.otlp.Handler(otlpserver.TracesPath)),
 		},
+		{
+			pattern: "/v1/logs", show: "POST /v1/logs", what: "OTLP logs, as on the OTLP port",
+			handler: traced("POST /v1/logs", d.otlp.Handler(otlpserver.LogsPath)),
+		},
 		{pattern: "/v1/metrics", handler: traced("POST /v1/metrics", d.otlp.Handler(otlpserver.MetricsPath))},
 		{
 			pattern: "POST " + jaeger.Path, show: "POST " + jaeger.Path, what: "Jaeger spans, Thrift",
@@ -234,10 +240,10 @@ func (d *doors) endpoints(traced func(name string, h http.Handler) http.Handler)
 func (d *doors) listeners() []endpoint {
 	var list []endpoint
 	if a := d.otlp.GRPCAddr(); a != nil {
-		list = append(list, endpoint{show: "gRPC " + a.String(), what: "OTLP metrics and traces, Jaeger spans"})
+		list = append(list, endpoint{show: "gRPC " + a.String(), what: "OTLP metrics, traces and logs, Jaeger spans"})
 	}
 	if a := d.otlp.HTTPAddr(); a != nil {
-		list = append(list, endpoint{show: "POST http://" + selfAddress(a) + "/v1/metrics", what: "OTLP metrics over HTTP; traces at /v1/traces"})
+		list = append(list, endpoint{show: "POST http://" + selfAddress(a) + "/v1/metrics", what: "OTLP metrics over HTTP; traces at /v1/traces, logs at /v1/logs"})
 	}
 	if d.statsd != nil {
 		for _, kind := range []string{"udp", "unixgram", "unix", "tcp"} {

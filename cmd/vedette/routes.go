@@ -31,7 +31,7 @@ func (s *server) endpoints() ([]endpoint, error) {
 		{pattern: "/api/v1/read", show: "POST /api/v1/read", what: "Prometheus remote read", handler: queries, early: true},
 		{pattern: "/federate", show: "GET /federate", what: "Prometheus federation", handler: queries, early: true},
 		{pattern: "/metrics", show: "GET /metrics", what: "Vedette's own metrics", handler: telemetry.MetricsHandler(s.registry), early: true},
-		{pattern: "/debug/set-aside", show: "GET /debug/set-aside", what: "messages that could not be decoded, as JSON", handler: ingest.ServeSetAside(s.consumer, s.traces.consumer), early: true},
+		{pattern: "/debug/set-aside", show: "GET /debug/set-aside", what: "messages that could not be decoded, as JSON", handler: ingest.ServeSetAside(s.consumer, s.traces.consumer, s.logs.consumer), early: true},
 		{pattern: "/debug/traces", show: "GET /debug/traces", what: "Vedette's own newest spans, as JSON", handler: s.ring, early: true},
 	}
 	return slices.Concat(s.doors.endpoints(traced), list, s.traceEndpoints(), debugEndpoints(), s.health.endpoints()), nil

@@ -55,6 +55,7 @@ type server struct {
 	store    *metric.DB
 	consumer *ingest.Consumer
 	traces   traceParts
+	logs     logParts
 	ownSpans *ownSpans // nil if they are not stored
 	agent    *agent    // nil if nothing of this machine is measured
 	scraper  *scrape.Scraper
@@ -127,6 +128,9 @@ func (s *server) open(ctx context.Context) error {
 	if err := s.openTraceConsumer(opened); err != nil {
 		return err
 	}
+	if err := s.openLogConsumer(opened); err != nil {
+		return err
+	}
 	if err := s.openOwnSpans(ctx); err != nil {
 		return err
 	}
@@ -182,6 +186,7 @@ func (s *server) run(ctx context.Context, out io.Writer) error {
 	if s.ownSpans != nil {
 		g.add(s.ownSpans.part())
 	}
+	g.add(s.logs.part())
 	for _, p := range s.traces.parts() {
 		g.add(p)
 	}
@@ -212,7 +217,7 @@ func (s *server) consume(ctx context.Context) error {
 // announce declares the server ready once the buffer has been replayed.
 func (s *server) announce(ctx context.Context) {
 	begin := time.Now()
-	for _, c := range []*ingest.Consumer{s.consumer, s.traces.consumer} {
+	for _, c := range []*ingest.Consumer{s.consumer, s.traces.consumer, s.logs.consumer} {
 		select {
 		case <-c.CaughtUp():
 		case <-ctx.Done():
