@@ -98,7 +98,7 @@ func TestE2ETraceCommands(t *testing.T) {
 	skipShort(t)
 	data := t.TempDir()
 	config := filepath.Join(t.TempDir(), "vedette.yml")
-	if err := os.WriteFile(config, []byte("scrape_configs: []\nquery_api: {enable_admin_api: true}\n"), 0o644); err != nil {
+	if err := os.WriteFile(config, []byte("scrape_configs: []\ncollect: {enabled: false}\ntracing: {sample_ratio: 0}\nquery_api: {enable_admin_api: true}\n"), 0o644); err != nil {
 		t.Fatal(err)
 	}
 	check := func(wantCode int, want string, args ...string) string {
