@@ -49,12 +49,12 @@ type parts struct {
 
 // part is the run's part of one column.
 type part struct {
-	before int // values of rows before parts.at
-	n      int // values of the run
-	next   int // of the values, while spans are made
+	before int     // values of rows before parts.at
+	n      int     // values of the run
+	next   int     // of the values, while spans are made
 	vals   *Column // nil if they are not wanted
-	own    Column // unless the cursor has the whole column
-	call   uint64 // to which key belongs
+	own    Column  // unless the cursor has the whole column
+	call   uint64  // to which key belongs
 	key    signal.ByteRange
 }
 
