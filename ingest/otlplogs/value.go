@@ -14,7 +14,7 @@ func (r *Request) keyValue(b []byte, off, end, depth int) error {
 	const what = "attribute"
 	b = b[:end]
 	for i := off; i < end; {
-		tag, s, e := field(b, i)
+		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
 			return r.malformed(b, i, what)
 		}
@@ -43,7 +43,7 @@ func (r *Request) anyValue(b []byte, off, end, depth int, of string) error {
 	const what = "value"
 	b = b[:end]
 	for i := off; i < end; {
-		tag, s, e := field(b, i)
+		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
 			return r.malformed(b, i, what)
 		}
@@ -77,7 +77,7 @@ func (r *Request) list(b []byte, off, end, depth int, pairs bool, of string) err
 	}
 	b = b[:end]
 	for i := off; i < end; {
-		tag, s, e := field(b, i)
+		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
 			return r.malformed(b, i, what)
 		}

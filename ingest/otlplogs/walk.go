@@ -22,7 +22,7 @@ func (r *Request) request() error {
 	const what = "request"
 	b := r.body
 	for i := 0; i < len(b); {
-		tag, s, e := field(b, i)
+		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
 			return r.malformed(b, i, what)
 		}
@@ -88,7 +88,7 @@ func (r *Request) resourceLogs(off, end int) (err error) {
 	}
 	b := r.body[:end]
 	for i := off; i < end; {
-		tag, s, e := field(b, i)
+		tag, s, e := wire.Tagged(b, i)
 		if tag == child {
 			if err := r.scopeLogs(s, e); err != nil {
 				return err
@@ -130,7 +130,7 @@ func (r *Request) resourceHead(off, end int) (env envelope, child uint64, err er
 	r.fault, r.service = fault{}, nil
 	b := r.body[:end]
 	for i := off; i < end; {
-		tag, s, e := field(b, i)
+		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
 			return env, 0, r.malformed(b, i, what)
 		}
@@ -167,7 +167,7 @@ func (r *Request) resource(off, end int) error {
 	const what = "resource"
 	b := r.body[:end]
 	for i := off; i < end; {
-		tag, s, e := field(b, i)
+		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
 			return r.malformed(b, i, what)
 		}
@@ -195,7 +195,7 @@ func (r *Request) resource(off, end int) error {
 func serviceName(b []byte, off, end int, have []byte) []byte {
 	var key, value []byte
 	for i := off; i < end; {
-		tag, s, e := field(b[:end], i)
+		tag, s, e := wire.Tagged(b[:end], i)
 		if e < 0 {
 			return have
 		}
@@ -210,7 +210,7 @@ func serviceName(b []byte, off, end int, have []byte) []byte {
 	if string(key) != "service.name" || len(value) == 0 {
 		return have
 	}
-	if tag, s, e := field(value, 0); tag == 1<<3|asBytes && e == len(value) {
+	if tag, s, e := wire.Tagged(value, 0); tag == 1<<3|asBytes && e == len(value) {
 		return value[s:e]
 	}
 	return have
@@ -221,7 +221,7 @@ func (r *Request) entity(off, end int) error {
 	const what = "entity reference"
 	b := r.body[:end]
 	for i := off; i < end; {
-		tag, s, e := field(b, i)
+		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
 			return r.malformed(b, i, what)
 		}
@@ -252,7 +252,7 @@ func (r *Request) scopeLogs(off, end int) (err error) {
 	r.scopes = append(r.scopes, scopeEnvelope{env, uint32(len(r.resources) - 1)})
 	b := r.body[:end]
 	for i := off; i < end; {
-		tag, s, e := field(b, i)
+		tag, s, e := wire.Tagged(b, i)
 		if tag == fieldRecord<<3|asBytes {
 			if err := r.record(s, e); err != nil {
 				return err
@@ -275,7 +275,7 @@ func (r *Request) scopeHead(off, end int) (env envelope, err error) {
 	r.fault = fault{}
 	b := r.body[:end]
 	for i := off; i < end; {
-		tag, s, e := field(b, i)
+		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
 			return env, r.malformed(b, i, what)
 		}
@@ -308,7 +308,7 @@ func (r *Request) scope(off, end int) error {
 	const what = "scope"
 	b := r.body[:end]
 	for i := off; i < end; {
-		tag, s, e := field(b, i)
+		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
 			return r.malformed(b, i, what)
 		}
@@ -339,7 +339,7 @@ func (r *Request) record(off, end int) (err error) {
 	r.fault = r.envelope
 	b := r.body[:end]
 	for i := off; i < end; {
-		tag, s, e := field(b, i)
+		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
 			return r.malformed(b, i, what)
 		}

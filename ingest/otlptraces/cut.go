@@ -153,7 +153,7 @@ func cutState(b []byte, n int) []byte {
 func cutList(b []byte, n int) []byte {
 	end := 0
 	for end < len(b) {
-		_, _, next := field(b, end)
+		_, _, next := wire.Tagged(b, end)
 		if next < 0 || next > n {
 			break
 		}

@@ -145,7 +145,7 @@ func (r *Request) spanFields(off, end int) error {
 	sp := &r.sp
 	b := r.Spans.Buf[:end]
 	for i := off; i < end; {
-		tag, s, e := field(b, i)
+		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
 			return r.malformed(b, i, what)
 		}
@@ -203,7 +203,7 @@ func (r *Request) status(off, end int) error {
 	const what = "status"
 	b := r.Spans.Buf[:end]
 	for i := off; i < end; {
-		tag, s, e := field(b, i)
+		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
 			return r.malformed(b, i, what)
 		}
@@ -232,7 +232,7 @@ func (r *Request) event(off, end int) (err error) {
 	ev := signal.Event{AttrBegin: uint32(len(s.Attrs))}
 	b := s.Buf[:end]
 	for i := off; i < end; {
-		tag, c, e := field(b, i)
+		tag, c, e := wire.Tagged(b, i)
 		if e < 0 {
 			return r.malformed(b, i, what)
 		}
@@ -269,7 +269,7 @@ func (r *Request) link(off, end int) (err error) {
 	l := signal.Link{AttrBegin: uint32(len(s.Attrs))}
 	b := s.Buf[:end]
 	for i := off; i < end; {
-		tag, c, e := field(b, i)
+		tag, c, e := wire.Tagged(b, i)
 		if e < 0 {
 			return r.malformed(b, i, what)
 		}

@@ -100,7 +100,7 @@ func (r *Request) keyValue(b []byte, off, end, depth int, a *signal.Attr) error 
 	const what = "attribute"
 	b = b[:end]
 	for i := off; i < end; {
-		tag, s, e := field(b, i)
+		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
 			return r.malformed(b, i, what)
 		}
@@ -131,7 +131,7 @@ func (r *Request) anyValue(b []byte, off, end, depth int, a *signal.Attr) error 
 	const what = "value"
 	b = b[:end]
 	for i := off; i < end; {
-		tag, s, e := field(b, i)
+		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
 			return r.malformed(b, i, what)
 		}
@@ -177,7 +177,7 @@ func (r *Request) list(b []byte, off, end, depth int, pairs bool) error {
 	}
 	b = b[:end]
 	for i := off; i < end; {
-		tag, s, e := field(b, i)
+		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
 			return r.malformed(b, i, what)
 		}

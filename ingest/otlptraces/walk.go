@@ -41,7 +41,7 @@ func (r *Request) request(off, end int) error {
 	const what = "request"
 	b := r.Spans.Buf[:end]
 	for i := off; i < end; {
-		tag, s, e := field(b, i)
+		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
 			return r.malformed(b, i, what)
 		}
@@ -71,7 +71,7 @@ func (r *Request) resourceSpans(off, end int) error {
 	}
 	b := r.Spans.Buf[:end]
 	for i := off; i < end; {
-		tag, s, e := field(b, i)
+		tag, s, e := wire.Tagged(b, i)
 		if tag == child {
 			if err := r.scopeSpans(s, e); err != nil {
 				return err
@@ -97,7 +97,7 @@ func (r *Request) resourceHead(off, end int) (res signal.Resource, env envelope,
 	r.beginMessage()
 	b := r.Spans.Buf[:end]
 	for i := off; i < end; {
-		tag, s, e := field(b, i)
+		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
 			return res, env, 0, r.malformed(b, i, what)
 		}
@@ -152,7 +152,7 @@ func (r *Request) resource(off, end int, res *signal.Resource) error {
 	const what = "resource"
 	b := r.Spans.Buf[:end]
 	for i := off; i < end; {
-		tag, s, e := field(b, i)
+		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
 			return r.malformed(b, i, what)
 		}
@@ -181,7 +181,7 @@ func (r *Request) entity(off, end int) error {
 	const what = "entity reference"
 	b := r.Spans.Buf[:end]
 	for i := off; i < end; {
-		tag, s, e := field(b, i)
+		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
 			return r.malformed(b, i, what)
 		}
@@ -211,7 +211,7 @@ func (r *Request) scopeSpans(off, end int) error {
 	}
 	b := r.Spans.Buf[:end]
 	for i := off; i < end; {
-		tag, s, e := field(b, i)
+		tag, s, e := wire.Tagged(b, i)
 		if tag == fieldSpan<<3|asBytes {
 			if err := r.span(s, e); err != nil {
 				return err
@@ -236,7 +236,7 @@ func (r *Request) scopeHead(off, end int, resource uint32) (scope signal.Scope, 
 	r.beginMessage()
 	b := r.Spans.Buf[:end]
 	for i := off; i < end; {
-		tag, s, e := field(b, i)
+		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
 			return scope, env, r.malformed(b, i, what)
 		}
@@ -286,7 +286,7 @@ func (r *Request) scope(off, end int, scope *signal.Scope) error {
 	const what = "scope"
 	b := r.Spans.Buf[:end]
 	for i := off; i < end; {
-		tag, s, e := field(b, i)
+		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
 			return r.malformed(b, i, what)
 		}
