@@ -17,6 +17,7 @@ import (
 	"github.com/vedette-io/vedette/collector/mesos"
 	"github.com/vedette-io/vedette/ebpf/probe"
 	"github.com/vedette-io/vedette/ingest/buffer"
+	"github.com/vedette-io/vedette/ingest/door"
 	"github.com/vedette-io/vedette/internal/tenant"
 )
 
@@ -135,13 +136,18 @@ func (s *server) openAgent() error {
 	}
 	a.runner = gather.New(gather.Options{
 		Jobs: jobs, Tenant: c.Tenant, Logger: s.logger.With("part", "collect"), Registerer: s.registry,
-		Write: func(ctx context.Context, id string, format buffer.Format, payload []byte) error {
-			_, err := entry.Write(ctx, id, format, payload)
-			return err
-		},
+		Write: intoDoor(entry),
 	})
 	s.agent = a
 	return nil
+}
+
+// intoDoor writes requests of sources that ask only whether they were taken.
+func intoDoor(entry *door.Entry) func(ctx context.Context, id string, format buffer.Format, payload []byte) error {
+	return func(ctx context.Context, id string, format buffer.Format, payload []byte) error {
+		_, err := entry.Write(ctx, id, format, payload)
+		return err
+	}
 }
 
 func (c *CollectConfig) instance() string {

@@ -46,10 +46,7 @@ func (s *server) openLogFiles(a *agent) error {
 	}
 	t, err := log.Open(log.Options{
 		Config: c.Logs, Dir: s.config.DataDir, Tenant: c.Tenant, Logger: s.logger.With("part", "log files"), Registerer: s.registry,
-		Write: func(ctx context.Context, id string, format buffer.Format, payload []byte) error {
-			_, err := entry.Write(ctx, id, format, payload)
-			return err
-		},
+		Write: intoDoor(entry),
 	})
 	if err != nil {
 		return err

@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"sync"
 
 	"go.opentelemetry.io/otel/exporters/otlp/otlptrace"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
@@ -25,7 +24,6 @@ type ownSpans struct {
 	entry    *door.Entry
 	exporter sdktrace.SpanProcessor
 	provider *sdktrace.TracerProvider
-	once     sync.Once
 }
 
 // openOwnSpans hands the spans that are kept to a door as well.
@@ -66,11 +64,9 @@ func (o *ownSpans) part() part {
 	return part{
 		name: "own spans",
 		run:  func(ctx context.Context) error { <-ctx.Done(); return nil },
-		stop: func(ctx context.Context) (err error) {
-			o.once.Do(func() {
-				err = o.exporter.ForceFlush(ctx)
-				o.provider.UnregisterSpanProcessor(o.exporter)
-			})
+		stop: func(ctx context.Context) error {
+			err := o.exporter.ForceFlush(ctx)
+			o.provider.UnregisterSpanProcessor(o.exporter)
 			return err
 		},
 	}
