@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What lines mean: where messages begin and end, and which response belongs to
- * which request. Part of http.bpf.c, which finds the lines. */
+ * which request. Part of http_core.h, which finds the lines. */
 #pragma once
 
 static __always_inline void reset_half(struct half *h, __u8 state)

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/vedette-io/vedette/ebpf/feature"
 )
 
 // Config says what the probe watches and how it reports it.
@@ -45,7 +47,7 @@ func (c Config) Validate() error {
 			errs = append(errs, fmt.Errorf("features: got %q, want some of %s", f, strings.Join(features, ", ")))
 		}
 	}
-	if _, err := newBuckets(c.Buckets); err != nil {
+	if _, err := feature.NewBuckets(c.Buckets); err != nil {
 		errs = append(errs, fmt.Errorf("buckets: %w", err))
 	}
 	if c.MaxSeries < 64 || c.MaxSeries > 1<<20 {

@@ -7,8 +7,8 @@
 //	         Collect  ─► read the maps, fold processes into services ─► metrics
 //	         sweep    ─► move the counts of dead processes out of the maps
 //
-// A Probe has features (http, tcp). Each is one small collection that is probed by
-// loading it, tried on its own down its own ladder of ways, and reported by
+// Each feature has a package beside this one and is one small collection that is
+// probed by loading it, on its own, down its own ladder of ways, and reported by
 // vedette_ebpf_feature{name,state,reason}; one that does not load disables no
 // other, and none stops the probe.
 //

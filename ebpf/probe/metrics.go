@@ -4,6 +4,8 @@ import (
 	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/vedette-io/vedette/ebpf/feature"
 )
 
 // states is vedette_ebpf_feature.
@@ -23,17 +25,17 @@ func newStates() *states {
 	}
 }
 
-func (s *states) set(name string, state State, reason string) {
+func (s *states) set(name string, state feature.State, reason string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.of[name] = [2]string{string(state), reason}
 }
 
-func (s *states) get(name string) (State, string) {
+func (s *states) get(name string) (feature.State, string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	v := s.of[name]
-	return State(v[0]), v[1]
+	return feature.State(v[0]), v[1]
 }
 
 // Describe sends the one description.

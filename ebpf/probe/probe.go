@@ -1,9 +1,7 @@
 package probe
 
 import (
-	"bytes"
 	"context"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,10 +10,12 @@ import (
 	"sync"
 	"time"
 
-	"github.com/cilium/ebpf/ringbuf"
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/vedette-io/vedette/ebpf/feature"
+	"github.com/vedette-io/vedette/ebpf/http1"
 	"github.com/vedette-io/vedette/ebpf/identity"
+	"github.com/vedette-io/vedette/ebpf/tcp"
 )
 
 // sweepEvery is how often the counts of dead processes leave the kernel.
@@ -29,9 +29,10 @@ type Options struct {
 
 // Probe watches processes through the kernel.
 type Probe struct {
+	config   Config
 	logger   *slog.Logger
-	env      *environment
-	features []feature
+	env      *feature.Environment
+	features []feature.Feature
 	states   *states
 	started  chan struct{} // closed when every feature was tried
 }
@@ -41,130 +42,125 @@ func New(o Options) (*Probe, error) {
 	if err := o.Config.Validate(); err != nil {
 		return nil, fmt.Errorf("configure the eBPF probe: %w", err)
 	}
-	b, err := newBuckets(o.Config.Buckets)
+	b, err := feature.NewBuckets(o.Config.Buckets)
 	if err != nil {
 		return nil, fmt.Errorf("configure the eBPF probe: %w", err)
 	}
 	p := &Probe{
-		logger:  o.Logger,
-		env:     &environment{config: o.Config, resolver: identity.New(o.Config.Proc)},
+		config: o.Config,
+		logger: o.Logger,
+		env: &feature.Environment{
+			PerProcess: o.Config.PerProcess, MaxSeries: o.Config.MaxSeries, Proc: o.Config.Proc,
+			Resolver: identity.New(o.Config.Proc), Logger: o.Logger,
+		},
 		states:  newStates(),
 		started: make(chan struct{}),
 	}
-	p.features = []feature{newHTTP(b), newTCP()}
+	p.features = []feature.Feature{http1.New(b), tcp.New()}
 	for _, f := range p.features {
-		p.states.set(f.name(), Off, "not started")
+		p.states.set(f.Name(), feature.Off, "not started")
 	}
 	return p, nil
 }
 
-// Collectors gives the state of the features, and one collector for each of
-// them. They may be registered before Run; what is not loaded exports nothing.
+// Collectors gives the state of the features, and what they count. They may be
+// registered before Run; what is not loaded exports nothing.
 func (p *Probe) Collectors() []prometheus.Collector {
-	c := []prometheus.Collector{p.states}
-	for _, f := range p.features {
-		c = append(c, f)
+	return []prometheus.Collector{p.states, together(p.features)}
+}
+
+// together is one collector of several features, which may have metrics in
+// common.
+type together []feature.Feature
+
+// Describe sends each description once.
+func (t together) Describe(ch chan<- *prometheus.Desc) {
+	sent := make(map[string]bool)
+	for _, f := range t {
+		own := make(chan *prometheus.Desc)
+		go func() {
+			f.Describe(own)
+			close(own)
+		}()
+		for d := range own {
+			if !sent[d.String()] {
+				sent[d.String()] = true
+				ch <- d
+			}
+		}
 	}
-	return c
+}
+
+// Collect collects from each of the features.
+func (t together) Collect(ch chan<- prometheus.Metric) {
+	for _, f := range t {
+		f.Collect(ch)
+	}
 }
 
 // Started is closed when Run has tried to load every feature.
 func (p *Probe) Started() <-chan struct{} { return p.started }
 
 // Feature says what became of a feature.
-func (p *Probe) Feature(name string) (State, string) { return p.states.get(name) }
+func (p *Probe) Feature(name string) (feature.State, string) { return p.states.get(name) }
 
 // Run loads the features, keeps them until ctx ends, and detaches them. A
 // feature that does not load is logged and reported, not returned. It may be
 // called once.
 func (p *Probe) Run(ctx context.Context) error {
-	if id, err := selfID(); err == nil {
-		p.env.self = id
+	if id, err := feature.SelfID(); err == nil {
+		p.env.Self = id
 	} else {
-		p.env.self = uint32(os.Getpid())
+		p.env.Self = uint32(os.Getpid())
 	}
-	var loaded []feature
+	var loaded []feature.Feature
 	for _, f := range p.features {
-		if !slices.Contains(p.env.config.Features, f.name()) {
-			p.states.set(f.name(), Off, "configuration")
+		if !slices.Contains(p.config.Features, f.Name()) {
+			p.states.set(f.Name(), feature.Off, "configuration")
 			continue
 		}
-		state, reason := climb(f, p.env)
-		p.states.set(f.name(), state, reason)
-		if state != Loaded {
-			p.logger.Warn("eBPF feature is not available", "feature", f.name(), "state", string(state), "reason", reason)
+		state, reason := feature.Climb(f, p.env)
+		p.states.set(f.Name(), state, reason)
+		if state != feature.Loaded {
+			p.logger.Warn("eBPF feature is not available", "feature", f.Name(), "state", string(state), "reason", reason)
 			continue
 		}
-		p.logger.Info("eBPF feature is loaded", "feature", f.name(), "lacks", reason)
+		p.logger.Info("eBPF feature is loaded", "feature", f.Name(), "lacks", reason)
 		loaded = append(loaded, f)
 	}
 	close(p.started)
 	err := p.serve(ctx, loaded)
 	for _, f := range loaded {
-		if cerr := f.close(); cerr != nil {
-			err = errors.Join(err, fmt.Errorf("detach eBPF feature %s: %w", f.name(), cerr))
+		if cerr := f.Close(); cerr != nil {
+			err = errors.Join(err, fmt.Errorf("detach eBPF feature %s: %w", f.Name(), cerr))
 		}
-		p.states.set(f.name(), Off, "stopped")
+		p.states.set(f.Name(), feature.Off, "stopped")
 	}
 	return err
 }
 
-// serve names processes as they arrive and sweeps, until ctx ends.
-func (p *Probe) serve(ctx context.Context, loaded []feature) error {
+// serve runs the features and sweeps, until ctx ends.
+func (p *Probe) serve(ctx context.Context, loaded []feature.Feature) error {
 	var wg sync.WaitGroup
-	var readers []*ringbuf.Reader
-	defer wg.Wait()
-	defer func() {
-		for _, r := range readers {
-			r.Close()
-		}
-	}()
 	for _, f := range loaded {
-		r, err := ringbuf.NewReader(f.arrivals())
-		if err != nil {
-			return fmt.Errorf("open the ring buffer of eBPF feature %s: %w", f.name(), err)
-		}
-		readers = append(readers, r)
-		wg.Go(func() { p.greet(r) })
+		wg.Go(func() {
+			if err := feature.Serve(ctx, f, p.env.Resolver); err != nil {
+				p.logger.Error("eBPF feature has stopped", "feature", f.Name(), "error", err)
+			}
+		})
 	}
 	tick := time.NewTicker(sweepEvery)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
+			wg.Wait()
 			return nil
 		case now := <-tick.C:
 			for _, f := range loaded {
-				f.sweep(now)
+				f.Sweep(now)
 			}
-			p.env.resolver.Sweep(now)
+			p.env.Resolver.Sweep(now)
 		}
 	}
-}
-
-// greet resolves each process that the kernel sees for the first time, so that
-// one that soon exits has a name.
-func (p *Probe) greet(r *ringbuf.Reader) {
-	var record ringbuf.Record
-	for {
-		if err := r.ReadInto(&record); err != nil {
-			return // closed
-		}
-		if k, thread, ok := decodeArrival(record.RawSample); ok {
-			p.env.resolver.Resolve(k, thread)
-		}
-	}
-}
-
-// decodeArrival reads struct process of kernel.h.
-func decodeArrival(b []byte) (identity.Key, string, bool) {
-	if len(b) < 32 {
-		return identity.Key{}, "", false
-	}
-	k := identity.Key{
-		StartNanos: binary.NativeEndian.Uint64(b),
-		PID:        binary.NativeEndian.Uint32(b[8:]),
-	}
-	thread, _, _ := bytes.Cut(b[16:32], []byte{0})
-	return k, string(thread), true
 }

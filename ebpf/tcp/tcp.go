@@ -1,4 +1,4 @@
-package probe
+package tcp
 
 import (
 	"fmt"
@@ -16,58 +16,58 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vedette-io/vedette/ebpf/bpf"
+	"github.com/vedette-io/vedette/ebpf/feature"
 	"github.com/vedette-io/vedette/ebpf/identity"
 )
 
-// tcpLost names the kernel's counters of what was not counted.
-var tcpLost = map[bpf.TcpTcpStat]string{
+// lostReasons names the kernel's counters of what was not counted.
+var lostReasons = map[bpf.TcpTcpStat]string{
 	bpf.TcpTcpStatTCP_STAT_FULL:    "map_full",
 	bpf.TcpTcpStatTCP_STAT_UNOWNED: "unowned",
 }
 
-// tcpSeries is one service and one remote; of incoming connections only the
+// series is one service and one remote; of incoming connections only the
 // local port is told.
-type tcpSeries struct {
-	who
+type series struct {
+	feature.Who
 	role   bpf.TcpTcpRole
 	port   uint16
 	server netip.Addr
 	error  uint32 // of failures only
 }
 
-// tcpTotals is what a series has counted.
-type tcpTotals struct {
+// totals is what a series has counted.
+type totals struct {
 	bpf.TcpTcpValue
 	failures uint64
-	gone     time.Time
 }
 
-// tcpOpen is what a series' open connections are like now.
-type tcpOpen struct {
+// openNow is what a series' open connections are like now.
+type openNow struct {
 	n     int
 	rttUS uint64 // the sum
 }
 
-// tcpFeature counts connections, bytes and retransmits.
-type tcpFeature struct {
+// Feature counts connections, bytes and retransmits.
+type Feature struct {
 	connects, failures, sent, received, retransmits *prometheus.Desc
 	open, rtt, lost, entries                        *prometheus.Desc
 
 	mu      sync.Mutex
-	env     *environment
+	env     *feature.Environment
 	objects *bpf.TcpObjects // nil: not loaded; under mu
 	links   []link.Link
 	walk    *link.Iter
-	dead    map[any]bool // found dead by the last sweep
-	retired map[tcpSeries]*tcpTotals
+	ledger  *feature.Ledger[series, totals]
 }
 
-func newTCP() *tcpFeature {
-	labels := append(whoLabels[:len(whoLabels):len(whoLabels)], "side", "server_address", "server_port")
+// New returns the feature, not loaded.
+func New() *Feature {
+	labels := append(feature.WhoLabels[:len(feature.WhoLabels):len(feature.WhoLabels)], "side", "server_address", "server_port")
 	desc := func(name, help string, more ...string) *prometheus.Desc {
 		return prometheus.NewDesc(name, help, append(labels[:len(labels):len(labels)], more...), nil)
 	}
-	return &tcpFeature{
+	return &Feature{
 		connects:    desc("tcp_connections_opened_total", "TCP connections established."),
 		failures:    desc("tcp_connect_errors_total", "TCP connections that were not established, by errno; ABANDONED: the process gave up.", "error"),
 		sent:        desc("tcp_sent_bytes_total", "Bytes sent over TCP, once each."),
@@ -79,37 +79,38 @@ func newTCP() *tcpFeature {
 			"What the TCP feature did not count, by reason.", []string{"reason"}, nil),
 		entries: prometheus.NewDesc("vedette_ebpf_tcp_entries",
 			"Combinations of process and remote that the kernel keeps; see max_series.", nil, nil),
-		dead:    make(map[any]bool),
-		retired: make(map[tcpSeries]*tcpTotals),
+		ledger: feature.NewLedger[series, totals](),
 	}
 }
 
-func (f *tcpFeature) name() string { return "tcp" }
+// Name is tcp.
+func (f *Feature) Name() string { return "tcp" }
 
-func (f *tcpFeature) ladder() []rung { return []rung{{"", f.load}} }
+// Ladder has one way.
+func (f *Feature) Ladder() []feature.Rung { return []feature.Rung{{Load: f.load}} }
 
-func (f *tcpFeature) load(env *environment) error {
+func (f *Feature) load(env *feature.Environment) error {
 	spec, err := bpf.LoadTcp()
 	if err != nil {
 		return fmt.Errorf("read the TCP programs: %w", err)
 	}
-	spec.Maps[bpf.TcpMapFlows].MaxEntries = uint32(env.config.MaxSeries)
-	spec.Maps[bpf.TcpMapFailures].MaxEntries = uint32(env.config.MaxSeries)
-	if err := spec.Variables[bpf.TcpVarSelfTgid].Set(env.self); err != nil {
+	spec.Maps[bpf.TcpMapFlows].MaxEntries = uint32(env.MaxSeries)
+	spec.Maps[bpf.TcpMapFailures].MaxEntries = uint32(env.MaxSeries)
+	if err := spec.Variables[bpf.TcpVarSelfTgid].Set(env.Self); err != nil {
 		return fmt.Errorf("set the TCP programs' own process: %w", err)
 	}
 	objects := new(bpf.TcpObjects)
 	if err := spec.LoadAndAssign(objects, &ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogDisabled: true}}); err != nil {
 		return fmt.Errorf("load the TCP programs: %w", err)
 	}
-	links, err := attachAll(objects.TcpState)
+	links, err := feature.AttachAll(objects.TcpState)
 	if err != nil {
 		objects.Close()
 		return fmt.Errorf("attach the TCP programs: %w", err)
 	}
 	walk, err := link.AttachIter(link.IterOptions{Program: objects.TcpWalk})
 	if err != nil {
-		_ = closeAll(links)
+		_ = feature.CloseAll(links)
 		objects.Close()
 		return fmt.Errorf("attach the iterator of TCP sockets: %w", err)
 	}
@@ -125,7 +126,7 @@ func (f *tcpFeature) load(env *environment) error {
 		_, err = f.readOpenLocked()
 	}
 	if err != nil {
-		_ = closeAll(append(links, walk))
+		_ = feature.CloseAll(append(links, walk))
 		objects.Close()
 		f.objects, f.links, f.walk = nil, nil, nil
 		return fmt.Errorf("take stock of the TCP connections: %w", err)
@@ -133,19 +134,21 @@ func (f *tcpFeature) load(env *environment) error {
 	return nil
 }
 
-func (f *tcpFeature) arrivals() *ebpf.Map { return f.objects.Arrivals }
+// Arrivals announces processes that have connections.
+func (f *Feature) Arrivals() *ebpf.Map { return f.objects.Arrivals }
 
-func (f *tcpFeature) close() error {
+// Close detaches the programs.
+func (f *Feature) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	err := closeAll(append(f.links, f.walk))
+	err := feature.CloseAll(append(f.links, f.walk))
 	f.objects.Close()
 	f.objects, f.links, f.walk = nil, nil, nil
 	return err
 }
 
 // Describe sends the descriptions.
-func (f *tcpFeature) Describe(ch chan<- *prometheus.Desc) {
+func (f *Feature) Describe(ch chan<- *prometheus.Desc) {
 	for _, d := range []*prometheus.Desc{f.connects, f.failures, f.sent, f.received, f.retransmits, f.open, f.rtt, f.lost, f.entries} {
 		ch <- d
 	}
@@ -153,7 +156,7 @@ func (f *tcpFeature) Describe(ch chan<- *prometheus.Desc) {
 
 // readOpenLocked has the kernel bring its counts up to date, and gives what is
 // open.
-func (f *tcpFeature) readOpenLocked() (map[tcpSeries]tcpOpen, error) {
+func (f *Feature) readOpenLocked() (map[series]openNow, error) {
 	r, err := f.walk.Open()
 	if err != nil {
 		return nil, fmt.Errorf("open the iterator of TCP sockets: %w", err)
@@ -163,7 +166,7 @@ func (f *tcpFeature) readOpenLocked() (map[tcpSeries]tcpOpen, error) {
 	if err != nil {
 		return nil, fmt.Errorf("walk the TCP sockets: %w", err)
 	}
-	open := make(map[tcpSeries]tcpOpen)
+	open := make(map[series]openNow)
 	const size = int(unsafe.Sizeof(bpf.TcpTcpOpen{}))
 	for ; len(b) >= size; b = b[size:] {
 		var o bpf.TcpTcpOpen
@@ -177,21 +180,27 @@ func (f *tcpFeature) readOpenLocked() (map[tcpSeries]tcpOpen, error) {
 	return open, nil
 }
 
-func (f *tcpFeature) seriesOf(k bpf.TcpTcpKey) tcpSeries {
-	s := tcpSeries{
-		who:  f.env.whose(identity.Key{PID: k.Tgid, StartNanos: k.StartNs}, ""),
+func (f *Feature) seriesOf(k bpf.TcpTcpKey) series {
+	s := series{
+		Who:  f.env.Whose(identity.Key{PID: k.Tgid, StartNanos: k.StartNs}, ""),
 		role: bpf.TcpTcpRole(k.Role), port: k.Port,
 	}
 	if s.role == bpf.TcpTcpRoleTCP_OUTGOING {
-		s.server = addrOf(k.Addr)
+		s.server = feature.AddrOf(k.Addr)
 	}
 	return s
 }
 
-// visitLocked calls visit for each entry of both maps.
-func (f *tcpFeature) visitLocked(visit func(m *ebpf.Map, key any, k bpf.TcpTcpKey, s tcpSeries, add func(*tcpTotals))) error {
-	err := eachEntry(f.objects.Flows, func(k bpf.TcpTcpKey, v *bpf.TcpTcpValue) {
-		visit(f.objects.Flows, k, k, f.seriesOf(k), func(t *tcpTotals) {
+// entriesLocked visits the entries of both maps.
+func (f *Feature) entriesLocked(visit func(feature.Entry[series, totals])) error {
+	entry := func(m *ebpf.Map, key any, k bpf.TcpTcpKey, s series, add func(*totals)) {
+		visit(feature.Entry[series, totals]{
+			Key: key, Process: identity.Key{PID: k.Tgid, StartNanos: k.StartNs}, Series: s, Add: add,
+			Drop: func() error { return m.Delete(key) },
+		})
+	}
+	err := feature.EachEntry(f.objects.Flows, func(k bpf.TcpTcpKey, v *bpf.TcpTcpValue) {
+		entry(f.objects.Flows, k, k, f.seriesOf(k), func(t *totals) {
 			t.Connects += v.Connects
 			t.Sent += v.Sent
 			t.Received += v.Received
@@ -201,15 +210,15 @@ func (f *tcpFeature) visitLocked(visit func(m *ebpf.Map, key any, k bpf.TcpTcpKe
 	if err != nil {
 		return err
 	}
-	return eachEntry(f.objects.Failures, func(k bpf.TcpTcpFailure, n *uint64) {
+	return feature.EachEntry(f.objects.Failures, func(k bpf.TcpTcpFailure, n *uint64) {
 		s := f.seriesOf(k.Remote)
 		s.error = k.Error + 1 // 0 is for what is no failure
-		visit(f.objects.Failures, k, k.Remote, s, func(t *tcpTotals) { t.failures += *n })
+		entry(f.objects.Failures, k, k.Remote, s, func(t *totals) { t.failures += *n })
 	})
 }
 
 // Collect brings the counts up to date, and folds processes into series.
-func (f *tcpFeature) Collect(ch chan<- prometheus.Metric) {
+func (f *Feature) Collect(ch chan<- prometheus.Metric) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.objects == nil {
@@ -220,51 +229,39 @@ func (f *tcpFeature) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.NewInvalidMetric(f.lost, err)
 		return
 	}
-	totals := make(map[tcpSeries]*tcpTotals, len(f.retired))
-	for s, t := range f.retired {
-		c := *t
-		totals[s] = &c
-	}
-	n := 0
-	err = f.visitLocked(func(_ *ebpf.Map, _ any, _ bpf.TcpTcpKey, s tcpSeries, add func(*tcpTotals)) {
-		n++
-		if totals[s] == nil {
-			totals[s] = new(tcpTotals)
-		}
-		add(totals[s])
-	})
+	sums, n, err := f.ledger.Totals(f.entriesLocked)
 	if err != nil {
 		ch <- prometheus.NewInvalidMetric(f.lost, err)
 		return
 	}
 	ch <- prometheus.MustNewConstMetric(f.entries, prometheus.GaugeValue, float64(n))
-	for s, t := range totals {
+	for s, t := range sums {
 		f.send(ch, s, t)
 	}
 	for s, o := range open {
 		ch <- prometheus.MustNewConstMetric(f.open, prometheus.GaugeValue, float64(o.n), s.labels()...)
 		ch <- prometheus.MustNewConstMetric(f.rtt, prometheus.GaugeValue, float64(o.rttUS)/float64(o.n)/1e6, s.labels()...)
 	}
-	for stat, reason := range tcpLost {
-		n, err := sumStat(f.objects.Stats, uint32(stat))
+	for stat, reason := range lostReasons {
+		n, err := feature.SumStat(f.objects.Stats, uint32(stat))
 		if err != nil {
 			ch <- prometheus.NewInvalidMetric(f.lost, err)
 			return
 		}
 		ch <- prometheus.MustNewConstMetric(f.lost, prometheus.CounterValue, float64(n), reason)
 	}
-	ch <- prometheus.MustNewConstMetric(f.lost, prometheus.CounterValue, float64(missed(f.objects.TcpState)), "recursion")
+	ch <- prometheus.MustNewConstMetric(f.lost, prometheus.CounterValue, float64(feature.Missed(f.objects.TcpState)), "recursion")
 }
 
-func (s tcpSeries) labels() []string {
+func (s series) labels() []string {
 	side, server := "server", ""
 	if s.role == bpf.TcpTcpRoleTCP_OUTGOING {
 		side, server = "client", s.server.String()
 	}
-	return append(s.who.values(), side, server, strconv.Itoa(int(s.port)))
+	return append(s.Who.Values(), side, server, strconv.Itoa(int(s.port)))
 }
 
-func (f *tcpFeature) send(ch chan<- prometheus.Metric, s tcpSeries, t *tcpTotals) {
+func (f *Feature) send(ch chan<- prometheus.Metric, s series, t *totals) {
 	counter := func(d *prometheus.Desc, n uint64, labels []string) {
 		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
 	}
@@ -289,42 +286,12 @@ func errnoName(n uint32) string {
 	return strconv.Itoa(int(n))
 }
 
-// sweep retires the entries of processes that two sweeps found dead.
-func (f *tcpFeature) sweep(now time.Time) {
+// Sweep retires the entries of processes that are gone.
+func (f *Feature) Sweep(now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.objects == nil {
 		return
 	}
-	alive := make(map[identity.Key]bool)
-	live := make(map[tcpSeries]bool)
-	dead := make(map[any]bool)
-	bury := make(map[any]*ebpf.Map)
-	err := f.visitLocked(func(m *ebpf.Map, key any, k bpf.TcpTcpKey, s tcpSeries, add func(*tcpTotals)) {
-		p := identity.Key{PID: k.Tgid, StartNanos: k.StartNs}
-		if _, known := alive[p]; !known {
-			alive[p] = f.env.resolver.Alive(p)
-		}
-		switch {
-		case alive[p]:
-			live[s] = true
-		case !f.dead[key]:
-			live[s] = true
-			dead[key] = true
-		default:
-			if f.retired[s] == nil {
-				f.retired[s] = new(tcpTotals)
-			}
-			add(f.retired[s])
-			bury[key] = m
-		}
-	})
-	if err != nil {
-		return // Collect reports it
-	}
-	f.dead = dead
-	for key, m := range bury {
-		_ = m.Delete(key)
-	}
-	prune(f.retired, live, now, func(t *tcpTotals) *time.Time { return &t.gone })
+	_ = f.ledger.Sweep(now, f.env.Resolver, f.entriesLocked) // Collect reports what fails
 }

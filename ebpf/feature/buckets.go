@@ -1,4 +1,4 @@
-package probe
+package feature
 
 import (
 	"fmt"
@@ -10,17 +10,19 @@ const (
 	fineBuckets = 82
 	minExp      = 14 // the first bucket ends at 2^14 ns, 16 µs
 	maxExp      = 34 // the last begins at 2^34 ns, 17 s
-	maxSlots    = 112
 	tableSize   = 128
 )
 
-// buckets maps durations to the kernel's slots. The kernel counts in log2-linear
+// MaxSlots is how many slots a histogram has in the kernel.
+const MaxSlots = 112
+
+// Buckets maps durations to the kernel's slots. The kernel counts in log2-linear
 // buckets, four to an octave; where an exported bound falls inside one, that one
 // has two slots, so that folding slots to bounds is exact.
-type buckets struct {
+type Buckets struct {
 	bounds []float64 // exported, seconds
-	edge   [tableSize]uint64
-	slot   [tableSize]uint8
+	Edge   [tableSize]uint64
+	Slot   [tableSize]uint8
 	upper  []uint64 // of each slot, inclusive
 }
 
@@ -36,12 +38,14 @@ func fineUpper(f int) uint64 {
 	return 1<<exp + (sub+1)<<(exp-2)
 }
 
-func newBuckets(bounds []float64) (*buckets, error) {
-	b := &buckets{bounds: bounds}
+// NewBuckets checks bounds, in seconds: they rise, and two of them are a quarter
+// apart at least.
+func NewBuckets(bounds []float64) (*Buckets, error) {
+	b := &Buckets{bounds: bounds}
 	next := 0
 	for f := range fineBuckets {
 		upper := fineUpper(f)
-		b.slot[f], b.edge[f] = uint8(len(b.upper)), math.MaxUint64
+		b.Slot[f], b.Edge[f] = uint8(len(b.upper)), math.MaxUint64
 		for next < len(bounds) {
 			nanos := uint64(math.Round(bounds[next] * 1e9))
 			if !(bounds[next] > 0) || bounds[next] > 3600 || next > 0 && bounds[next] <= bounds[next-1] {
@@ -51,24 +55,24 @@ func newBuckets(bounds []float64) (*buckets, error) {
 				break
 			}
 			if nanos < upper {
-				if b.edge[f] != math.MaxUint64 {
+				if b.Edge[f] != math.MaxUint64 {
 					return nil, fmt.Errorf("got %v so near to %v, want bounds a quarter apart", bounds[next], bounds[next-1])
 				}
-				b.edge[f] = nanos
+				b.Edge[f] = nanos
 				b.upper = append(b.upper, nanos)
 			}
 			next++
 		}
 		b.upper = append(b.upper, upper)
 	}
-	if len(b.upper) > maxSlots {
-		return nil, fmt.Errorf("got %d bounds, want at most %d", len(bounds), maxSlots-fineBuckets)
+	if len(b.upper) > MaxSlots {
+		return nil, fmt.Errorf("got %d bounds, want at most %d", len(bounds), MaxSlots-fineBuckets)
 	}
 	return b, nil
 }
 
-// fold gives the cumulative counts at the exported bounds, and the total.
-func (b *buckets) fold(slots []uint64) (map[float64]uint64, uint64) {
+// Fold gives the cumulative counts at the exported bounds, and the total.
+func (b *Buckets) Fold(slots []uint64) (map[float64]uint64, uint64) {
 	cumulative := make(map[float64]uint64, len(b.bounds))
 	var total uint64
 	next := 0
@@ -82,8 +86,8 @@ func (b *buckets) fold(slots []uint64) (map[float64]uint64, uint64) {
 	return cumulative, total
 }
 
-// sizeBounds are those of http.h: powers of four from 64 bytes to 64 MiB.
-func sizeBounds() []float64 {
+// SizeBounds are those of http.h: powers of four from 64 bytes to 64 MiB.
+func SizeBounds() []float64 {
 	var bounds []float64
 	for n := 64.0; n <= 64<<20; n *= 4 {
 		bounds = append(bounds, n)
@@ -91,10 +95,11 @@ func sizeBounds() []float64 {
 	return bounds
 }
 
-func foldSizes(sizes []uint64) (map[float64]uint64, uint64) {
+// FoldSizes gives the cumulative counts at SizeBounds, and the total.
+func FoldSizes(sizes []uint64) (map[float64]uint64, uint64) {
 	cumulative := make(map[float64]uint64, len(sizes))
 	var total uint64
-	bounds := sizeBounds()
+	bounds := SizeBounds()
 	for i, n := range sizes {
 		total += n
 		if i < len(bounds) {

@@ -1,8 +1,10 @@
-package probe
+package feature
 
 import (
+	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"strconv"
 	"strings"
@@ -33,46 +35,65 @@ const (
 	Denied State = "denied"
 )
 
-// feature is one collection of programs and what it exports.
-type feature interface {
+// Feature is one collection of programs and what it exports. Nothing is loaded
+// before a rung's Load; a feature that is not loaded exports nothing.
+type Feature interface {
 	prometheus.Collector
-	name() string
-	// ladder lists the ways to load it, best first.
-	ladder() []rung
-	// sweep moves the counts of dead processes out of the kernel.
-	sweep(now time.Time)
-	// arrivals is the ring buffer of processes seen for the first time.
-	arrivals() *ebpf.Map
-	// close detaches and frees what load made.
-	close() error
+	// Name is how configuration and vedette_ebpf_feature call it.
+	Name() string
+	// Ladder lists the ways to load it, best first.
+	Ladder() []Rung
+	// Sweep moves the counts of dead processes out of the kernel.
+	Sweep(now time.Time)
+	// Arrivals is the ring buffer of processes seen for the first time; nil: there
+	// is none. It is asked of a loaded feature only.
+	Arrivals() *ebpf.Map
+	// Close detaches and frees what Load made.
+	Close() error
 }
 
-// rung is one way to load a feature. lacks says what is worse than on the rung
-// above.
-type rung struct {
-	lacks string
-	load  func(env *environment) error
+// Runner is a feature that has work of its own while it is loaded, such as
+// reading a ring buffer. Run ends, without an error, when ctx does.
+type Runner interface {
+	Run(ctx context.Context) error
 }
 
-// environment is what features need of the probe.
-type environment struct {
-	config   Config
-	resolver *identity.Resolver
-	self     uint32 // the probe's own thread group, as the kernel numbers it
+// Rung is one way to load a feature. Lacks says what is worse than on the rung
+// above. A Load that fails leaves nothing behind.
+type Rung struct {
+	Lacks string
+	Load  func(env *Environment) error
 }
 
-// climb loads f on the first rung that holds. reason is empty when that is the
+// Environment is what features need of the probe.
+type Environment struct {
+	// PerProcess tells the processes of a service apart.
+	PerProcess bool
+	// MaxSeries bounds the entries that a feature keeps in each map.
+	MaxSeries int
+	// Proc is where the host's /proc is.
+	Proc string
+	// Resolver names processes.
+	Resolver *identity.Resolver
+	// Self is the probe's own thread group, as the kernel numbers it.
+	Self   uint32
+	Logger *slog.Logger
+	// Calls takes requests that have ended, for spans; nil: nobody wants any.
+	Calls Calls
+}
+
+// Climb loads f on the first rung that holds. reason is empty when that is the
 // best one.
-func climb(f feature, env *environment) (State, string) {
+func Climb(f Feature, env *Environment) (State, string) {
 	state, reason := Unsupported, "no way to load it"
 	var first string
-	for i, r := range f.ladder() {
-		err := r.load(env)
+	for i, r := range f.Ladder() {
+		err := r.Load(env)
 		if err == nil {
 			if i == 0 {
 				return Loaded, ""
 			}
-			return Loaded, r.lacks + " (" + first + ")"
+			return Loaded, r.Lacks + " (" + first + ")"
 		}
 		state, reason = classify(err)
 		if i == 0 {
@@ -140,9 +161,9 @@ func missingCapabilities(status string) string {
 	return strings.Join(missing, " and ")
 }
 
-// selfID asks the kernel how it numbers this process, which a process in a
+// SelfID asks the kernel how it numbers this process, which a process in a
 // namespace of process ids does not know otherwise.
-func selfID() (uint32, error) {
+func SelfID() (uint32, error) {
 	prog, err := ebpf.NewProgram(&ebpf.ProgramSpec{
 		Type: ebpf.RawTracepoint,
 		Instructions: asm.Instructions{
@@ -163,8 +184,8 @@ func selfID() (uint32, error) {
 	return id, nil
 }
 
-// attachAll attaches programs of tp_btf. On an error nothing stays attached.
-func attachAll(programs ...*ebpf.Program) ([]link.Link, error) {
+// AttachAll attaches programs of tp_btf. On an error nothing stays attached.
+func AttachAll(programs ...*ebpf.Program) ([]link.Link, error) {
 	var links []link.Link
 	for _, p := range programs {
 		if p == nil {
@@ -172,14 +193,15 @@ func attachAll(programs ...*ebpf.Program) ([]link.Link, error) {
 		}
 		l, err := link.AttachTracing(link.TracingOptions{Program: p, AttachType: ebpf.AttachTraceRawTp})
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("attach %s: %w", p, err), closeAll(links))
+			return nil, errors.Join(fmt.Errorf("attach %s: %w", p, err), CloseAll(links))
 		}
 		links = append(links, l)
 	}
 	return links, nil
 }
 
-func closeAll(links []link.Link) error {
+// CloseAll closes every link.
+func CloseAll(links []link.Link) error {
 	var errs []error
 	for _, l := range links {
 		errs = append(errs, l.Close())
@@ -187,8 +209,8 @@ func closeAll(links []link.Link) error {
 	return errors.Join(errs...)
 }
 
-// sumStat adds up one entry of a per-CPU array of counters.
-func sumStat(m *ebpf.Map, stat uint32) (uint64, error) {
+// SumStat adds up one entry of a per-CPU array of counters.
+func SumStat(m *ebpf.Map, stat uint32) (uint64, error) {
 	var perCPU []uint64
 	if err := m.Lookup(stat, &perCPU); err != nil {
 		return 0, fmt.Errorf("read counter %d of %s: %w", stat, m, err)
@@ -200,9 +222,9 @@ func sumStat(m *ebpf.Map, stat uint32) (uint64, error) {
 	return n, nil
 }
 
-// missed adds up the runs that the kernel refused because the program was
+// Missed adds up the runs that the kernel refused because the program was
 // running on that CPU already.
-func missed(programs ...*ebpf.Program) uint64 {
+func Missed(programs ...*ebpf.Program) uint64 {
 	var n uint64
 	for _, p := range programs {
 		if p == nil {

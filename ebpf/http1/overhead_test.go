@@ -1,8 +1,7 @@
-package probe
+package http1
 
 import (
 	"bufio"
-	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -17,15 +16,19 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/vedette-io/vedette/ebpf/feature"
+	"github.com/vedette-io/vedette/ebpf/feature/featuretest"
+	"github.com/vedette-io/vedette/ebpf/identity"
 )
 
 // BenchmarkNginxOverhead prints what watching costs nginx: its processor time for
 // a request with the probe on, minus that with the probe off, taken in turns.
 //
-//	go test -run '^$' -bench NginxOverhead -benchtime 1x ./ebpf/probe
+//	go test -run '^$' -bench NginxOverhead -benchtime 1x ./ebpf/http1
 func BenchmarkNginxOverhead(b *testing.B) {
 	const rounds, perRound, connections = 8, 40_000, 8
-	port, master := startNginx(b, "127.0.0.1:1")
+	port, master := featuretest.StartNginx(b, "127.0.0.1:1")
 	load := func() float64 {
 		before := workersNanos(b, master)
 		var wg sync.WaitGroup
@@ -40,23 +43,9 @@ func BenchmarkNginxOverhead(b *testing.B) {
 		var off, on []float64
 		for range rounds {
 			off = append(off, load())
-			ctx, cancel := context.WithCancel(context.Background())
-			c := DefaultConfig()
-			c.Features = []string{"http"}
-			p, err := New(Options{Config: c, Logger: slog.New(slog.DiscardHandler)})
-			require.NoError(b, err)
-			done := make(chan error, 1)
-			go func() { done <- p.Run(ctx) }()
-			<-p.Started()
-			state, reason := p.Feature("http")
-			if state == Loaded {
-				on = append(on, load())
-			}
-			cancel()
-			require.NoError(b, <-done)
-			if state != Loaded {
-				b.Skipf("eBPF feature http is %s: %s", state, reason)
-			}
+			stop := watch(b)
+			on = append(on, load())
+			stop()
 		}
 		slices.Sort(off)
 		slices.Sort(on)
@@ -65,6 +54,18 @@ func BenchmarkNginxOverhead(b *testing.B) {
 		b.ReportMetric(on[rounds/2]-off[rounds/2], "µs/request-overhead")
 		b.ReportMetric(0, "ns/op")
 	}
+}
+
+// watch loads the feature until stop is called.
+func watch(b *testing.B) (stop func()) {
+	f := newFeature(b)
+	self, err := feature.SelfID()
+	require.NoError(b, err)
+	env := &feature.Environment{MaxSeries: 4096, Resolver: identity.New("/proc"), Self: self, Logger: slog.New(slog.DiscardHandler)}
+	if state, reason := feature.Climb(f, env); state != feature.Loaded {
+		b.Skipf("eBPF feature http is %s: %s", state, reason)
+	}
+	return func() { require.NoError(b, f.Close()) }
 }
 
 // hammer sends n requests over one connection.

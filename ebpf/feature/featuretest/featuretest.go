@@ -1,4 +1,6 @@
-package probe
+// Package featuretest drives features of the eBPF probe in tests: it loads one,
+// starts servers and clients that the probe can see, and reads what was counted.
+package featuretest
 
 import (
 	"bytes"
@@ -6,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"os"
@@ -22,71 +25,70 @@ import (
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
 	"golang.org/x/sys/unix"
+
+	"github.com/vedette-io/vedette/ebpf/feature"
+	"github.com/vedette-io/vedette/ebpf/identity"
 )
 
-// The probe does not see its own process, so servers and clients under test are
-// this binary, started again in a role.
+// roleEnv says which role a process started by StartRole plays.
 const roleEnv = "VEDETTE_PROBE_TEST_ROLE"
 
-func TestMain(m *testing.M) {
-	switch role := os.Getenv(roleEnv); role {
-	case "":
+// Main is TestMain of a package whose tests start roles. The probe does not see
+// its own process, so servers and clients under test are the test's binary,
+// started again in a role: server, client, namespace or one of the package's own.
+func Main(m *testing.M, roles map[string]func()) {
+	all := map[string]func(){"server": serve, "client": client, "namespace": namespace}
+	maps.Copy(all, roles)
+	switch role := os.Getenv(roleEnv); {
+	case role == "":
 		goleak.VerifyTestMain(m)
-	case "server":
-		serveForTest()
-	case "client":
-		clientForTest()
-	case "namespace":
-		namespaceForTest()
+	case all[role] != nil:
+		all[role]()
 	default:
 		fmt.Fprintf(os.Stderr, "no such role: %q\n", role)
 		os.Exit(2)
 	}
 }
 
-// startProbe runs a probe until the test ends, or skips the test.
-func startProbe(t testing.TB, feature string, edit func(*Config)) *prometheus.Registry {
+// Start loads a feature and serves it until the test ends, or skips the test.
+func Start(t testing.TB, f feature.Feature, edit func(*feature.Environment)) *prometheus.Registry {
 	t.Helper()
-	reg, _ := runProbe(t, feature, edit)
-	return reg
-}
-
-func runProbe(t testing.TB, feature string, edit func(*Config)) (*prometheus.Registry, *Probe) {
-	t.Helper()
-	c := DefaultConfig()
-	c.Features = []string{feature}
-	if edit != nil {
-		edit(&c)
+	self, err := feature.SelfID()
+	if err != nil {
+		self = uint32(os.Getpid())
 	}
-	p, err := New(Options{Config: c, Logger: slog.New(slog.DiscardHandler)})
-	require.NoError(t, err)
+	env := &feature.Environment{
+		MaxSeries: 4096, Proc: "/proc", Resolver: identity.New("/proc"), Self: self, Logger: slog.New(slog.DiscardHandler),
+	}
+	if edit != nil {
+		edit(env)
+	}
 	reg := prometheus.NewPedanticRegistry()
-	for _, c := range p.Collectors() {
-		require.NoError(t, reg.Register(c))
+	require.NoError(t, reg.Register(f))
+	if state, reason := feature.Climb(f, env); state != feature.Loaded {
+		t.Skipf("eBPF feature %s is %s: %s", f.Name(), state, reason)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- p.Run(ctx) }()
+	go func() { done <- feature.Serve(ctx, f, env.Resolver) }()
 	t.Cleanup(func() {
 		cancel()
 		require.NoError(t, <-done)
+		require.NoError(t, f.Close())
 	})
-	<-p.Started()
-	if state, reason := p.Feature(feature); state != Loaded {
-		t.Skipf("eBPF feature %s is %s: %s", feature, state, reason)
-	}
-	return reg, p
+	return reg
 }
 
-// startRole starts this binary again, and gives its first line of output.
-func startRole(t testing.TB, role string, args ...string) (line string, pid int) {
+// StartRole starts this binary again, and gives its first line of output.
+func StartRole(t testing.TB, role string, args ...string) (line string, pid int) {
 	t.Helper()
-	line, pid, stop := startStoppable(t, role, args...)
+	line, pid, stop := StartStoppable(t, role, args...)
 	t.Cleanup(stop)
 	return line, pid
 }
 
-func startStoppable(t testing.TB, role string, args ...string) (line string, pid int, stop func()) {
+// StartStoppable is StartRole that leaves the ending to the caller.
+func StartStoppable(t testing.TB, role string, args ...string) (line string, pid int, stop func()) {
 	t.Helper()
 	cmd := exec.Command(os.Args[0], args...)
 	cmd.Env = append(os.Environ(), roleEnv+"="+role, "OTEL_SERVICE_NAME=test-"+role)
@@ -113,9 +115,9 @@ func startStoppable(t testing.TB, role string, args ...string) (line string, pid
 	}
 }
 
-// serveForTest is the role server: net/http on a port of the system's choice,
+// serve is the role server: net/http on a port of the system's choice,
 // until its standard input ends.
-func serveForTest() {
+func serve() {
 	network, addr := "tcp4", "127.0.0.1:0"
 	if len(os.Args) > 1 && os.Args[1] == "6" {
 		network, addr = "tcp6", "[::1]:0"
@@ -165,9 +167,9 @@ func serveForTest() {
 	io.Copy(io.Discard, os.Stdin)
 }
 
-// clientForTest is the role client: GETs the URL as often as told, one after
+// client is the role client: GETs the URL as often as told, one after
 // another, says how that went, and stays until its standard input ends.
-func clientForTest() {
+func client() {
 	n, _ := strconv.Atoi(os.Args[2])
 	said := "done"
 	for range n {
@@ -183,9 +185,9 @@ func clientForTest() {
 	io.Copy(io.Discard, os.Stdin)
 }
 
-// namespaceForTest is the role namespace: in a network of its own, a server and
+// namespace is the role namespace: in a network of its own, a server and
 // its client.
-func namespaceForTest() {
+func namespace() {
 	said, err := func() (string, error) {
 		fd, err := unix.Socket(unix.AF_INET, unix.SOCK_DGRAM, 0)
 		if err != nil {
@@ -223,8 +225,8 @@ func namespaceForTest() {
 	io.Copy(io.Discard, os.Stdin)
 }
 
-// family gathers the series of one metric whose labels contain all of want.
-func family(t testing.TB, reg *prometheus.Registry, name string, want map[string]string) []*dto.Metric {
+// Family gathers the series of one metric whose labels contain all of want.
+func Family(t testing.TB, reg *prometheus.Registry, name string, want map[string]string) []*dto.Metric {
 	t.Helper()
 	families, err := reg.Gather()
 	require.NoError(t, err)
@@ -248,7 +250,8 @@ func family(t testing.TB, reg *prometheus.Registry, name string, want map[string
 	return found
 }
 
-func label(m *dto.Metric, name string) string {
+// Label gives the value of a label, or "".
+func Label(m *dto.Metric, name string) string {
 	for _, l := range m.Label {
 		if l.GetName() == name {
 			return l.GetValue()
@@ -257,9 +260,59 @@ func label(m *dto.Metric, name string) string {
 	return ""
 }
 
-func portOf(t testing.TB, addr string) string {
+// PortOf gives the port of an address.
+func PortOf(t testing.TB, addr string) string {
 	t.Helper()
 	_, port, err := net.SplitHostPort(addr)
 	require.NoError(t, err)
 	return port
+}
+
+// Get sends one request with c and reads the response.
+func Get(t testing.TB, c *http.Client, method, url string, body io.Reader) {
+	t.Helper()
+	req, err := http.NewRequest(method, url, body)
+	require.NoError(t, err)
+	resp, err := c.Do(req)
+	require.NoError(t, err)
+	_, err = io.Copy(io.Discard, resp.Body)
+	require.NoError(t, err)
+	resp.Body.Close()
+}
+
+// NewClient gives a client whose connections end with the test.
+func NewClient(t testing.TB, keepAlive bool) *http.Client {
+	tr := &http.Transport{DisableKeepAlives: !keepAlive, MaxIdleConnsPerHost: 64}
+	t.Cleanup(tr.CloseIdleConnections)
+	return &http.Client{Transport: tr}
+}
+
+// RequireCounter waits for the sum of a counter over the series with these
+// labels to reach want, and wants it to be exactly that.
+func RequireCounter(t testing.TB, reg *prometheus.Registry, name string, labels map[string]string, want float64) {
+	t.Helper()
+	sum := func() (n float64) {
+		for _, m := range Family(t, reg, name, labels) {
+			n += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+		}
+		return n
+	}
+	deadline := time.Now().Add(10 * time.Second)
+	for time.Now().Before(deadline) && sum() < want {
+		<-time.After(10 * time.Millisecond)
+	}
+	if sum() != want {
+		for _, m := range Family(t, reg, name, nil) {
+			t.Log(m)
+		}
+	}
+	require.Equal(t, want, sum(), "%s%v", name, labels)
+}
+
+// FreePort gives a port that was free just now.
+func FreePort(t testing.TB) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	return PortOf(t, l.Addr().String())
 }

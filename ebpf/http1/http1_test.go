@@ -1,4 +1,4 @@
-package probe
+package http1
 
 import (
 	"bufio"
@@ -17,7 +17,23 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vedette-io/vedette/ebpf/bpf"
+	"github.com/vedette-io/vedette/ebpf/feature"
+	"github.com/vedette-io/vedette/ebpf/feature/featuretest"
 )
+
+func TestMain(m *testing.M) { featuretest.Main(m, nil) }
+
+func newFeature(t testing.TB) *Feature {
+	t.Helper()
+	b, err := feature.NewBuckets([]float64{0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10})
+	require.NoError(t, err)
+	return New(b)
+}
+
+func start(t testing.TB, edit func(*feature.Environment)) *prometheus.Registry {
+	t.Helper()
+	return featuretest.Start(t, newFeature(t), edit)
+}
 
 // counts of requests by "METHOD status".
 type counts map[string]uint64
@@ -26,8 +42,8 @@ type counts map[string]uint64
 func countsOn(t testing.TB, reg *prometheus.Registry, side, port string) counts {
 	t.Helper()
 	got := make(counts)
-	for _, m := range family(t, reg, "http_"+side+"_request_duration_seconds", map[string]string{"server_port": port}) {
-		got[label(m, "http_request_method")+" "+label(m, "http_response_status_code")] += m.Histogram.GetSampleCount()
+	for _, m := range featuretest.Family(t, reg, "http_"+side+"_request_duration_seconds", map[string]string{"server_port": port}) {
+		got[featuretest.Label(m, "http_request_method")+" "+featuretest.Label(m, "http_response_status_code")] += m.Histogram.GetSampleCount()
 	}
 	return got
 }
@@ -47,96 +63,77 @@ func requireCounts(t testing.TB, reg *prometheus.Registry, side, port string, wa
 		<-time.After(10 * time.Millisecond)
 	}
 	if got := countsOn(t, reg, side, port); !maps.Equal(got, want) {
-		for _, m := range family(t, reg, "vedette_ebpf_http_lost_total", nil) {
+		for _, m := range featuretest.Family(t, reg, "vedette_ebpf_http_lost_total", nil) {
 			if v := m.Counter.GetValue(); v > 0 {
-				t.Logf("lost: %s %v", label(m, "reason"), v)
+				t.Logf("lost: %s %v", featuretest.Label(m, "reason"), v)
 			}
 		}
 		t.Fatalf("got %v, want %v", got, want)
 	}
 }
 
-// get sends one request with c and reads the response.
-func get(t testing.TB, c *http.Client, method, url string, body io.Reader) {
-	t.Helper()
-	req, err := http.NewRequest(method, url, body)
-	require.NoError(t, err)
-	resp, err := c.Do(req)
-	require.NoError(t, err)
-	_, err = io.Copy(io.Discard, resp.Body)
-	require.NoError(t, err)
-	resp.Body.Close()
-}
-
-// newClient gives a client whose connections end with the test.
-func newClient(t testing.TB, keepAlive bool) *http.Client {
-	tr := &http.Transport{DisableKeepAlives: !keepAlive, MaxIdleConnsPerHost: 64}
-	t.Cleanup(tr.CloseIdleConnections)
-	return &http.Client{Transport: tr}
-}
-
 func TestHTTPGoServer(t *testing.T) {
-	reg := startProbe(t, "http", nil)
+	reg := start(t, nil)
 	for _, tc := range []struct {
 		name   string
 		server string
 		drive  func(t *testing.T, addr string) counts
 	}{
 		{"keep-alive", "4", func(t *testing.T, addr string) counts {
-			c := newClient(t, true)
+			c := featuretest.NewClient(t, true)
 			for range 300 {
-				get(t, c, "GET", "http://"+addr+"/status/200", nil)
+				featuretest.Get(t, c, "GET", "http://"+addr+"/status/200", nil)
 			}
 			for range 20 {
-				get(t, c, "GET", "http://"+addr+"/status/404", nil)
-				get(t, c, "DELETE", "http://"+addr+"/status/204", nil)
-				get(t, c, "PUT", "http://"+addr+"/status/500", nil)
+				featuretest.Get(t, c, "GET", "http://"+addr+"/status/404", nil)
+				featuretest.Get(t, c, "DELETE", "http://"+addr+"/status/204", nil)
+				featuretest.Get(t, c, "PUT", "http://"+addr+"/status/500", nil)
 			}
 			return counts{"GET 200": 300, "GET 404": 20, "DELETE 204": 20, "PUT 500": 20}
 		}},
 		{"no keep-alive", "4", func(t *testing.T, addr string) counts {
-			c := newClient(t, false)
+			c := featuretest.NewClient(t, false)
 			for range 100 {
-				get(t, c, "GET", "http://"+addr+"/status/200", nil)
+				featuretest.Get(t, c, "GET", "http://"+addr+"/status/200", nil)
 			}
 			return counts{"GET 200": 100}
 		}},
 		{"IPv6", "6", func(t *testing.T, addr string) counts {
-			c := newClient(t, true)
+			c := featuretest.NewClient(t, true)
 			for range 100 {
-				get(t, c, "GET", "http://"+addr+"/status/200", nil)
+				featuretest.Get(t, c, "GET", "http://"+addr+"/status/200", nil)
 			}
 			return counts{"GET 200": 100}
 		}},
 		{"bodies", "4", func(t *testing.T, addr string) counts {
-			c := newClient(t, true)
+			c := featuretest.NewClient(t, true)
 			for i := range 50 {
-				get(t, c, "POST", "http://"+addr+"/echo", bytes.NewReader(make([]byte, i*3000)))
+				featuretest.Get(t, c, "POST", "http://"+addr+"/echo", bytes.NewReader(make([]byte, i*3000)))
 				// of unknown length: sent in chunks
-				get(t, c, "PATCH", "http://"+addr+"/echo", io.LimitReader(endless{}, int64(i*3000)))
+				featuretest.Get(t, c, "PATCH", "http://"+addr+"/echo", io.LimitReader(endless{}, int64(i*3000)))
 			}
 			return counts{"POST 200": 50, "PATCH 200": 50}
 		}},
 		{"body that looks like a request", "4", func(t *testing.T, addr string) counts {
-			c := newClient(t, true)
+			c := featuretest.NewClient(t, true)
 			text := strings.Repeat("GET / HTTP/1.1\r\nHost: x\r\n\r\n", 3000)
 			for range 20 {
-				get(t, c, "POST", "http://"+addr+"/echo", strings.NewReader(text))
+				featuretest.Get(t, c, "POST", "http://"+addr+"/echo", strings.NewReader(text))
 			}
 			return counts{"POST 200": 20}
 		}},
 		{"HEAD, sendfile and chunks", "4", func(t *testing.T, addr string) counts {
-			c := newClient(t, true)
+			c := featuretest.NewClient(t, true)
 			for range 30 {
-				get(t, c, "HEAD", "http://"+addr+"/file", nil)
-				get(t, c, "GET", "http://"+addr+"/file", nil)
-				get(t, c, "HEAD", "http://"+addr+"/chunked", nil)
-				get(t, c, "GET", "http://"+addr+"/chunked", nil)
+				featuretest.Get(t, c, "HEAD", "http://"+addr+"/file", nil)
+				featuretest.Get(t, c, "GET", "http://"+addr+"/file", nil)
+				featuretest.Get(t, c, "HEAD", "http://"+addr+"/chunked", nil)
+				featuretest.Get(t, c, "GET", "http://"+addr+"/chunked", nil)
 			}
 			return counts{"HEAD 200": 60, "GET 200": 60}
 		}},
 		{"100-continue", "4", func(t *testing.T, addr string) counts {
-			c := newClient(t, true)
+			c := featuretest.NewClient(t, true)
 			c.Transport.(*http.Transport).ExpectContinueTimeout = 10 * time.Second
 			for range 20 {
 				req, err := http.NewRequest("POST", "http://"+addr+"/echo", bytes.NewReader(make([]byte, 5000)))
@@ -153,7 +150,7 @@ func TestHTTPGoServer(t *testing.T) {
 		{"pipelining", "4", drivePipelined},
 		{"byte by byte", "4", driveBytes},
 		{"long heads", "4", func(t *testing.T, addr string) counts {
-			c := newClient(t, true)
+			c := featuretest.NewClient(t, true)
 			for i := range 40 {
 				req, err := http.NewRequest("POST", "http://"+addr+"/echo", strings.NewReader("body"))
 				require.NoError(t, err)
@@ -169,12 +166,12 @@ func TestHTTPGoServer(t *testing.T) {
 			return counts{"POST 200": 40}
 		}},
 		{"concurrent", "4", func(t *testing.T, addr string) counts {
-			c := newClient(t, true)
+			c := featuretest.NewClient(t, true)
 			var wg sync.WaitGroup
 			for i := range 50 {
 				wg.Go(func() {
 					for range 40 {
-						get(t, c, "GET", fmt.Sprintf("http://%s/status/%d", addr, 200+i%2), nil)
+						featuretest.Get(t, c, "GET", fmt.Sprintf("http://%s/status/%d", addr, 200+i%2), nil)
 					}
 				})
 			}
@@ -182,7 +179,7 @@ func TestHTTPGoServer(t *testing.T) {
 			return counts{"GET 200": 1000, "GET 201": 1000}
 		}},
 		{"closed without a response", "4", func(t *testing.T, addr string) counts {
-			c := newClient(t, true)
+			c := featuretest.NewClient(t, true)
 			for range 5 {
 				_, err := c.Post("http://"+addr+"/abort", "text/plain", nil)
 				require.Error(t, err)
@@ -190,17 +187,17 @@ func TestHTTPGoServer(t *testing.T) {
 			return counts{"POST ": 5}
 		}},
 		{"unknown method", "4", func(t *testing.T, addr string) counts {
-			c := newClient(t, true)
+			c := featuretest.NewClient(t, true)
 			for range 5 {
-				get(t, c, "PURGE", "http://"+addr+"/status/200", nil)
+				featuretest.Get(t, c, "PURGE", "http://"+addr+"/status/200", nil)
 			}
 			return counts{"_OTHER 200": 5}
 		}},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			addr, _ := startRole(t, "server", tc.server)
+			addr, _ := featuretest.StartRole(t, "server", tc.server)
 			want := tc.drive(t, addr)
-			requireCounts(t, reg, "server", portOf(t, addr), want)
+			requireCounts(t, reg, "server", featuretest.PortOf(t, addr), want)
 		})
 	}
 }
@@ -257,25 +254,25 @@ func driveBytes(t *testing.T, addr string) counts {
 }
 
 func TestHTTPValues(t *testing.T) {
-	reg := startProbe(t, "http", func(c *Config) { c.PerProcess = true })
-	addr, pid := startRole(t, "server", "4")
-	c := newClient(t, true)
+	reg := start(t, func(env *feature.Environment) { env.PerProcess = true })
+	addr, pid := featuretest.StartRole(t, "server", "4")
+	c := featuretest.NewClient(t, true)
 	for range 10 {
-		get(t, c, "GET", "http://"+addr+"/slow", nil)
-		get(t, c, "GET", "http://"+addr+"/file", nil)
-		get(t, c, "POST", "http://"+addr+"/echo", bytes.NewReader(make([]byte, 100_000)))
-		get(t, c, "PATCH", "http://"+addr+"/echo", io.LimitReader(endless{}, 70_000))
-		get(t, c, "PUT", "http://"+addr+"/chunked", nil)
+		featuretest.Get(t, c, "GET", "http://"+addr+"/slow", nil)
+		featuretest.Get(t, c, "GET", "http://"+addr+"/file", nil)
+		featuretest.Get(t, c, "POST", "http://"+addr+"/echo", bytes.NewReader(make([]byte, 100_000)))
+		featuretest.Get(t, c, "PATCH", "http://"+addr+"/echo", io.LimitReader(endless{}, 70_000))
+		featuretest.Get(t, c, "PUT", "http://"+addr+"/chunked", nil)
 	}
-	port := portOf(t, addr)
+	port := featuretest.PortOf(t, addr)
 	requireCounts(t, reg, "server", port, counts{"GET 200": 20, "POST 200": 10, "PATCH 200": 10, "PUT 200": 10})
 	byMethod := func(name, method string) float64 {
-		m := family(t, reg, name, map[string]string{"server_port": port, "http_request_method": method})
+		m := featuretest.Family(t, reg, name, map[string]string{"server_port": port, "http_request_method": method})
 		require.Len(t, m, 1)
-		require.Equal(t, "test-server", label(m[0], "service_name"))
-		require.Equal(t, "probe.test", label(m[0], "process_executable_name"))
-		require.Equal(t, fmt.Sprint(pid), label(m[0], "process_pid"))
-		require.Equal(t, "http", label(m[0], "url_scheme"))
+		require.Equal(t, "test-server", featuretest.Label(m[0], "service_name"))
+		require.Equal(t, "http1.test", featuretest.Label(m[0], "process_executable_name"))
+		require.Equal(t, fmt.Sprint(pid), featuretest.Label(m[0], "process_pid"))
+		require.Equal(t, "http", featuretest.Label(m[0], "url_scheme"))
 		return m[0].Histogram.GetSampleSum()
 	}
 	require.EqualValues(t, 10*(100_000+4), byMethod("http_server_response_body_size_bytes", "GET"))
@@ -283,7 +280,7 @@ func TestHTTPValues(t *testing.T) {
 	require.EqualValues(t, 10*100_000, byMethod("http_server_request_body_size_bytes", "POST"))
 	require.EqualValues(t, 10*70_000, byMethod("http_server_request_body_size_bytes", "PATCH"))
 	require.GreaterOrEqual(t, byMethod("http_server_request_duration_seconds", "GET"), 10*0.030)
-	m := family(t, reg, "http_server_request_duration_seconds", map[string]string{"server_port": port, "http_request_method": "GET"})
+	m := featuretest.Family(t, reg, "http_server_request_duration_seconds", map[string]string{"server_port": port, "http_request_method": "GET"})
 	for _, b := range m[0].Histogram.Bucket {
 		if b.GetUpperBound() <= 0.025 {
 			require.LessOrEqual(t, b.GetCumulativeCount(), uint64(10), "the slow ones are above %v", b.GetUpperBound())
@@ -292,64 +289,64 @@ func TestHTTPValues(t *testing.T) {
 }
 
 func TestHTTPClient(t *testing.T) {
-	reg := startProbe(t, "http", nil)
-	addr, _ := startRole(t, "server", "4")
-	done, _ := startRole(t, "client", "http://"+addr+"/chunked", "500")
+	reg := start(t, nil)
+	addr, _ := featuretest.StartRole(t, "server", "4")
+	done, _ := featuretest.StartRole(t, "client", "http://"+addr+"/chunked", "500")
 	require.Equal(t, "done", done)
-	port := portOf(t, addr)
+	port := featuretest.PortOf(t, addr)
 	requireCounts(t, reg, "server", port, counts{"GET 200": 500})
 	requireCounts(t, reg, "client", port, counts{"GET 200": 500})
-	m := family(t, reg, "http_client_response_body_size_bytes", map[string]string{"server_port": port})
+	m := featuretest.Family(t, reg, "http_client_response_body_size_bytes", map[string]string{"server_port": port})
 	require.Len(t, m, 1)
-	require.Equal(t, "127.0.0.1", label(m[0], "server_address"))
-	require.Equal(t, "test-client", label(m[0], "service_name"))
+	require.Equal(t, "127.0.0.1", featuretest.Label(m[0], "server_address"))
+	require.Equal(t, "test-client", featuretest.Label(m[0], "service_name"))
 	require.EqualValues(t, 500*5000, m[0].Histogram.GetSampleSum())
 }
 
 // What a process counted stays when it is gone, and is added to what the next
 // one of its service counts.
 func TestHTTPCountsOutliveProcesses(t *testing.T) {
-	reg, p := runProbe(t, "http", nil)
+	f := newFeature(t)
+	reg := featuretest.Start(t, f, nil)
 	port := ""
 	for round := range 3 {
-		addr, _, stop := startStoppable(t, "server", "4", port)
-		port = portOf(t, addr)
-		c := newClient(t, false)
+		addr, _, stop := featuretest.StartStoppable(t, "server", "4", port)
+		port = featuretest.PortOf(t, addr)
+		c := featuretest.NewClient(t, false)
 		for range 10 {
-			get(t, c, "GET", "http://"+addr+"/status/200", nil)
+			featuretest.Get(t, c, "GET", "http://"+addr+"/status/200", nil)
 		}
 		stop()
 		requireCounts(t, reg, "server", port, counts{"GET 200": uint64(10 * (round + 1))})
 		for range 3 { // twice to bury, once more to see that it stays
-			p.features[0].sweep(time.Now())
+			f.Sweep(time.Now())
 			require.Equal(t, counts{"GET 200": uint64(10 * (round + 1))}, countsOn(t, reg, "server", port))
 		}
-		f := p.features[0].(*httpFeature)
-		require.NoError(t, eachEntry(f.objects.Maps[bpf.HttpMapRequests], func(k bpf.HttpHttpKey, _ *bpf.HttpHttpValue) {
+		require.NoError(t, feature.EachEntry(f.objects.Maps[bpf.HttpMapRequests], func(k bpf.HttpHttpKey, _ *bpf.HttpHttpValue) {
 			require.NotEqual(t, port, fmt.Sprint(k.Port), "entries of dead processes are left in the kernel")
 		}))
 	}
-	p.features[0].sweep(time.Now().Add(time.Hour))
-	p.features[0].sweep(time.Now().Add(2 * time.Hour))
+	f.Sweep(time.Now().Add(time.Hour))
+	f.Sweep(time.Now().Add(2 * time.Hour))
 	require.Empty(t, countsOn(t, reg, "server", port))
 }
 
 // A full map loses requests, and says how many.
 func TestHTTPFullMap(t *testing.T) {
-	reg := startProbe(t, "http", func(c *Config) { c.MaxSeries = 64 })
-	addr, _ := startRole(t, "server", "4")
-	c := newClient(t, true)
+	reg := start(t, func(env *feature.Environment) { env.MaxSeries = 64 })
+	addr, _ := featuretest.StartRole(t, "server", "4")
+	c := featuretest.NewClient(t, true)
 	const kinds = 100
 	for i := range kinds {
-		get(t, c, "GET", fmt.Sprintf("http://%s/status/%d", addr, 200+i), nil)
+		featuretest.Get(t, c, "GET", fmt.Sprintf("http://%s/status/%d", addr, 200+i), nil)
 	}
 	var counted, lost float64
 	require.Eventually(t, func() bool {
 		counted, lost = 0, 0
-		for _, n := range countsOn(t, reg, "server", portOf(t, addr)) {
+		for _, n := range countsOn(t, reg, "server", featuretest.PortOf(t, addr)) {
 			counted += float64(n)
 		}
-		for _, m := range family(t, reg, "vedette_ebpf_http_lost_total", map[string]string{"reason": "map_full"}) {
+		for _, m := range featuretest.Family(t, reg, "vedette_ebpf_http_lost_total", map[string]string{"reason": "map_full"}) {
 			lost += m.Counter.GetValue()
 		}
 		return counted+lost >= kinds
@@ -359,9 +356,9 @@ func TestHTTPFullMap(t *testing.T) {
 }
 
 func TestHTTPNetworkNamespace(t *testing.T) {
-	reg := startProbe(t, "http", nil)
-	addr, _ := startRole(t, "namespace")
-	port := portOf(t, addr)
+	reg := start(t, nil)
+	addr, _ := featuretest.StartRole(t, "namespace")
+	port := featuretest.PortOf(t, addr)
 	requireCounts(t, reg, "server", port, counts{"GET 404": 50})
 	requireCounts(t, reg, "client", port, counts{"GET 404": 50})
 }

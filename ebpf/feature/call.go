@@ -1,0 +1,45 @@
+package feature
+
+import (
+	"net/netip"
+
+	"github.com/vedette-io/vedette/ebpf/identity"
+)
+
+// Call is one request with its response, as one end of a connection saw it.
+type Call struct {
+	Process identity.Key
+	Server  bool // the process answered; else it asked
+
+	// Where the request's bytes are in their stream. The two ends of a connection
+	// that no translation of addresses lies between see the same: mirrored
+	// addresses, and the same sequence number.
+	Local, Peer netip.AddrPort
+	NetNS       uint32 // the network namespace's inode number
+	Seq         uint32 // TCP's sequence number of the request's first byte
+
+	// Nanoseconds of the kernel's monotonic clock. On a server, the arrival of the
+	// first byte and the last write; on a client, the first write and the last
+	// read.
+	StartNanos, EndNanos int64
+
+	// What was asked. Name is the span's: a method and path, an RPC method, a
+	// command; of few different values. Attributes alternate keys and values, with
+	// OpenTelemetry's keys.
+	Name       string
+	Attributes []string
+	Failed     bool // by the rules of OpenTelemetry for the side and the protocol
+
+	// Traceparent is the request's W3C header as it came; empty: none.
+	Traceparent string
+}
+
+// Calls takes calls. Its methods may be called by several goroutines.
+type Calls interface {
+	// Wanted says whether a call is one that is kept, so that what it costs to
+	// describe it need not be paid for others. It depends on nothing but its
+	// arguments, so that both ends of a connection agree.
+	Wanted(traceparent string, seq uint32, local, peer netip.AddrPort) bool
+	// Add keeps a call that is wanted. It copies what it needs.
+	Add(c *Call)
+}

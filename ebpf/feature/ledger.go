@@ -1,0 +1,156 @@
+package feature
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+
+	"github.com/vedette-io/vedette/ebpf/identity"
+)
+
+// KeepRetired is how long the series of a service without processes is exported.
+const KeepRetired = 15 * time.Minute
+
+// Entry is one entry of a kernel's map that counts for one process.
+type Entry[S comparable, T any] struct {
+	Key     any // comparable
+	Process identity.Key
+	Series  S
+	// Add adds what the entry has counted to the total of its series.
+	Add func(total *T)
+	// Drop takes the entry out of the kernel.
+	Drop func() error
+}
+
+// Visit calls visit for each entry of a feature's maps.
+type Visit[S comparable, T any] func(visit func(Entry[S, T])) error
+
+// Ledger folds the entries of processes into series of type S, each with totals
+// of type T, and keeps what processes that are gone have counted, so that no
+// count falls. It is not safe for use by several goroutines.
+type Ledger[S comparable, T any] struct {
+	dead    map[any]bool // entries whose process the last sweep found dead
+	retired map[S]*retired[T]
+}
+
+type retired[T any] struct {
+	total T
+	gone  time.Time // when the last process of the series was swept; zero: some live
+}
+
+// NewLedger returns an empty ledger.
+func NewLedger[S comparable, T any]() *Ledger[S, T] {
+	return &Ledger[S, T]{dead: make(map[any]bool), retired: make(map[S]*retired[T])}
+}
+
+// Totals gives the sums of what lives and what is gone, and the number of
+// entries in the kernel.
+func (l *Ledger[S, T]) Totals(entries Visit[S, T]) (map[S]*T, int, error) {
+	totals := make(map[S]*T, len(l.retired))
+	for s, r := range l.retired {
+		c := r.total
+		totals[s] = &c
+	}
+	n := 0
+	err := entries(func(e Entry[S, T]) {
+		n++
+		t := totals[e.Series]
+		if t == nil {
+			t = new(T)
+			totals[e.Series] = t
+		}
+		e.Add(t)
+	})
+	return totals, n, err
+}
+
+// Sweep takes the entries of processes that two sweeps found dead out of the
+// kernel: what their last connections had to say when they closed is then in.
+// Series that have had no process for KeepRetired are forgotten.
+func (l *Ledger[S, T]) Sweep(now time.Time, resolver *identity.Resolver, entries Visit[S, T]) error {
+	alive := make(map[identity.Key]bool)
+	live := make(map[S]bool)
+	dead := make(map[any]bool)
+	var bury []func() error
+	err := entries(func(e Entry[S, T]) {
+		if _, known := alive[e.Process]; !known {
+			alive[e.Process] = resolver.Alive(e.Process)
+		}
+		switch {
+		case alive[e.Process]:
+			live[e.Series] = true
+		case !l.dead[e.Key]:
+			live[e.Series] = true
+			dead[e.Key] = true
+		default:
+			r := l.retired[e.Series]
+			if r == nil {
+				r = new(retired[T])
+				l.retired[e.Series] = r
+			}
+			e.Add(&r.total)
+			bury = append(bury, e.Drop)
+		}
+	})
+	if err != nil {
+		return err
+	}
+	l.dead = dead
+	for _, drop := range bury {
+		_ = drop()
+	}
+	for s, r := range l.retired {
+		switch {
+		case live[s]:
+			r.gone = time.Time{}
+		case r.gone.IsZero():
+			r.gone = now
+		case now.Sub(r.gone) > KeepRetired:
+			delete(l.retired, s)
+		}
+	}
+	return nil
+}
+
+// EachEntry reads a hash map in batches, or entry by entry where the kernel
+// knows no batches. An entry that is changed meanwhile is seen before or after.
+func EachEntry[K, V any](m *ebpf.Map, visit func(K, *V)) error {
+	const batch = 256
+	keys, values := make([]K, batch), make([]V, batch)
+	var cursor ebpf.MapBatchCursor
+	for {
+		n, err := m.BatchLookup(&cursor, keys, values, nil)
+		if errors.Is(err, ebpf.ErrNotSupported) {
+			break
+		}
+		if err != nil && !errors.Is(err, ebpf.ErrKeyNotExist) {
+			return fmt.Errorf("read %s: %w", m, err)
+		}
+		for i := range n {
+			visit(keys[i], &values[i])
+		}
+		if err != nil {
+			return nil
+		}
+	}
+	var k K
+	var v V
+	it := m.Iterate()
+	for it.Next(&k, &v) {
+		visit(k, &v)
+	}
+	if err := it.Err(); err != nil {
+		return fmt.Errorf("read %s: %w", m, err)
+	}
+	return nil
+}
+
+// AddrOf reads an address as the programs keep it: 16 bytes in network order,
+// IPv4 mapped into IPv6.
+func AddrOf(words [4]uint32) netip.Addr {
+	return netip.AddrFrom16(*(*[16]byte)(unsafe.Pointer(&words))).Unmap()
+}

@@ -1,0 +1,35 @@
+package feature
+
+import (
+	"strconv"
+
+	"github.com/vedette-io/vedette/ebpf/identity"
+)
+
+// Who is the part of a series that says whose it is.
+type Who struct {
+	Service, Namespace, Executable, Container, Pod, PID string
+}
+
+// WhoLabels are the labels of Who, in the order of Values.
+var WhoLabels = [...]string{
+	"service_name", "service_namespace", "process_executable_name", "container_id", "k8s_pod_uid", "process_pid",
+}
+
+// Values are the values of WhoLabels.
+func (w Who) Values() []string {
+	return []string{w.Service, w.Namespace, w.Executable, w.Container, w.Pod, w.PID}
+}
+
+// Whose names the process and, where asked for, tells it from its siblings.
+func (env *Environment) Whose(k identity.Key, thread string) Who {
+	p := env.Resolver.Resolve(k, thread)
+	w := Who{
+		Service: p.Service, Namespace: p.Namespace, Executable: p.Executable,
+		Container: p.ContainerID, Pod: p.PodUID,
+	}
+	if env.PerProcess {
+		w.PID = strconv.FormatUint(uint64(k.PID), 10)
+	}
+	return w
+}

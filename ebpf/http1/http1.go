@@ -1,0 +1,245 @@
+package http1
+
+import (
+	"fmt"
+	"net/netip"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/vedette-io/vedette/ebpf/bpf"
+	"github.com/vedette-io/vedette/ebpf/feature"
+	"github.com/vedette-io/vedette/ebpf/identity"
+)
+
+// methods by the kernel's number.
+var methods = [...]string{"_OTHER", "GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH"}
+
+// lostReasons names the kernel's counters of what was not counted.
+var lostReasons = map[bpf.HttpStat]string{
+	bpf.HttpStatSTAT_FULL:       "map_full",
+	bpf.HttpStatSTAT_UNREADABLE: "unreadable",
+	bpf.HttpStatSTAT_IO_URING:   "io_uring",
+	bpf.HttpStatSTAT_SYSCALL:    "system_call",
+	bpf.HttpStatSTAT_HTTP2:      "http2",
+	bpf.HttpStatSTAT_LOST:       "framing",
+	bpf.HttpStatSTAT_UNMATCHED:  "unmatched",
+	bpf.HttpStatSTAT_DEEP:       "deep_pipeline",
+}
+
+// series tells one exported series from another.
+type series struct {
+	feature.Who
+	role   bpf.HttpRole
+	port   uint16
+	status uint16
+	method uint8
+	server netip.Addr // for a client
+}
+
+// totals is what a series has counted.
+type totals struct{ bpf.HttpHttpValue }
+
+func (t *totals) add(v *bpf.HttpHttpValue) {
+	t.DurationNs += v.DurationNs
+	t.RequestBytes += v.RequestBytes
+	t.ResponseBytes += v.ResponseBytes
+	for i, n := range v.Durations {
+		t.Durations[i] += n
+	}
+	for i := range v.RequestSizes {
+		t.RequestSizes[i] += v.RequestSizes[i]
+		t.ResponseSizes[i] += v.ResponseSizes[i]
+	}
+}
+
+// Feature counts HTTP/1.x requests.
+type Feature struct {
+	buckets *feature.Buckets
+	sides   map[bpf.HttpRole]feature.HTTPDescs
+	lost    *prometheus.Desc
+	entries *prometheus.Desc
+
+	mu      sync.Mutex
+	env     *feature.Environment
+	objects *ebpf.Collection // nil: not loaded; under mu
+	links   []link.Link
+	ledger  *feature.Ledger[series, totals]
+}
+
+// New returns the feature, not loaded.
+func New(b *feature.Buckets) *Feature {
+	return &Feature{
+		buckets: b,
+		sides: map[bpf.HttpRole]feature.HTTPDescs{
+			bpf.HttpRoleROLE_SERVER: feature.NewHTTPDescs("server"),
+			bpf.HttpRoleROLE_CLIENT: feature.NewHTTPDescs("client"),
+		},
+		lost: prometheus.NewDesc("vedette_ebpf_http_lost_total",
+			"What the HTTP feature did not see or could not pair, by reason.", []string{"reason"}, nil),
+		entries: prometheus.NewDesc("vedette_ebpf_http_entries",
+			"Combinations of process, port, method and status that the kernel keeps; see max_series.", nil, nil),
+		ledger: feature.NewLedger[series, totals](),
+	}
+}
+
+// Name is http.
+func (f *Feature) Name() string { return "http" }
+
+// Ladder drops what older kernels lack.
+func (f *Feature) Ladder() []feature.Rung {
+	return []feature.Rung{
+		{Lacks: "", Load: func(env *feature.Environment) error { return f.load(env) }},
+		{Lacks: "durations begin when the server reads, not when data arrives", Load: func(env *feature.Environment) error { return f.load(env, bpf.HttpProgReady) }},
+		{Lacks: "durations begin when the server reads; what a closing connection leaves is not counted", Load: func(env *feature.Environment) error {
+			return f.load(env, bpf.HttpProgReady, bpf.HttpProgClosed)
+		}},
+	}
+}
+
+// load brings the programs into the kernel, but for those named.
+func (f *Feature) load(env *feature.Environment, without ...string) error {
+	spec, err := bpf.LoadHttp()
+	if err != nil {
+		return fmt.Errorf("read the HTTP programs: %w", err)
+	}
+	for _, name := range without {
+		delete(spec.Programs, name)
+	}
+	spec.Maps[bpf.HttpMapRequests].MaxEntries = uint32(env.MaxSeries)
+	for name, v := range map[string]any{
+		bpf.HttpVarSelfTgid: env.Self, bpf.HttpVarEdge: f.buckets.Edge, bpf.HttpVarSlot: f.buckets.Slot,
+	} {
+		if err := spec.Variables[name].Set(v); err != nil {
+			return fmt.Errorf("set %s of the HTTP programs: %w", name, err)
+		}
+	}
+	objects, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogDisabled: true}})
+	if err != nil {
+		return fmt.Errorf("load the HTTP programs: %w", err)
+	}
+	// Closing first, receiving last: whatever is counted has all it needs.
+	links, err := feature.AttachAll(objects.Programs[bpf.HttpProgClosed], objects.Programs[bpf.HttpProgReady],
+		objects.Programs[bpf.HttpProgSent], objects.Programs[bpf.HttpProgReceived])
+	if err != nil {
+		objects.Close()
+		return fmt.Errorf("attach the HTTP programs: %w", err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.env, f.objects, f.links = env, objects, links
+	return nil
+}
+
+// Arrivals announces processes that speak HTTP.
+func (f *Feature) Arrivals() *ebpf.Map { return f.objects.Maps[bpf.HttpMapArrivals] }
+
+// Close detaches the programs.
+func (f *Feature) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	err := feature.CloseAll(f.links)
+	f.objects.Close()
+	f.objects, f.links = nil, nil
+	return err
+}
+
+// Describe sends the descriptions.
+func (f *Feature) Describe(ch chan<- *prometheus.Desc) {
+	for _, d := range f.sides {
+		d.Describe(ch)
+	}
+	ch <- f.lost
+	ch <- f.entries
+}
+
+// Collect reads the kernel's counts and folds processes into series.
+func (f *Feature) Collect(ch chan<- prometheus.Metric) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.objects == nil {
+		return
+	}
+	sums, n, err := f.ledger.Totals(f.entriesLocked)
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(f.lost, err)
+		return
+	}
+	ch <- prometheus.MustNewConstMetric(f.entries, prometheus.GaugeValue, float64(n))
+	for s, t := range sums {
+		f.send(ch, s, t)
+	}
+	f.sendLostLocked(ch)
+}
+
+func (f *Feature) entriesLocked(visit func(feature.Entry[series, totals])) error {
+	m := f.objects.Maps[bpf.HttpMapRequests]
+	return feature.EachEntry(m, func(k bpf.HttpHttpKey, v *bpf.HttpHttpValue) {
+		visit(feature.Entry[series, totals]{
+			Key: k, Process: identity.Key{PID: k.Tgid, StartNanos: k.StartNs},
+			Series: f.seriesOf(k), Add: func(t *totals) { t.add(v) }, Drop: func() error { return m.Delete(k) },
+		})
+	})
+}
+
+func (f *Feature) seriesOf(k bpf.HttpHttpKey) series {
+	s := series{
+		Who:  f.env.Whose(identity.Key{PID: k.Tgid, StartNanos: k.StartNs}, ""),
+		role: bpf.HttpRole(k.Role), port: k.Port, status: k.Status, method: k.Method,
+	}
+	if s.role == bpf.HttpRoleROLE_CLIENT {
+		s.server = feature.AddrOf(k.Addr)
+	}
+	return s
+}
+
+func (f *Feature) send(ch chan<- prometheus.Metric, s series, t *totals) {
+	d, ok := f.sides[s.role]
+	if !ok {
+		return
+	}
+	l := feature.HTTPLabels{Who: s.Who, Port: strconv.Itoa(int(s.port)), Method: methods[0], Scheme: "http", Version: "1.1"}
+	if int(s.method) < len(methods) {
+		l.Method = methods[s.method]
+	}
+	if s.status != 0 {
+		l.Status = strconv.Itoa(int(s.status))
+	}
+	if s.role == bpf.HttpRoleROLE_CLIENT {
+		l.Server = s.server.String()
+	}
+	labels := l.Values()
+	slots, n := f.buckets.Fold(t.Durations[:])
+	ch <- prometheus.MustNewConstHistogram(d.Duration, n, float64(t.DurationNs)/1e9, slots, labels...)
+	sizes, n := feature.FoldSizes(t.RequestSizes[:])
+	ch <- prometheus.MustNewConstHistogram(d.RequestSize, n, float64(t.RequestBytes), sizes, labels...)
+	sizes, n = feature.FoldSizes(t.ResponseSizes[:])
+	ch <- prometheus.MustNewConstHistogram(d.ResponseSize, n, float64(t.ResponseBytes), sizes, labels...)
+}
+
+func (f *Feature) sendLostLocked(ch chan<- prometheus.Metric) {
+	for stat, reason := range lostReasons {
+		n, err := feature.SumStat(f.objects.Maps[bpf.HttpMapStats], uint32(stat))
+		if err != nil {
+			ch <- prometheus.NewInvalidMetric(f.lost, err)
+			return
+		}
+		ch <- prometheus.MustNewConstMetric(f.lost, prometheus.CounterValue, float64(n), reason)
+	}
+	n := feature.Missed(f.objects.Programs[bpf.HttpProgReceived], f.objects.Programs[bpf.HttpProgSent], f.objects.Programs[bpf.HttpProgClosed])
+	ch <- prometheus.MustNewConstMetric(f.lost, prometheus.CounterValue, float64(n), "recursion")
+}
+
+// Sweep retires the entries of processes that are gone.
+func (f *Feature) Sweep(now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.objects == nil {
+		return
+	}
+	_ = f.ledger.Sweep(now, f.env.Resolver, f.entriesLocked) // Collect reports what fails
+}

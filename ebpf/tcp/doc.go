@@ -1,0 +1,7 @@
+// Package tcp is the feature tcp: connections, failures, bytes, retransmits and
+// round trips, by process and remote.
+//
+// Nothing runs per packet: the kernel's own counters of a socket are read by an
+// iterator over open files when metrics are collected, and when a connection
+// ends.
+package tcp
