@@ -14,4 +14,4 @@ gen() {
 		"$name" "$(echo "$name" | tr A-Z a-z).bpf.c" -- -O2 -g -Wall -Werror -I. -I"$INCLUDE"
 }
 gen Http -type http_key -type http_value -type process -type stat -type method -type role
-gen Tcp -type tcp_key -type tcp_value -type tcp_failure -type tcp_open -type tcp_stat -type tcp_role
+gen Tcp -type tcp_place -type process_key -type tcp_key -type tcp_value -type tcp_failure -type tcp_open -type tcp_stat -type tcp_role

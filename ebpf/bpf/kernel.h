@@ -39,14 +39,29 @@ struct in6_addr {
 	} in6_u;
 };
 
+struct ns_common {
+	unsigned int inum;
+};
+
+struct net {
+	struct ns_common ns;
+};
+
+typedef struct {
+	struct net *net;
+} possible_net_t;
+
 struct sock_common {
 	__be32 skc_daddr;
+	__be32 skc_rcv_saddr;
 	__be16 skc_dport;
 	__u16 skc_num;
 	unsigned short skc_family;
 	volatile unsigned char skc_state;
 	unsigned long skc_flags;
+	possible_net_t skc_net;
 	struct in6_addr skc_v6_daddr;
+	struct in6_addr skc_v6_rcv_saddr;
 };
 
 struct sock {
@@ -196,6 +211,22 @@ static __always_inline void peer_address(struct sock *sk, __u32 addr[4])
 	addr[1] = 0;
 	addr[2] = bpf_htonl(0xffff);
 	addr[3] = sk->__sk_common.skc_daddr;
+}
+
+/* The socket's own address, likewise. */
+static __always_inline void local_address(struct sock *sk, __u32 addr[4])
+{
+	if (sk->__sk_common.skc_family == AF_INET6) {
+		addr[0] = sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[0];
+		addr[1] = sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[1];
+		addr[2] = sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[2];
+		addr[3] = sk->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[3];
+		return;
+	}
+	addr[0] = 0;
+	addr[1] = 0;
+	addr[2] = bpf_htonl(0xffff);
+	addr[3] = sk->__sk_common.skc_rcv_saddr;
 }
 
 /* floor(log2(v)), 0 for 0. */

@@ -13,6 +13,8 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 const struct process *bind_process __attribute__((unused));
 const struct tcp_open *bind_open __attribute__((unused));
+const struct tcp_place *bind_place __attribute__((unused));
+const struct process_key *bind_key __attribute__((unused));
 const enum tcp_stat *bind_stat __attribute__((unused));
 const enum tcp_role *bind_role __attribute__((unused));
 
@@ -55,6 +57,15 @@ struct {
 	__type(key, __u16);
 	__type(value, __u8);
 } listeners SEC(".maps");
+
+/* Which process answers where, so that those who ask it can be told whom they
+ * ask. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct tcp_place);
+	__type(value, struct process_key);
+} servers SEC(".maps");
 
 /* Set by user space after a first walk, which looks for listeners only. */
 volatile __u32 listeners_known = 0;
@@ -119,10 +130,32 @@ static __always_inline void add(struct tcp_conn *c, struct sock *sk)
 	c->retransmits = retransmits;
 }
 
-static __always_inline void own(struct tcp_conn *c)
+static __always_inline bool loopback(const __u32 addr[4])
+{
+	if (addr[2] == bpf_htonl(0xffff))
+		return (bpf_ntohl(addr[3]) >> 24) == 127;
+	return !addr[0] && !addr[1] && !addr[2] && addr[3] == bpf_htonl(1);
+}
+
+/* Remembers who answers where an incoming connection came in. */
+static __always_inline void answers(struct tcp_conn *c, struct sock *sk)
+{
+	struct tcp_place place = { .port = c->key.port };
+	struct process_key who = { .start_ns = c->key.start_ns, .tgid = c->key.tgid };
+
+	if (c->key.role != TCP_INCOMING)
+		return;
+	local_address(sk, place.addr);
+	if (loopback(place.addr))
+		place.netns = sk->__sk_common.skc_net.net->ns.inum;
+	bpf_map_update_elem(&servers, &place, &who, BPF_ANY);
+}
+
+static __always_inline void own(struct tcp_conn *c, struct sock *sk)
 {
 	c->key.tgid = bpf_get_current_pid_tgid() >> 32;
 	c->key.start_ns = process_start();
+	answers(c, sk);
 	announce(c->key.start_ns, c->key.tgid);
 }
 
@@ -156,7 +189,7 @@ int BPF_PROG(tcp_state, struct sock *sk, int oldstate, int newstate)
 		if (newstate == SYN_SENT) {
 			/* the address is set before, the port of a bound socket, too */
 			describe(c, sk, TCP_OUTGOING);
-			own(c);
+			own(c, sk);
 		} else {
 			describe(c, sk, TCP_INCOMING);
 		}
@@ -172,7 +205,7 @@ int BPF_PROG(tcp_state, struct sock *sk, int oldstate, int newstate)
 	} else if (newstate == FIN_WAIT1 || newstate == LAST_ACK) {
 		/* the process closes */
 		if (!c->key.tgid)
-			own(c);
+			own(c, sk);
 	} else if (newstate == CLOSE) {
 		if (!c->key.tgid)
 			count(TCP_STAT_UNOWNED);
@@ -231,6 +264,7 @@ int tcp_walk(struct bpf_iter__task_file *ctx)
 		}
 		c->key.tgid = task->tgid;
 		c->key.start_ns = task->group_leader->start_boottime;
+		answers(c, sk);
 	}
 	if (c->key.tgid == self_tgid || c->session == ctx->meta->session_id)
 		return 0; /* ours, or another descriptor of the same socket */

@@ -30,6 +30,15 @@ struct tcp_failure {
 	__u32 pad;
 };
 
+/* Where a process answers: an address that connections came in on. The network
+ * namespace tells loopback addresses apart, and is 0 with others. */
+struct tcp_place {
+	__u32 addr[4];
+	__u32 netns;
+	__u16 port;
+	__u16 pad;
+};
+
 /* What is kept of a connection while it lives. */
 struct tcp_conn {
 	struct tcp_key key; /* tgid 0: nobody owns it yet */

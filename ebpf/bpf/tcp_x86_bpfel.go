@@ -55,6 +55,14 @@ type TcpTcpOpen struct {
 	Pad   uint32
 }
 
+type TcpTcpPlace struct {
+	_     structs.HostLayout
+	Addr  [4]uint32
+	Netns uint32
+	Port  uint16
+	Pad   uint16
+}
+
 type TcpTcpRole uint32
 
 const (
@@ -87,11 +95,14 @@ const (
 	TcpMapFlows          = "flows"
 	TcpMapKnown          = "known"
 	TcpMapListeners      = "listeners"
+	TcpMapServers        = "servers"
 	TcpMapStats          = "stats"
 	TcpMapTcpConns       = "tcp_conns"
 	TcpProgTcpState      = "tcp_state"
 	TcpProgTcpWalk       = "tcp_walk"
+	TcpVarBindKey        = "bind_key"
 	TcpVarBindOpen       = "bind_open"
+	TcpVarBindPlace      = "bind_place"
 	TcpVarBindProcess    = "bind_process"
 	TcpVarBindRole       = "bind_role"
 	TcpVarBindStat       = "bind_stat"
@@ -154,6 +165,7 @@ type TcpMapSpecs struct {
 	Flows     *ebpf.MapSpec `ebpf:"flows"`
 	Known     *ebpf.MapSpec `ebpf:"known"`
 	Listeners *ebpf.MapSpec `ebpf:"listeners"`
+	Servers   *ebpf.MapSpec `ebpf:"servers"`
 	Stats     *ebpf.MapSpec `ebpf:"stats"`
 	TcpConns  *ebpf.MapSpec `ebpf:"tcp_conns"`
 }
@@ -162,7 +174,9 @@ type TcpMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type TcpVariableSpecs struct {
+	BindKey        *ebpf.VariableSpec `ebpf:"bind_key"`
 	BindOpen       *ebpf.VariableSpec `ebpf:"bind_open"`
+	BindPlace      *ebpf.VariableSpec `ebpf:"bind_place"`
 	BindProcess    *ebpf.VariableSpec `ebpf:"bind_process"`
 	BindRole       *ebpf.VariableSpec `ebpf:"bind_role"`
 	BindStat       *ebpf.VariableSpec `ebpf:"bind_stat"`
@@ -195,6 +209,7 @@ type TcpMaps struct {
 	Flows     *ebpf.Map `ebpf:"flows"`
 	Known     *ebpf.Map `ebpf:"known"`
 	Listeners *ebpf.Map `ebpf:"listeners"`
+	Servers   *ebpf.Map `ebpf:"servers"`
 	Stats     *ebpf.Map `ebpf:"stats"`
 	TcpConns  *ebpf.Map `ebpf:"tcp_conns"`
 }
@@ -206,6 +221,7 @@ func (m *TcpMaps) Close() error {
 		m.Flows,
 		m.Known,
 		m.Listeners,
+		m.Servers,
 		m.Stats,
 		m.TcpConns,
 	)
@@ -215,7 +231,9 @@ func (m *TcpMaps) Close() error {
 //
 // It can be passed to LoadTcpObjects or ebpf.CollectionSpec.LoadAndAssign.
 type TcpVariables struct {
+	BindKey        *ebpf.Variable `ebpf:"bind_key"`
 	BindOpen       *ebpf.Variable `ebpf:"bind_open"`
+	BindPlace      *ebpf.Variable `ebpf:"bind_place"`
 	BindProcess    *ebpf.Variable `ebpf:"bind_process"`
 	BindRole       *ebpf.Variable `ebpf:"bind_role"`
 	BindStat       *ebpf.Variable `ebpf:"bind_stat"`

@@ -78,6 +78,8 @@ type Environment struct {
 	// Self is the probe's own thread group, as the kernel numbers it.
 	Self   uint32
 	Logger *slog.Logger
+	// Peers says which service answers where; the feature tcp tells it.
+	Peers *Peers
 	// Calls takes requests that have ended, for spans; nil: nobody wants any.
 	Calls Calls
 }

@@ -34,6 +34,7 @@ type Probe struct {
 	env      *feature.Environment
 	features []feature.Feature
 	states   *states
+	edges    *edges
 	started  chan struct{} // closed when every feature was tried
 }
 
@@ -51,22 +52,24 @@ func New(o Options) (*Probe, error) {
 		logger: o.Logger,
 		env: &feature.Environment{
 			PerProcess: o.Config.PerProcess, MaxSeries: o.Config.MaxSeries, Proc: o.Config.Proc,
-			Resolver: identity.New(o.Config.Proc), Logger: o.Logger,
+			Resolver: identity.New(o.Config.Proc), Peers: new(feature.Peers), Logger: o.Logger,
 		},
 		states:  newStates(),
 		started: make(chan struct{}),
 	}
 	p.features = []feature.Feature{http1.New(b), tcp.New()}
+	p.edges = newEdges(p.features, b)
 	for _, f := range p.features {
 		p.states.set(f.Name(), feature.Off, "not started")
 	}
 	return p, nil
 }
 
-// Collectors gives the state of the features, and what they count. They may be
-// registered before Run; what is not loaded exports nothing.
+// Collectors gives the state of the features, what they count, and the graph of
+// services. They may be registered before Run; what is not loaded exports
+// nothing.
 func (p *Probe) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{p.states, together(p.features)}
+	return []prometheus.Collector{p.states, together(p.features), p.edges}
 }
 
 // together is one collector of several features, which may have metrics in

@@ -33,6 +33,7 @@ type series struct {
 	role   bpf.TcpTcpRole
 	port   uint16
 	server netip.Addr
+	peer   string // the service that answers there, if it is of this host
 	error  uint32 // of failures only
 }
 
@@ -63,7 +64,7 @@ type Feature struct {
 
 // New returns the feature, not loaded.
 func New() *Feature {
-	labels := append(feature.WhoLabels[:len(feature.WhoLabels):len(feature.WhoLabels)], "side", "server_address", "server_port")
+	labels := append(feature.WhoLabels[:len(feature.WhoLabels):len(feature.WhoLabels)], "side", "server_address", "server_port", "service_peer_name")
 	desc := func(name, help string, more ...string) *prometheus.Desc {
 		return prometheus.NewDesc(name, help, append(labels[:len(labels):len(labels)], more...), nil)
 	}
@@ -166,6 +167,9 @@ func (f *Feature) readOpenLocked() (map[series]openNow, error) {
 	if err != nil {
 		return nil, fmt.Errorf("walk the TCP sockets: %w", err)
 	}
+	if err := f.tellPeersLocked(); err != nil {
+		return nil, err
+	}
 	open := make(map[series]openNow)
 	const size = int(unsafe.Sizeof(bpf.TcpTcpOpen{}))
 	for ; len(b) >= size; b = b[size:] {
@@ -180,6 +184,21 @@ func (f *Feature) readOpenLocked() (map[series]openNow, error) {
 	return open, nil
 }
 
+// tellPeersLocked names those who answer on this host.
+func (f *Feature) tellPeersLocked() error {
+	services := make(map[feature.Place]string)
+	err := feature.EachEntry(f.objects.Servers, func(at bpf.TcpTcpPlace, k *bpf.TcpProcessKey) {
+		if name := f.env.Resolver.Resolve(identity.Key{PID: k.Tgid, StartNanos: k.StartNs}, "").Service; name != "" {
+			services[feature.Place{Addr: feature.AddrOf(at.Addr), NetNS: at.Netns, Port: at.Port}] = name
+		}
+	})
+	if err != nil {
+		return err
+	}
+	f.env.Peers.Set(services)
+	return nil
+}
+
 func (f *Feature) seriesOf(k bpf.TcpTcpKey) series {
 	s := series{
 		Who:  f.env.Whose(identity.Key{PID: k.Tgid, StartNanos: k.StartNs}, ""),
@@ -187,6 +206,7 @@ func (f *Feature) seriesOf(k bpf.TcpTcpKey) series {
 	}
 	if s.role == bpf.TcpTcpRoleTCP_OUTGOING {
 		s.server = feature.AddrOf(k.Addr)
+		s.peer = f.env.Peers.Service(s.server, k.Port)
 	}
 	return s
 }
@@ -258,7 +278,7 @@ func (s series) labels() []string {
 	if s.role == bpf.TcpTcpRoleTCP_OUTGOING {
 		side, server = "client", s.server.String()
 	}
-	return append(s.Who.Values(), side, server, strconv.Itoa(int(s.port)))
+	return append(s.Who.Values(), side, server, strconv.Itoa(int(s.port)), s.peer)
 }
 
 func (f *Feature) send(ch chan<- prometheus.Metric, s series, t *totals) {
@@ -293,5 +313,6 @@ func (f *Feature) Sweep(now time.Time) {
 	if f.objects == nil {
 		return
 	}
-	_ = f.ledger.Sweep(now, f.env.Resolver, f.entriesLocked) // Collect reports what fails
+	_ = f.tellPeersLocked() // Collect reports what fails of this, too
+	_ = f.ledger.Sweep(now, f.env.Resolver, f.entriesLocked)
 }

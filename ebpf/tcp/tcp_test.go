@@ -33,6 +33,8 @@ func TestTCPServerAndClient(t *testing.T) {
 	featuretest.RequireCounter(t, reg, "tcp_connections_opened_total", client, 1)
 	featuretest.RequireCounter(t, reg, "tcp_connections", client, 1)
 	require.Len(t, featuretest.Family(t, reg, "tcp_rtt_seconds", client), 1)
+	client["service_peer_name"] = "test-server"
+	featuretest.RequireCounter(t, reg, "tcp_connections_opened_total", client, 1)
 }
 
 func TestTCPBytes(t *testing.T) {

@@ -1,0 +1,38 @@
+package http1
+
+import (
+	"github.com/vedette-io/vedette/ebpf/bpf"
+	"github.com/vedette-io/vedette/ebpf/feature"
+)
+
+// Edges tells who asked whom. What is not of this host goes by its address. As
+// OpenTelemetry has it, a client's request has failed when it was answered 4xx
+// or 5xx, or not at all.
+func (f *Feature) Edges(visit func(*feature.Edge)) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.objects == nil {
+		return nil
+	}
+	sums, _, err := f.ledger.Totals(f.entriesLocked)
+	if err != nil {
+		return err
+	}
+	for s, t := range sums {
+		if s.role != bpf.HttpRoleROLE_CLIENT {
+			continue
+		}
+		e := feature.Edge{
+			Client: s.Service, Server: f.env.Peers.NameOf(s.server, s.port),
+			DurationNanos: t.DurationNs, Durations: t.Durations[:],
+		}
+		for _, n := range t.Durations {
+			e.Requests += n
+		}
+		if s.status == 0 || s.status >= 400 {
+			e.Failed = e.Requests
+		}
+		visit(&e)
+	}
+	return nil
+}
