@@ -1,0 +1,175 @@
+package stream
+
+import (
+	"net/netip"
+	"sort"
+	"strings"
+
+	"github.com/vedette-io/vedette/ebpf/feature"
+	"github.com/vedette-io/vedette/ebpf/identity"
+	"github.com/vedette-io/vedette/ebpf/protocol"
+)
+
+// maxMethods bounds the RPC methods told apart; more are _OTHER.
+const maxMethods = 512
+
+// other stands for what is not known, or of too many values.
+const other = "_OTHER"
+
+// what is the part of a series that does not say whose it is.
+type what struct {
+	kind                       protocol.Kind
+	grpc, server, tls, failed  bool
+	port                       uint16
+	address                    netip.Addr // the server's, for a client
+	operation, service, status string
+}
+
+// seriesKey tells what is counted for one process.
+type seriesKey struct {
+	process identity.Key
+	what
+}
+
+// series tells one exported series from another.
+type series struct {
+	feature.Who
+	what
+}
+
+// totals is what a series has counted.
+type totals struct {
+	durationNanos               int64
+	requestBytes, responseBytes int64
+	durations                   []uint64 // by bound, and one more
+	requestSizes, responseSizes [12]uint64
+}
+
+func (t *totals) add(o *totals) {
+	t.durationNanos += o.durationNanos
+	t.requestBytes += o.requestBytes
+	t.responseBytes += o.responseBytes
+	if len(t.durations) < len(o.durations) {
+		t.durations = append([]uint64(nil), make([]uint64, len(o.durations))...)
+	}
+	for i, n := range o.durations {
+		t.durations[i] += n
+	}
+	for i := range o.requestSizes {
+		t.requestSizes[i] += o.requestSizes[i]
+		t.responseSizes[i] += o.responseSizes[i]
+	}
+}
+
+// sizeBucket is that of feature.SizeBounds.
+func sizeBucket(n int64) int {
+	i := 0
+	for bound := int64(64); n > bound && i < 11; bound *= 4 {
+		i++
+	}
+	return i
+}
+
+// recordLocked counts a request of the current connection.
+func (t *Table) recordLocked(r *protocol.Request) {
+	c := t.current
+	v := t.seriesLocked(c, r)
+	if v == nil {
+		t.lost[lostSeries]++
+	} else {
+		nanos := max(r.EndNanos-r.StartNanos, 0)
+		v.durationNanos += nanos
+		v.durations[sort.SearchFloat64s(t.options.Bounds, float64(nanos)/1e9)]++
+		v.requestBytes += r.RequestBytes
+		v.responseBytes += r.ResponseBytes
+		v.requestSizes[sizeBucket(r.RequestBytes)]++
+		v.responseSizes[sizeBucket(r.ResponseBytes)]++
+	}
+	if t.env.Calls != nil && t.env.Calls.Wanted(r.Traceparent, r.Seq, c.Local, c.Peer) {
+		t.sendCallLocked(c, r)
+	}
+}
+
+// seriesLocked finds the totals that r counts in; nil: there is no room.
+func (t *Table) seriesLocked(c *conn, r *protocol.Request) *totals {
+	w := what{
+		kind: r.Kind, grpc: r.GRPC, server: r.Server, tls: c.TLS,
+		operation: r.Operation, status: r.Status,
+	}
+	if isDatabase(r.Kind) || r.Kind == protocol.Kafka {
+		w.failed = r.Failed
+	}
+	if r.GRPC {
+		w.service = r.Target
+	}
+	if r.Server {
+		w.port = c.Local.Port()
+	} else {
+		w.port, w.address = c.Peer.Port(), c.Peer.Addr()
+	}
+	if c.last != nil && c.lastKey.what == w {
+		return c.last
+	}
+	k := seriesKey{process: c.Process, what: w}
+	v := t.series[k]
+	if v == nil {
+		if v = t.newSeriesLocked(&k); v == nil {
+			return nil
+		}
+	}
+	// The key's strings are those of the request, which does not outlive the call.
+	w.operation, w.service, w.status = keep(c.lastKey.operation, w.operation), keep(c.lastKey.service, w.service), keep(c.lastKey.status, w.status)
+	c.last, c.lastKey = v, seriesKey{process: c.Process, what: w}
+	return v
+}
+
+// keep gives a string that outlives s: had, if it is the same.
+func keep(had, s string) string {
+	if had == s {
+		return had
+	}
+	return strings.Clone(s)
+}
+
+// newSeriesLocked makes the series of k, or finds the one that stands in for it.
+func (t *Table) newSeriesLocked(k *seriesKey) *totals {
+	k.operation, k.service, k.status = strings.Clone(k.operation), strings.Clone(k.service), strings.Clone(k.status)
+	if k.grpc {
+		name := k.service + "/" + k.operation
+		if _, known := t.methods[name]; !known {
+			if len(t.methods) >= maxMethods {
+				k.service, k.operation = "", other
+			} else {
+				t.methods[name] = struct{}{}
+			}
+		}
+		if v := t.series[*k]; v != nil {
+			return v
+		}
+	}
+	if len(t.series) >= t.env.MaxSeries {
+		return nil
+	}
+	v := &totals{durations: make([]uint64, len(t.options.Bounds)+1)}
+	t.series[*k] = v
+	return v
+}
+
+func (t *Table) entriesLocked(visit func(feature.Entry[series, totals])) error {
+	for k, v := range t.series {
+		visit(feature.Entry[series, totals]{
+			Key: k, Process: k.process,
+			Series: series{Who: t.env.Whose(k.process, ""), what: k.what},
+			Add:    func(sum *totals) { sum.add(v) },
+			Drop: func() error {
+				delete(t.series, k)
+				return nil
+			},
+		})
+	}
+	return nil
+}
+
+func isDatabase(k protocol.Kind) bool {
+	return k == protocol.PostgreSQL || k == protocol.MySQL || k == protocol.Redis
+}

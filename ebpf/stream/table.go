@@ -1,0 +1,272 @@
+package stream
+
+import (
+	"net/netip"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/vedette-io/vedette/ebpf/feature"
+	"github.com/vedette-io/vedette/ebpf/identity"
+	"github.com/vedette-io/vedette/ebpf/protocol"
+)
+
+// classifyTries is how many pieces of a connection are looked at before it is
+// left alone.
+const classifyTries = 16
+
+// Conn is one end of a connection.
+type Conn struct {
+	// ID tells it from all others that its table sees, since boot.
+	ID uint64
+	// Process is the one that reads and writes.
+	Process     identity.Key
+	Local, Peer netip.AddrPort
+	// NetNS is the network namespace's inode number.
+	NetNS uint32
+	// TLS: the pieces are what is inside it. Their sequence numbers are then not
+	// those of the connection's bytes.
+	TLS bool
+}
+
+// TableOptions of NewTable.
+type TableOptions struct {
+	// Name is the feature's, for the names of its own metrics.
+	Name string
+	// Bounds are the upper bounds of the histograms of durations, in seconds.
+	Bounds []float64
+	// MaxConnections bounds the connections that are followed at a time; the one
+	// that has been silent for longest makes room. 0: 8192.
+	MaxConnections int
+	// Lost adds what the feature itself has lost, by reason; nil: nothing.
+	Lost func(add func(reason string, n uint64)) error
+}
+
+// Table follows connections, each with the parser of its protocol, and counts
+// the requests that they find. It is safe for use by several goroutines; the
+// pieces of one connection come in order.
+type Table struct {
+	options TableOptions
+	descs   descs
+	done    func(*protocol.Request) // record, made once
+
+	mu      sync.Mutex
+	env     *feature.Environment // all below under mu
+	conns   map[uint64]*conn
+	oldest  conn  // head of the ring of connections, by use
+	current *conn // whose parser runs
+	series  map[seriesKey]*totals
+	methods map[string]struct{} // of RPC, known so far
+	ledger  *feature.Ledger[series, totals]
+	events  uint64
+	lost    [lostReasons]uint64
+	call    feature.Call // reused
+}
+
+// conn is a connection that is followed.
+type conn struct {
+	Conn
+	prev, next *conn
+	kind       protocol.Kind
+	parser     protocol.Parser // nil: not classified, or left alone
+	lost       int             // what the parser has told
+	tries      int
+	seq        [2]uint32 // of the byte that comes next
+	begun      [2]bool   // seq is known
+	last       *totals   // the series counted last, and its key
+	lastKey    seriesKey
+}
+
+// What is lost, by reason.
+const (
+	lostGap    = iota // bytes of a connection that were not seen
+	lostOrder         // pieces that came after later ones
+	lostPlace         // a parser lost its place
+	lostSeries        // requests for which there was no series
+	lostConns         // connections that made room for others
+	lostReasons
+)
+
+var lostNames = [lostReasons]string{"gap", "order", "framing", "max_series", "max_connections"}
+
+// NewTable returns an empty table.
+func NewTable(o TableOptions) *Table {
+	if o.MaxConnections <= 0 {
+		o.MaxConnections = 8192
+	}
+	t := &Table{
+		options: o,
+		descs:   newDescs(o.Name),
+		conns:   make(map[uint64]*conn),
+		series:  make(map[seriesKey]*totals),
+		methods: make(map[string]struct{}),
+		ledger:  feature.NewLedger[series, totals](),
+	}
+	t.oldest.prev, t.oldest.next = &t.oldest, &t.oldest
+	t.done = t.recordLocked
+	return t
+}
+
+// Use gives the table what it needs of the probe, before the first Take.
+func (t *Table) Use(env *feature.Environment) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.env = env
+}
+
+// Take follows a piece of a connection. k is its protocol; Unknown: the table
+// finds it by the first bytes. It keeps nothing of p.
+func (t *Table) Take(c Conn, k protocol.Kind, p *protocol.Piece) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.events++
+	s := t.connLocked(&c, k)
+	if s.parser == nil && !s.settle(k, p) {
+		return
+	}
+	t.current = s
+	if !c.TLS && !t.inOrderLocked(s, p) {
+		return
+	}
+	s.parser.Take(p, t.done)
+	t.noteLossLocked(s)
+}
+
+// Close ends a connection: what is under way ends with it.
+func (t *Table) Close(id uint64, atNanos int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c := t.conns[id]; c != nil {
+		t.dropLocked(c, atNanos)
+	}
+}
+
+// connLocked finds a connection, or begins to follow it.
+func (t *Table) connLocked(c *Conn, k protocol.Kind) *conn {
+	s := t.conns[c.ID]
+	if s != nil && k != protocol.Unknown && s.kind != protocol.Unknown && s.kind != k {
+		t.dropLocked(s, 0) // it was taken for another protocol
+		s = nil
+	}
+	if s == nil {
+		if len(t.conns) >= t.options.MaxConnections {
+			t.lost[lostConns]++
+			t.dropLocked(t.oldest.next, 0)
+		}
+		s = &conn{Conn: *c}
+		t.conns[c.ID] = s
+	} else {
+		s.prev.next, s.next.prev = s.next, s.prev
+		if s.Process != c.Process {
+			s.Process, s.last = c.Process, nil // handed over, as by a server that forks
+		}
+	}
+	last := t.oldest.prev
+	s.prev, s.next = last, &t.oldest
+	last.next, t.oldest.prev = s, s
+	return s
+}
+
+// dropLocked forgets a connection. A time of 0 means that it goes on unseen.
+func (t *Table) dropLocked(c *conn, atNanos int64) {
+	if c.parser != nil && atNanos != 0 {
+		t.current = c
+		c.parser.Close(atNanos, t.done)
+	}
+	c.prev.next, c.next.prev = c.next, c.prev
+	delete(t.conns, c.ID)
+}
+
+// settle gives a connection its parser; false: it has none yet.
+func (c *conn) settle(k protocol.Kind, p *protocol.Piece) bool {
+	if k == protocol.Unknown {
+		if c.tries >= classifyTries {
+			return false
+		}
+		c.tries++
+		k = classify(p)
+	}
+	c.kind, c.parser = k, newParser(k)
+	return c.parser != nil
+}
+
+// inOrderLocked tells the parser of bytes that went unseen before p, and refuses
+// a piece that comes too late.
+func (t *Table) inOrderLocked(c *conn, p *protocol.Piece) bool {
+	d := p.Direction & 1
+	ahead := int32(p.Seq - c.seq[d])
+	if c.begun[d] && ahead < 0 && ahead > -1<<20 {
+		t.lost[lostOrder]++
+		return false
+	}
+	if c.begun[d] && ahead > 0 {
+		t.lost[lostGap]++
+		gap := protocol.Piece{Direction: d, Missed: int(ahead), Seq: c.seq[d], ReadyNanos: p.ReadyNanos, AtNanos: p.AtNanos}
+		c.parser.Take(&gap, t.done)
+	}
+	c.seq[d], c.begun[d] = p.Seq+uint32(p.Len()), true
+	return true
+}
+
+func (t *Table) noteLossLocked(c *conn) {
+	if n := c.parser.Lost(); n > c.lost {
+		t.lost[lostPlace] += uint64(n - c.lost)
+		c.lost = n
+	}
+}
+
+// Sweep forgets the connections and retires the counts of processes that are
+// gone.
+func (t *Table) Sweep(now time.Time) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.env == nil {
+		return
+	}
+	alive := make(map[identity.Key]bool)
+	for c := t.oldest.next; c != &t.oldest; {
+		next := c.next
+		if _, known := alive[c.Process]; !known {
+			alive[c.Process] = t.env.Resolver.Alive(c.Process)
+		}
+		if !alive[c.Process] {
+			t.dropLocked(c, 0)
+		}
+		c = next
+	}
+	_ = t.ledger.Sweep(now, t.env.Resolver, t.entriesLocked)
+}
+
+// Describe sends the descriptions.
+func (t *Table) Describe(ch chan<- *prometheus.Desc) { t.descs.describe(ch) }
+
+// Collect folds processes into series.
+func (t *Table) Collect(ch chan<- prometheus.Metric) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.env == nil {
+		return
+	}
+	sums, _, err := t.ledger.Totals(t.entriesLocked)
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(t.descs.lost, err)
+		return
+	}
+	for s, v := range sums {
+		t.descs.send(ch, t.options.Bounds, &s, v)
+	}
+	ch <- prometheus.MustNewConstMetric(t.descs.connections, prometheus.GaugeValue, float64(len(t.conns)))
+	ch <- prometheus.MustNewConstMetric(t.descs.events, prometheus.CounterValue, float64(t.events))
+	add := func(reason string, n uint64) {
+		ch <- prometheus.MustNewConstMetric(t.descs.lost, prometheus.CounterValue, float64(n), reason)
+	}
+	for i, n := range t.lost {
+		add(lostNames[i], n)
+	}
+	if t.options.Lost != nil {
+		if err := t.options.Lost(add); err != nil {
+			ch <- prometheus.NewInvalidMetric(t.descs.lost, err)
+		}
+	}
+}
