@@ -157,6 +157,9 @@ func (t *Table) connLocked(c *Conn, k protocol.Kind) *conn {
 		s = &conn{Conn: *c}
 		t.conns[c.ID] = s
 	} else {
+		if !s.Local.IsValid() && c.Local.IsValid() {
+			s.Conn, s.last = *c, nil // its socket was not known before
+		}
 		s.prev.next, s.next.prev = s.next, s.prev
 		if s.Process != c.Process {
 			s.Process, s.last = c.Process, nil // handed over, as by a server that forks
