@@ -98,8 +98,9 @@ func (c *CollectConfig) Validate() error {
 
 // agent is what measures this machine.
 type agent struct {
-	runner *gather.Runner
-	loops  []part // of sources that have one
+	runner     *gather.Runner
+	loops      []part               // of sources that have one
+	containers *container.Collector // nil: off
 }
 
 // openAgent opens the sources of metrics that are turned on.
@@ -180,6 +181,7 @@ func (s *server) openContainers(a *agent, add func(string, ...prometheus.Collect
 	if err != nil {
 		return err
 	}
+	a.containers = c
 	a.loops = append(a.loops, part{name: "containers", run: c.Run})
 	return add("cadvisor", c)
 }
@@ -188,7 +190,11 @@ func (s *server) openEBPF(a *agent, add func(string, ...prometheus.Collector) er
 	if !s.config.Collect.EBPF.Enabled {
 		return nil
 	}
-	p, err := probe.New(probe.Options{Config: s.config.Collect.EBPF.Config, Logger: s.logger.With("part", "ebpf")})
+	o := probe.Options{Config: s.config.Collect.EBPF.Config, Logger: s.logger.With("part", "ebpf")}
+	if a.containers != nil {
+		o.Directory = a.containers
+	}
+	p, err := probe.New(o)
 	if err != nil {
 		return err
 	}

@@ -14,6 +14,8 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/vedette-io/vedette/ebpf/identity"
 )
 
 // Collector reads the cgroups of a host. It implements prometheus.Collector.
@@ -324,6 +326,17 @@ func (c *Collector) collectMachine(ch chan<- prometheus.Metric) {
 	for i, v := range values {
 		ch <- prometheus.MustNewConstMetric(c.machines[i], gauge, v, labels...)
 	}
+}
+
+// Names says what engines and the kubelet call a container; see
+// identity.Directory. It knows what was there when Run last asked.
+func (c *Collector) Names(containerID, podUID string) identity.Names {
+	m := c.names.Load().find(containerID, podUID)
+	n := identity.Names{Container: m.Container, Pod: m.Pod, PodNamespace: m.Namespace, Workload: m.Workload, Service: m.Service}
+	if n.Pod == "" {
+		n.Container = m.Name
+	}
+	return n
 }
 
 // Run keeps the names of containers up to date until ctx ends.

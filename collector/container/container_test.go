@@ -3,6 +3,7 @@ package container
 import (
 	"context"
 	"encoding/json"
+	"encoding/pem"
 	"fmt"
 	"log/slog"
 	"net"
@@ -12,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -19,6 +21,8 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
+
+	"github.com/vedette-io/vedette/ebpf/identity"
 )
 
 func TestClassify(t *testing.T) {
@@ -26,50 +30,50 @@ func TestClassify(t *testing.T) {
 	under := strings.ReplaceAll(uid, "-", "_")
 	for _, tc := range []struct {
 		path string
-		want identity
+		want place
 	}{
-		{"/", identity{kind: kindRoot}},
-		{"/init.scope", identity{kind: kindOther}},
-		{"/system.slice", identity{kind: kindSlice}},
-		{"/system.slice/ssh.service", identity{kind: kindService}},
-		{"/system.slice/ssh.service/inner", identity{kind: kindOther, inside: true}},
-		{"/system.slice/tmp.mount", identity{kind: kindIgnored}},
-		{"/system.slice/docker.socket", identity{kind: kindOther}},
-		{"/user.slice/user-1000.slice/session-3.scope", identity{kind: kindOther}},
-		{"/user.slice/user-1000.slice/user@1000.service/app.slice/a.service", identity{kind: kindOther, inside: true}},
-		{"/docker", identity{kind: kindOther}},
-		{"/docker/" + idA, identity{kind: kindContainer, runtime: "docker", id: idA}},
-		{"/docker/" + idA + "/init", identity{kind: kindOther, runtime: "docker", id: idA, inside: true}},
-		{"/system.slice/docker-" + idA + ".scope", identity{kind: kindContainer, runtime: "docker", id: idA}},
-		{"/ecs/task/" + idA, identity{kind: kindContainer, runtime: "docker", id: idA}},
-		{"/default/" + idA, identity{kind: kindContainer, runtime: "containerd", id: idA}},
-		{"/system.slice/nerdctl-" + idA + ".scope", identity{kind: kindContainer, runtime: "containerd", id: idA}},
-		{"/machine.slice/libpod-" + idA + ".scope", identity{kind: kindContainer, runtime: "podman", id: idA}},
-		{"/machine.slice/libpod-" + idA + ".scope/container", identity{kind: kindOther, runtime: "podman", id: idA, inside: true}},
-		{"/machine.slice/libpod-conmon-" + idA + ".scope", identity{kind: kindOther}},
-		{"/libpod_parent/libpod-" + idA, identity{kind: kindContainer, runtime: "podman", id: idA}},
-		{"/kubepods", identity{kind: kindSlice}},
-		{"/kubepods/burstable", identity{kind: kindSlice}},
-		{"/kubepods/burstable/pod" + uid, identity{kind: kindPod, podUID: uid}},
-		{"/kubepods/pod" + uid + "/" + idA, identity{kind: kindContainer, runtime: "cri", id: idA, podUID: uid}},
-		{"/kubepods.slice", identity{kind: kindSlice}},
-		{"/kubepods.slice/kubepods-pod" + under + ".slice", identity{kind: kindPod, podUID: uid}},
-		{"/kubepods.slice/kubepods-pod" + idA[:32] + ".slice", identity{kind: kindPod, podUID: idA[:32]}},
+		{"/", place{kind: kindRoot}},
+		{"/init.scope", place{kind: kindOther}},
+		{"/system.slice", place{kind: kindSlice}},
+		{"/system.slice/ssh.service", place{kind: kindService}},
+		{"/system.slice/ssh.service/inner", place{kind: kindOther, inside: true}},
+		{"/system.slice/tmp.mount", place{kind: kindIgnored}},
+		{"/system.slice/docker.socket", place{kind: kindOther}},
+		{"/user.slice/user-1000.slice/session-3.scope", place{kind: kindOther}},
+		{"/user.slice/user-1000.slice/user@1000.service/app.slice/a.service", place{kind: kindOther, inside: true}},
+		{"/docker", place{kind: kindOther}},
+		{"/docker/" + idA, place{kind: kindContainer, runtime: "docker", id: idA}},
+		{"/docker/" + idA + "/init", place{kind: kindOther, runtime: "docker", id: idA, inside: true}},
+		{"/system.slice/docker-" + idA + ".scope", place{kind: kindContainer, runtime: "docker", id: idA}},
+		{"/ecs/task/" + idA, place{kind: kindContainer, runtime: "docker", id: idA}},
+		{"/default/" + idA, place{kind: kindContainer, runtime: "containerd", id: idA}},
+		{"/system.slice/nerdctl-" + idA + ".scope", place{kind: kindContainer, runtime: "containerd", id: idA}},
+		{"/machine.slice/libpod-" + idA + ".scope", place{kind: kindContainer, runtime: "podman", id: idA}},
+		{"/machine.slice/libpod-" + idA + ".scope/container", place{kind: kindOther, runtime: "podman", id: idA, inside: true}},
+		{"/machine.slice/libpod-conmon-" + idA + ".scope", place{kind: kindOther}},
+		{"/libpod_parent/libpod-" + idA, place{kind: kindContainer, runtime: "podman", id: idA}},
+		{"/kubepods", place{kind: kindSlice}},
+		{"/kubepods/burstable", place{kind: kindSlice}},
+		{"/kubepods/burstable/pod" + uid, place{kind: kindPod, podUID: uid}},
+		{"/kubepods/pod" + uid + "/" + idA, place{kind: kindContainer, runtime: "cri", id: idA, podUID: uid}},
+		{"/kubepods.slice", place{kind: kindSlice}},
+		{"/kubepods.slice/kubepods-pod" + under + ".slice", place{kind: kindPod, podUID: uid}},
+		{"/kubepods.slice/kubepods-pod" + idA[:32] + ".slice", place{kind: kindPod, podUID: idA[:32]}},
 		{"/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-pod" + under + ".slice/cri-containerd-" + idA + ".scope",
-			identity{kind: kindContainer, runtime: "containerd", id: idA, podUID: uid}},
+			place{kind: kindContainer, runtime: "containerd", id: idA, podUID: uid}},
 		{"/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod" + under + ".slice/crio-" + idA + ".scope",
-			identity{kind: kindContainer, runtime: "cri-o", id: idA, podUID: uid}},
+			place{kind: kindContainer, runtime: "cri-o", id: idA, podUID: uid}},
 		{"/kubepods.slice/kubepods-besteffort.slice/kubepods-besteffort-pod" + under + ".slice/crio-conmon-" + idA + ".scope",
-			identity{kind: kindOther, podUID: uid}},
+			place{kind: kindOther, podUID: uid}},
 		{"/system.slice/containerd.service/kubepods-besteffort-pod" + under + ".slice:cri-containerd:" + idA,
-			identity{kind: kindContainer, runtime: "containerd", id: idA, podUID: uid, inside: true}},
-		{"/lxc/web", identity{kind: kindContainer, runtime: "lxc", id: "web"}},
-		{"/lxc.payload.web", identity{kind: kindContainer, runtime: "lxc", id: "web"}},
-		{"/lxc.monitor.web", identity{kind: kindOther}},
-		{"/machine.slice/machine-deb\\x2d12.scope", identity{kind: kindContainer, runtime: "nspawn", id: "deb-12"}},
-		{"/mesos/" + uid, identity{kind: kindContainer, runtime: "mesos", id: uid}},
-		{"/mesos/" + uid + "/mesos/" + uid, identity{kind: kindOther, runtime: "mesos", id: uid, inside: true}},
-		{"/system.slice/pod" + uid, identity{kind: kindOther}},
+			place{kind: kindContainer, runtime: "containerd", id: idA, podUID: uid, inside: true}},
+		{"/lxc/web", place{kind: kindContainer, runtime: "lxc", id: "web"}},
+		{"/lxc.payload.web", place{kind: kindContainer, runtime: "lxc", id: "web"}},
+		{"/lxc.monitor.web", place{kind: kindOther}},
+		{"/machine.slice/machine-deb\\x2d12.scope", place{kind: kindContainer, runtime: "nspawn", id: "deb-12"}},
+		{"/mesos/" + uid, place{kind: kindContainer, runtime: "mesos", id: uid}},
+		{"/mesos/" + uid + "/mesos/" + uid, place{kind: kindOther, runtime: "mesos", id: uid, inside: true}},
+		{"/system.slice/pod" + uid, place{kind: kindOther}},
 	} {
 		require.Equal(t, tc.want, classify(tc.path), tc.path)
 	}
@@ -166,7 +170,7 @@ func TestEngines(t *testing.T) {
 			http.NotFound(w, r)
 			return
 		}
-		fmt.Fprintf(w, `[{"Id":%q,"Names":["/other/db","/web"],"Image":"nginx:1.27","Labels":{"com.docker.compose.project":"shop","secret":"x"}},
+		fmt.Fprintf(w, `[{"Id":%q,"Names":["/other/db","/web"],"Image":"nginx:1.27","Labels":{"com.docker.compose.project":"shop","com.docker.compose.service":"front","secret":"x"}},
 			{"Id":"%064d","Names":["/stranger"],"Image":"i"}]`, idA, 0)
 	}))
 	kubelet := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -175,7 +179,8 @@ func TestEngines(t *testing.T) {
 			return
 		}
 		pod := map[string]any{
-			"metadata": map[string]any{"name": "api-0", "namespace": "prod", "uid": podUID},
+			"metadata": map[string]any{"name": "api-0", "namespace": "prod", "uid": podUID,
+				"ownerReferences": []any{map[string]any{"kind": "StatefulSet", "name": "api", "controller": true}}},
 			"status": map[string]any{
 				"containerStatuses":     []any{map[string]any{"name": "api", "image": "registry/api:1", "containerID": "containerd://" + idB}},
 				"initContainerStatuses": []any{map[string]any{"name": "init", "image": "busybox"}},
@@ -224,9 +229,66 @@ func TestEngines(t *testing.T) {
 		`container_start_time_seconds{container="api",container_label_com_docker_compose_project="",id="` + pod + `/cri-containerd-bbbb.scope",image="registry/api:1",name="bbbb",namespace="prod",pod="api-0"}`,
 	}, got)
 	require.Equal(t, 4.0, testutil.ToFloat64(c.metrics.named))
+	require.Equal(t, identity.Names{Container: "api", Pod: "api-0", PodNamespace: "prod", Workload: "api"}, c.Names(idB, podUID))
+	require.Equal(t, identity.Names{Container: "web", Service: "front"}, c.Names(idA, ""))
+	require.Equal(t, identity.Names{Pod: "api-0", PodNamespace: "prod", Workload: "api"}, c.Names("", podUID))
+	require.Zero(t, c.Names("", ""))
 	for _, op := range []string{"docker", "kubelet", "files", "scan", "network"} {
 		require.Zero(t, testutil.ToFloat64(c.metrics.errors.WithLabelValues(op)), op)
 	}
+}
+
+// Where the kubelet does not answer, the cluster's API server is asked for the
+// pods of the node.
+func TestPodsOfAPIServer(t *testing.T) {
+	srv := httptest.NewTLSServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.URL.Path != "/api/v1/pods" || r.URL.Query().Get("fieldSelector") != "spec.nodeName=node-7" || r.Header.Get("Authorization") != "Bearer s3cret" {
+			http.Error(w, "no", http.StatusForbidden)
+			return
+		}
+		fmt.Fprintf(w, `{"kind":"PodList","items":[{"metadata":{"name":"shop-5d8f7c9b4-abcde","namespace":"prod","uid":%q,
+			"labels":{"pod-template-hash":"5d8f7c9b4"},"ownerReferences":[{"kind":"ReplicaSet","name":"shop-5d8f7c9b4","controller":true}]}}]}`, podUID)
+	}))
+	t.Cleanup(srv.Close)
+	dir := t.TempDir()
+	cfg := KubeletConfig{URL: "https://127.0.0.1:1", TokenFile: filepath.Join(dir, "token"), CAFile: filepath.Join(dir, "ca.crt")}
+	require.NoError(t, os.WriteFile(cfg.TokenFile, []byte("s3cret\n"), 0o600))
+	require.NoError(t, os.WriteFile(cfg.CAFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}), 0o600))
+	host, port, err := net.SplitHostPort(srv.Listener.Addr().String())
+	require.NoError(t, err)
+	env := map[string]string{"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port, "NODE_NAME": "node-7"}
+	k := &kubelet{cfg: cfg, env: func(key string) string { return env[key] }}
+	got, err := k.ask(t.Context(), nil)
+	require.NoError(t, err)
+	require.Equal(t, meta{Pod: "shop-5d8f7c9b4-abcde", Namespace: "prod", Workload: "shop", Labels: map[string]string{"pod-template-hash": "5d8f7c9b4"}}, got.pods[podUID])
+
+	env["NODE_NAME"] = "another"
+	_, err = k.ask(t.Context(), nil)
+	require.ErrorContains(t, err, "at the API server: got status 403")
+	delete(env, "NODE_NAME")
+	_, err = k.ask(t.Context(), nil)
+	require.ErrorIs(t, err, syscall.ECONNREFUSED)
+}
+
+func TestPodNames(t *testing.T) {
+	for _, tc := range []struct{ metadata, workload, service string }{
+		{`{"name":"a"}`, "", ""},
+		{`{"ownerReferences":[{"kind":"DaemonSet","name":"agent","controller":true}]}`, "agent", ""},
+		{`{"ownerReferences":[{"kind":"Other","name":"x"}]}`, "", ""},
+		{`{"ownerReferences":[{"kind":"Job","name":"backup-29384710","controller":true}]}`, "backup", ""},
+		{`{"ownerReferences":[{"kind":"Job","name":"migrate-2","controller":true}]}`, "migrate-2", ""},
+		{`{"name":"kube-proxy-node7","ownerReferences":[{"kind":"Node","name":"node7","controller":true}]}`, "kube-proxy", ""},
+		{`{"labels":{"app.kubernetes.io/name":"shop"}}`, "", "shop"},
+		{`{"labels":{"app.kubernetes.io/name":"shop","app.kubernetes.io/instance":"shop-eu"}}`, "", "shop-eu"},
+		{`{"labels":{"app.kubernetes.io/name":"shop"},"annotations":{"resource.opentelemetry.io/service.name":"till"}}`, "", "till"},
+	} {
+		k, err := decodePods([]byte(`{"kind":"PodList","items":[{"metadata":` + tc.metadata + `}]}`))
+		require.NoError(t, err)
+		require.Equal(t, tc.workload, k.pods[""].Workload, tc.metadata)
+		require.Equal(t, tc.service, k.pods[""].Service, tc.metadata)
+	}
+	_, err := decodePods([]byte(`{"message":"forbidden"}`))
+	require.ErrorContains(t, err, "got no list")
 }
 
 // An engine that stops answering leaves what it said last, and one that hangs

@@ -4,14 +4,11 @@ import (
 	"bytes"
 	"cmp"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"fmt"
 	"io"
 	"net"
 	"net/http"
-	"os"
 	"path/filepath"
 	"strings"
 )
@@ -65,6 +62,7 @@ func decodeDocker(data []byte) (*catalog, error) {
 		m := meta{
 			Image: c.Image, Labels: c.Labels,
 			Container: c.Labels[labelContainer], Pod: c.Labels[labelPod], Namespace: c.Labels[labelNamespace],
+			Service: c.Labels[labelCompose],
 		}
 		for _, n := range c.Names { // others are /other/alias, of links
 			if n = strings.TrimPrefix(n, "/"); m.Name == "" || !strings.Contains(n, "/") {
@@ -72,79 +70,6 @@ func decodeDocker(data []byte) (*catalog, error) {
 			}
 		}
 		k.containers[c.ID] = m
-	}
-	return k, nil
-}
-
-// kubelet asks the kubelet for the pods of its node.
-type kubelet struct{ cfg KubeletConfig }
-
-func newKubelet(cfg KubeletConfig) *kubelet { return &kubelet{cfg} }
-
-func (k *kubelet) name() string { return "kubelet" }
-
-func (k *kubelet) ask(ctx context.Context, _ []*cgroup) (*catalog, error) {
-	token := ""
-	if k.cfg.TokenFile != "" {
-		data, err := os.ReadFile(k.cfg.TokenFile)
-		if err != nil && !strings.HasPrefix(k.cfg.URL, "http:") {
-			return nil, fmt.Errorf("read token of kubelet: %w", err)
-		}
-		token = strings.TrimSpace(string(data))
-	}
-	conf := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: k.cfg.InsecureSkipVerify}
-	if pem, err := os.ReadFile(k.cfg.CAFile); err == nil {
-		conf.RootCAs = x509.NewCertPool()
-		if !conf.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("read %s: got no certificate", k.cfg.CAFile)
-		}
-	}
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: conf, DisableKeepAlives: true}}
-	data, err := get(ctx, client, strings.TrimSuffix(k.cfg.URL, "/")+"/pods", token)
-	if err != nil {
-		return nil, fmt.Errorf("list pods: %w", err)
-	}
-	return decodePods(data)
-}
-
-func decodePods(data []byte) (*catalog, error) {
-	type status struct {
-		Name        string `json:"name"`
-		Image       string `json:"image"`
-		ContainerID string `json:"containerID"`
-	}
-	var list struct {
-		Items []struct {
-			Metadata struct {
-				Name, Namespace, UID string
-				Annotations, Labels  map[string]string
-			}
-			Status struct {
-				ContainerStatuses, InitContainerStatuses, EphemeralContainerStatuses []status
-			}
-		}
-	}
-	if err := json.Unmarshal(data, &list); err != nil {
-		return nil, fmt.Errorf("decode list of pods: %w", err)
-	}
-	k := &catalog{containers: map[string]meta{}, pods: map[string]meta{}}
-	for _, p := range list.Items {
-		m := meta{Pod: p.Metadata.Name, Namespace: p.Metadata.Namespace, Labels: p.Metadata.Labels}
-		k.pods[p.Metadata.UID] = m
-		if mirror := p.Metadata.Annotations["kubernetes.io/config.hash"]; mirror != "" {
-			k.pods[mirror] = m // static pods run under the hash of their file
-		}
-		for _, statuses := range [][]status{p.Status.ContainerStatuses, p.Status.InitContainerStatuses, p.Status.EphemeralContainerStatuses} {
-			for _, s := range statuses {
-				_, id, ok := strings.Cut(s.ContainerID, "://")
-				if !ok {
-					continue // not started yet
-				}
-				own := m
-				own.Container, own.Image = s.Name, s.Image
-				k.containers[id] = own
-			}
-		}
 	}
 	return k, nil
 }

@@ -19,6 +19,7 @@ const (
 type meta struct {
 	Name, Image               string
 	Container, Pod, Namespace string
+	Workload, Service         string // see identity.Names
 	Labels                    map[string]string
 	known                     bool
 }
@@ -28,6 +29,7 @@ func (m meta) merge(other meta) meta {
 	for _, f := range []struct{ to, from *string }{
 		{&other.Name, &m.Name}, {&other.Image, &m.Image},
 		{&other.Container, &m.Container}, {&other.Pod, &m.Pod}, {&other.Namespace, &m.Namespace},
+		{&other.Workload, &m.Workload}, {&other.Service, &m.Service},
 	} {
 		if *f.to == "" {
 			*f.to = *f.from
@@ -50,11 +52,20 @@ type catalog struct {
 
 // of returns what is known about a cgroup.
 func (k *catalog) of(g *cgroup) meta {
-	var m meta
-	if pod, ok := k.pods[g.podUID]; ok && g.podUID != "" {
-		m = meta{Pod: pod.Pod, Namespace: pod.Namespace, known: true}
+	id := ""
+	if g.kind == kindContainer {
+		id = g.id
 	}
-	if own, ok := k.containers[g.id]; ok && g.kind == kindContainer {
+	return k.find(id, g.podUID)
+}
+
+// find returns what is known about a container, a pod, or both.
+func (k *catalog) find(id, podUID string) meta {
+	var m meta
+	if pod, ok := k.pods[podUID]; ok && podUID != "" {
+		m = meta{Pod: pod.Pod, Namespace: pod.Namespace, Workload: pod.Workload, Service: pod.Service, known: true}
+	}
+	if own, ok := k.containers[id]; ok && id != "" {
 		m = m.merge(own)
 	}
 	return m

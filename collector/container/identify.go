@@ -30,8 +30,8 @@ func (k kind) listedBy() string {
 	return [...]string{"", KindContainers, KindPods, KindSystemd, KindSystemd, KindOthers, ""}[k]
 }
 
-// identity is what the path of a cgroup tells.
-type identity struct {
+// place is what the path of a cgroup tells.
+type place struct {
 	kind    kind
 	runtime string // of a container: docker, containerd, cri, cri-o, podman, lxc, nspawn, mesos
 	id      string // of a container, as its engine knows it
@@ -50,11 +50,11 @@ var (
 // A path is read from left to right; its first element that is a container makes
 // the cgroup a container if it is the last one, too, and something inside a
 // container if not. The same holds for services. Slices hold other units.
-func classify(path string) identity {
+func classify(path string) place {
 	if path == "/" {
-		return identity{kind: kindRoot}
+		return place{kind: kindRoot}
 	}
-	var who identity
+	var who place
 	elements := strings.Split(strings.Trim(path, "/"), "/")
 	kube := strings.Contains(path, "kubepods")
 	for i, e := range elements {

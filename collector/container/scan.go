@@ -18,7 +18,7 @@ const (
 
 // cgroup is one cgroup that is listed.
 type cgroup struct {
-	identity
+	place
 	path    string   // below the root of the hierarchies, as in /system.slice/ssh.service
 	inode   uint64   // tells a cgroup from an earlier one of the same path
 	started int64    // Unix seconds
@@ -70,10 +70,10 @@ func (w *walker) visit(path string, depth int, owner *cgroup) error {
 		}
 		return err
 	}
-	var who identity
+	var who place
 	old := w.before[path]
 	if old != nil && old.inode == inode {
-		who = old.identity
+		who = old.place
 	} else {
 		old, who = nil, classify(path)
 	}
@@ -84,7 +84,7 @@ func (w *walker) visit(path string, depth int, owner *cgroup) error {
 		owner.below = append(owner.below, path)
 	}
 	if who.kind == kindRoot || w.c.kinds[who.kind] {
-		g := &cgroup{identity: who, path: path, inode: inode}
+		g := &cgroup{place: who, path: path, inode: inode}
 		if old != nil {
 			g.started = old.started
 		}

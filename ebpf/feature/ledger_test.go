@@ -13,7 +13,7 @@ import (
 // process for long.
 func TestLedger(t *testing.T) {
 	l := NewLedger[string, int]()
-	resolver := identity.New(t.TempDir()) // where no process lives
+	resolver := identity.New(t.TempDir(), nil) // where no process lives
 	kernel := map[string]int{"a": 3, "b": 4}
 	visit := func(visit func(Entry[string, int])) error {
 		for key, n := range kernel {

@@ -7,12 +7,16 @@
 //
 //  1. OTEL_SERVICE_NAME, or service.name in OTEL_RESOURCE_ATTRIBUTES, in the
 //     process's environment;
-//  2. the systemd service it runs in: nginx.service gives nginx. Units of
+//  2. in a container, what the labels of its pod or container call it
+//     (app.kubernetes.io/instance, app.kubernetes.io/name,
+//     com.docker.compose.service), else the workload of its pod, as soon as a
+//     Directory knows them;
+//  3. the systemd service it runs in: nginx.service gives nginx. Units of
 //     sessions, of login managers and of container engines do not name it;
-//  3. what an interpreter runs: java -jar shop.jar gives shop, python3 -m api
+//  4. what an interpreter runs: java -jar shop.jar gives shop, python3 -m api
 //     gives api, node /srv/web/server.js gives server;
-//  4. the executable's file name;
-//  5. the thread name that the kernel kept, for a process already gone.
+//  5. the executable's file name;
+//  6. the thread name that the kernel kept, for a process already gone.
 //
-// Nothing outside /proc is asked.
+// Nothing but /proc and the Directory is asked.
 package identity

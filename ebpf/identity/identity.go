@@ -40,24 +40,49 @@ type Process struct {
 	// Executable is the file name of what runs.
 	Executable string
 	Group
+	Names
+}
+
+// Names are what an orchestrator or a container engine calls a process's
+// container.
+type Names struct {
+	Container string // in the pod; without a pod, the engine's name for it
+	Pod       string
+	// PodNamespace is the pod's namespace.
+	PodNamespace string
+	// Workload is what the pod belongs to, such as a Deployment or a StatefulSet.
+	Workload string
+	// Service is what the labels of the container or the pod call the service:
+	// app.kubernetes.io/instance, app.kubernetes.io/name or
+	// com.docker.compose.service.
+	Service string
+}
+
+// Directory knows containers by the engine's id and the pod's UID, either of
+// which may be empty. It is asked often and must answer from memory.
+type Directory interface {
+	Names(containerID, podUID string) Names
 }
 
 // Resolver names processes. It is safe for use by many goroutines.
 type Resolver struct {
-	proc string
+	proc      string
+	directory Directory // nil: there is none
 
 	mu    sync.Mutex
 	cache map[Key]*entry // under mu
 }
 
 type entry struct {
-	process Process
+	process Process   // without the directory's names
+	told    bool      // its environment says what it is called
 	gone    time.Time // when Sweep found it gone; zero: it was there
 }
 
-// New returns a resolver that reads from proc, usually /proc.
-func New(proc string) *Resolver {
-	return &Resolver{proc: proc, cache: make(map[Key]*entry)}
+// New returns a resolver that reads from proc, usually /proc, and asks the
+// directory, if it is not nil, for the names of containers.
+func New(proc string, directory Directory) *Resolver {
+	return &Resolver{proc: proc, directory: directory, cache: make(map[Key]*entry)}
 }
 
 // Resolve says what process k is. thread is the name the kernel gave for it,
@@ -67,13 +92,34 @@ func (r *Resolver) Resolve(k Key, thread string) Process {
 	e := r.cache[k]
 	r.mu.Unlock()
 	if e != nil && (e.process.Executable != "" || thread == "") {
-		return e.process
+		return r.named(e)
 	}
-	p := r.read(k, thread)
+	e = new(entry)
+	e.process, e.told = r.read(k, thread)
 	r.mu.Lock()
-	defer r.mu.Unlock()
 	if len(r.cache) < maxCached {
-		r.cache[k] = &entry{process: p}
+		r.cache[k] = e
+	}
+	r.mu.Unlock()
+	return r.named(e)
+}
+
+// named adds what the directory knows by now: engines are asked later than the
+// kernel shows a process.
+func (r *Resolver) named(e *entry) Process {
+	p := e.process
+	if r.directory == nil || p.ContainerID == "" && p.PodUID == "" {
+		return p
+	}
+	p.Names = r.directory.Names(p.ContainerID, p.PodUID)
+	if p.Namespace == "" {
+		p.Namespace = p.PodNamespace
+	}
+	for _, name := range []string{p.Names.Service, p.Workload} {
+		if !e.told && name != "" {
+			p.Service = name
+			break
+		}
 	}
 	return p
 }
@@ -115,10 +161,11 @@ func (r *Resolver) path(pid uint32, name string) string {
 	return filepath.Join(r.proc, strconv.FormatUint(uint64(pid), 10), name)
 }
 
-func (r *Resolver) read(k Key, thread string) Process {
-	p := Process{Key: k, Service: thread, Executable: thread}
+// read gives what /proc says of a process, and whether its environment names it.
+func (r *Resolver) read(k Key, thread string) (p Process, told bool) {
+	p = Process{Key: k, Service: thread, Executable: thread}
 	if k.PID == 0 || !r.Alive(k) {
-		return p
+		return p, false
 	}
 	if g, err := os.ReadFile(r.path(k.PID, "cgroup")); err == nil {
 		p.Group = ParseGroup(string(g))
@@ -148,7 +195,7 @@ func (r *Resolver) read(k Key, thread string) Process {
 	case p.Executable != "":
 		p.Service = p.Executable
 	}
-	return p
+	return p, name != ""
 }
 
 // startTicks reads field 22 of /proc/<pid>/stat. The second field may hold

@@ -91,7 +91,7 @@ func TestServiceName(t *testing.T) {
 	} {
 		proc := t.TempDir()
 		fake(t, proc, 7, 1234, tc.exe, tc.cgroup, tc.args, tc.environ)
-		got := New(proc).Resolve(Key{PID: 7, StartNanos: 12_345_678_901}, "thread")
+		got := New(proc, nil).Resolve(Key{PID: 7, StartNanos: 12_345_678_901}, "thread")
 		if got.Service != tc.service || got.Namespace != tc.ns {
 			t.Errorf("case %d: got %q in %q, want %q in %q", i, got.Service, got.Namespace, tc.service, tc.ns)
 		}
@@ -101,7 +101,7 @@ func TestServiceName(t *testing.T) {
 func TestResolverKeepsProcessesApart(t *testing.T) {
 	proc := t.TempDir()
 	fake(t, proc, 7, 1234, "/opt/old", "0::/\n", nil, nil)
-	r := New(proc)
+	r := New(proc, nil)
 	old := Key{PID: 7, StartNanos: 12_340_000_000}
 	if got := r.Resolve(old, "t").Service; got != "old" {
 		t.Fatalf("got %q, want old", got)
@@ -133,6 +133,36 @@ func TestResolverKeepsProcessesApart(t *testing.T) {
 	}
 }
 
+// names is a directory of one container.
+type names map[string]Names
+
+func (n names) Names(containerID, _ string) Names { return n[containerID] }
+
+// What engines say of a container is heard as soon as they say it, and stays
+// below what the process's environment says.
+func TestDirectory(t *testing.T) {
+	proc := t.TempDir()
+	fake(t, proc, 7, 1234, "/usr/bin/python3", "0::/docker/"+id+"\n", []string{"python3", "-m", "api"}, nil)
+	fake(t, proc, 8, 1234, "/usr/bin/python3", "0::/docker/"+id+"\n", nil, []string{"OTEL_SERVICE_NAME=till"})
+	known := names{}
+	r := New(proc, known)
+	k := Key{PID: 7, StartNanos: 12_340_000_000}
+	if got := r.Resolve(k, ""); got.Service != "api" || got.Pod != "" {
+		t.Errorf("not known yet: got %+v", got)
+	}
+	known[id] = Names{Container: "main", Pod: "shop-0", PodNamespace: "prod", Workload: "shop"}
+	if got := r.Resolve(k, ""); got.Service != "shop" || got.Pod != "shop-0" || got.Namespace != "prod" {
+		t.Errorf("workload: got %+v", got)
+	}
+	known[id] = Names{Pod: "shop-0", Workload: "shop", Service: "shop-eu"}
+	if got := r.Resolve(k, "").Service; got != "shop-eu" {
+		t.Errorf("label: got %q, want shop-eu", got)
+	}
+	if got := r.Resolve(Key{PID: 8, StartNanos: 12_340_000_000}, ""); got.Service != "till" || got.Pod != "shop-0" {
+		t.Errorf("environment: got %+v, want till", got)
+	}
+}
+
 func TestOwnProcess(t *testing.T) {
 	stat, err := os.ReadFile("/proc/self/stat")
 	if err != nil {
@@ -143,7 +173,7 @@ func TestOwnProcess(t *testing.T) {
 		t.Fatal("own start time is not readable")
 	}
 	k := Key{PID: uint32(os.Getpid()), StartNanos: uint64(ticks * nanosPerTick)}
-	r := New("/proc")
+	r := New("/proc", nil)
 	if !r.Alive(k) {
 		t.Error("this process is not alive")
 	}

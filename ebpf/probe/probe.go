@@ -25,6 +25,8 @@ const sweepEvery = 10 * time.Second
 type Options struct {
 	Config Config
 	Logger *slog.Logger
+	// Directory names containers and pods; nil: nobody does.
+	Directory identity.Directory
 }
 
 // Probe watches processes through the kernel.
@@ -52,7 +54,7 @@ func New(o Options) (*Probe, error) {
 		logger: o.Logger,
 		env: &feature.Environment{
 			PerProcess: o.Config.PerProcess, MaxSeries: o.Config.MaxSeries, Proc: o.Config.Proc,
-			Resolver: identity.New(o.Config.Proc), Peers: new(feature.Peers), Logger: o.Logger,
+			Resolver: identity.New(o.Config.Proc, o.Directory), Peers: new(feature.Peers), Logger: o.Logger,
 		},
 		states:  newStates(),
 		started: make(chan struct{}),

@@ -58,7 +58,7 @@ func Start(t testing.TB, f feature.Feature, edit func(*feature.Environment)) *pr
 		self = uint32(os.Getpid())
 	}
 	env := &feature.Environment{
-		MaxSeries: 4096, Proc: "/proc", Resolver: identity.New("/proc"), Peers: new(feature.Peers), Self: self, Logger: slog.New(slog.DiscardHandler),
+		MaxSeries: 4096, Proc: "/proc", Resolver: identity.New("/proc", nil), Peers: new(feature.Peers), Self: self, Logger: slog.New(slog.DiscardHandler),
 	}
 	if edit != nil {
 		edit(env)

@@ -1,0 +1,156 @@
+package container
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+)
+
+// Labels and annotations that say what a pod's service is called, by the rules of
+// OpenTelemetry's conventions for Kubernetes.
+const (
+	annotationService = "resource.opentelemetry.io/service.name"
+	labelInstance     = "app.kubernetes.io/instance"
+	labelAppName      = "app.kubernetes.io/name"
+	labelCompose      = "com.docker.compose.service"
+)
+
+// kubelet asks the kubelet for the pods of its node, and where the kubelet does
+// not say, the cluster's API server.
+type kubelet struct {
+	cfg KubeletConfig
+	env func(string) string
+}
+
+func newKubelet(cfg KubeletConfig) *kubelet { return &kubelet{cfg, os.Getenv} }
+
+func (k *kubelet) name() string { return "kubelet" }
+
+func (k *kubelet) ask(ctx context.Context, _ []*cgroup) (*catalog, error) {
+	data, err := k.pods(ctx, strings.TrimSuffix(k.cfg.URL, "/")+"/pods", k.cfg.InsecureSkipVerify)
+	if err != nil && k.env("KUBERNETES_SERVICE_HOST") != "" && k.env("NODE_NAME") != "" {
+		api := url.URL{
+			Scheme: "https", Host: net.JoinHostPort(k.env("KUBERNETES_SERVICE_HOST"), cmp.Or(k.env("KUBERNETES_SERVICE_PORT"), "443")),
+			Path: "/api/v1/pods", RawQuery: url.Values{"fieldSelector": {"spec.nodeName=" + k.env("NODE_NAME")}}.Encode(),
+		}
+		var again error
+		if data, again = k.pods(ctx, api.String(), false); again != nil {
+			return nil, fmt.Errorf("list pods at the kubelet: %w; at the API server: %w", err, again)
+		}
+		err = nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("list pods: %w", err)
+	}
+	return decodePods(data)
+}
+
+func (k *kubelet) pods(ctx context.Context, address string, anyCertificate bool) ([]byte, error) {
+	token := ""
+	if k.cfg.TokenFile != "" {
+		data, err := os.ReadFile(k.cfg.TokenFile)
+		if err != nil && !strings.HasPrefix(address, "http:") {
+			return nil, fmt.Errorf("read token of kubelet: %w", err)
+		}
+		token = strings.TrimSpace(string(data))
+	}
+	conf := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: anyCertificate}
+	if pem, err := os.ReadFile(k.cfg.CAFile); err == nil {
+		conf.RootCAs = x509.NewCertPool()
+		if !conf.RootCAs.AppendCertsFromPEM(pem) {
+			return nil, fmt.Errorf("read %s: got no certificate", k.cfg.CAFile)
+		}
+	}
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: conf, DisableKeepAlives: true}}
+	return get(ctx, client, address, token)
+}
+
+// pod is what is read of a pod.
+type pod struct {
+	Metadata struct {
+		Name, Namespace, UID string
+		Annotations, Labels  map[string]string
+		OwnerReferences      []struct {
+			Kind, Name string
+			Controller bool
+		}
+	}
+	Status struct {
+		ContainerStatuses, InitContainerStatuses, EphemeralContainerStatuses []containerStatus
+	}
+}
+
+type containerStatus struct {
+	Name        string `json:"name"`
+	Image       string `json:"image"`
+	ContainerID string `json:"containerID"`
+}
+
+// workload names what the pod belongs to: the Deployment above a ReplicaSet, the
+// CronJob above a Job, else its controller.
+func (p *pod) workload() string {
+	for _, o := range p.Metadata.OwnerReferences {
+		switch {
+		case !o.Controller:
+		case o.Kind == "ReplicaSet":
+			return strings.TrimSuffix(o.Name, "-"+p.Metadata.Labels["pod-template-hash"])
+		case o.Kind == "Job":
+			// a CronJob's are called after it and the minute they are of
+			if i := strings.LastIndexByte(o.Name, '-'); i > 0 && len(o.Name)-i > 8 && strings.Trim(o.Name[i+1:], "0123456789") == "" {
+				return o.Name[:i]
+			}
+			return o.Name
+		case o.Kind == "Node": // a static pod: its name without the node's
+			return strings.TrimSuffix(p.Metadata.Name, "-"+o.Name)
+		default:
+			return o.Name
+		}
+	}
+	return ""
+}
+
+func decodePods(data []byte) (*catalog, error) {
+	var list struct {
+		Kind  string
+		Items []pod
+	}
+	if err := json.Unmarshal(data, &list); err != nil {
+		return nil, fmt.Errorf("decode list of pods: %w", err)
+	}
+	if list.Items == nil && list.Kind == "" {
+		return nil, errors.New("decode list of pods: got no list")
+	}
+	k := &catalog{containers: map[string]meta{}, pods: map[string]meta{}}
+	for i := range list.Items {
+		p := &list.Items[i]
+		m := meta{
+			Pod: p.Metadata.Name, Namespace: p.Metadata.Namespace, Labels: p.Metadata.Labels, Workload: p.workload(),
+			Service: cmp.Or(p.Metadata.Annotations[annotationService], p.Metadata.Labels[labelInstance], p.Metadata.Labels[labelAppName]),
+		}
+		k.pods[p.Metadata.UID] = m
+		if mirror := p.Metadata.Annotations["kubernetes.io/config.hash"]; mirror != "" {
+			k.pods[mirror] = m // static pods run under the hash of their file
+		}
+		for _, statuses := range [...][]containerStatus{p.Status.ContainerStatuses, p.Status.InitContainerStatuses, p.Status.EphemeralContainerStatuses} {
+			for _, s := range statuses {
+				_, id, ok := strings.Cut(s.ContainerID, "://")
+				if !ok {
+					continue // not started yet
+				}
+				own := m
+				own.Container, own.Image = s.Name, s.Image
+				k.containers[id] = own
+			}
+		}
+	}
+	return k, nil
+}
