@@ -230,6 +230,10 @@ func (w *worker) next(ctx context.Context) ([]buffer.Message, error) {
 // deliver gives one message to the store. An error means that the claim has
 // ended and the message is still to be discarded.
 func (w *worker) deliver(ctx context.Context, m *buffer.Message) error {
+	if m.Format == buffer.FormatPosition {
+		w.processed = m.Offset + 1
+		return nil
+	}
 	d, ok := m.Attachment.(*Delivery)
 	var b batch
 	if ok {

@@ -39,6 +39,8 @@ const (
 
 	FormatOTLPLogs       Format = 7 // ExportLogsServiceRequest of OTLP, protobuf, as otlp_proto of others
 	FormatOTLPLogsSnappy Format = 8 // the same as a snappy block
+
+	FormatPosition Format = 9 // Position.Append: no data, in any topic; consumers pass over it
 )
 
 // Topic returns the topic that payloads of the format belong to.
@@ -90,7 +92,8 @@ type Discarder interface{ Discard() }
 
 // Message is a record at its place in a partition.
 type Message struct {
-	Offset int64
+	Offset   int64
+	Appended int64 // unix milliseconds of the append if the message was read from the embedded log, else 0
 	Record
 }
 

@@ -230,7 +230,7 @@ func (c *claim) message(r *scanned) Message {
 		c.tenant = string(r.tenant)
 	}
 	c.p.topic.metrics.readBytes.Add(float64(len(r.payload)))
-	return Message{Offset: r.offset, Record: Record{
+	return Message{Offset: r.offset, Appended: r.appendMilli, Record: Record{
 		Tenant:  c.tenant,
 		Format:  r.format,
 		MinTime: r.minTime,

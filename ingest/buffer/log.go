@@ -45,9 +45,11 @@ type Log struct {
 	lock    io.Closer
 	clean   bool // the last run ended with Close
 	bytes   atomic.Int64
-	closed  atomic.Bool
-	appends sync.WaitGroup // under way; Add happens under mu, while closed is false
-	pool    sync.Pool      // of *request
+
+	positions positions
+	closed    atomic.Bool
+	appends   sync.WaitGroup // under way; Add happens under mu, while closed is false
+	pool      sync.Pool      // of *request
 
 	stopSync  context.CancelFunc
 	syncEnded chan struct{}
@@ -180,6 +182,9 @@ func newSource() string {
 // load reads who the log is and opens the topics that are there or configured.
 func (l *Log) load() error {
 	if err := l.loadIdentity(); err != nil {
+		return err
+	}
+	if err := l.loadPositions(); err != nil {
 		return err
 	}
 	cleanFile := filepath.Join(l.dir, cleanName)

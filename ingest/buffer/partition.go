@@ -59,6 +59,8 @@ type partition struct {
 	end     int64    // where the next write goes
 	taken   []*request
 	buf     []byte
+
+	hasPositions bool // records of FormatPosition are in the last segment
 }
 
 // segment is one file of the log.
@@ -77,6 +79,7 @@ type request struct {
 	first   int64
 	err     error
 	wake    chan signal
+	run     func() // if set, called by the leader once the round is written
 }
 
 // signal tells a waiting append what happened to it.
@@ -168,6 +171,14 @@ func (p *partition) lead() {
 	p.senders = len(batch) + len(p.queue)
 	p.mu.Unlock()
 	p.discard(discarded)
+	if err == nil {
+		for _, r := range batch {
+			p.notePositions(r.records)
+			if r.run != nil {
+				r.run()
+			}
+		}
+	}
 
 	p.count(batch, err)
 	for i, r := range batch {
@@ -365,6 +376,9 @@ func (p *partition) abandon() {
 
 // beginSegment makes the file whose first record will have the offset base.
 func (p *partition) beginSegment(base int64) error {
+	if err := p.keepPositions(); err != nil {
+		return err
+	}
 	seg := &segment{
 		segmentHeader: segmentHeader{
 			id:           p.log.id,

@@ -261,6 +261,7 @@ func (p *partition) recoverTail(seg *segment) error {
 		return errors.Join(fmt.Errorf("fsync segment: %w", err), f.Close())
 	}
 	seg.size, p.next = found.end, found.next
+	p.recoverPositions(found.positions)
 	if found.newestAppendMs > 0 {
 		seg.newestAppendMs = found.newestAppendMs
 	}
@@ -275,6 +276,7 @@ type tailScan struct {
 	newestAppendMs int64
 	damages        int // places of damage that readers pass over
 	firstDamage    int64
+	positions      [][]byte // payloads of records of FormatPosition
 }
 
 // scanTail finds the end of the last segment. Damage ends it, unless a record
@@ -284,6 +286,7 @@ func scanTail(src io.ReaderAt, seg *segment) (tailScan, error) {
 		found     = tailScan{end: min(segmentHeaderBytes, seg.size), next: seg.base}
 		damagedAt = int64(-1)
 		places    = 0
+		positions [][]byte // of appends that are not known to be finished
 		s         scanner
 	)
 	s.reset(src, seg.seed(), segmentHeaderBytes, seg.size)
@@ -311,6 +314,9 @@ func scanTail(src io.ReaderAt, seg *segment) (tailScan, error) {
 		if r.offset < found.next {
 			continue // no writer does this: it cannot be told apart from damage
 		}
+		if r.format == FormatPosition {
+			positions = append(positions, slices.Clone(r.payload))
+		}
 		if damagedAt >= 0 && r.durable > found.next {
 			if found.damages == 0 {
 				found.firstDamage = damagedAt
@@ -320,6 +326,7 @@ func scanTail(src io.ReaderAt, seg *segment) (tailScan, error) {
 		}
 		if damagedAt < 0 && r.flags&recordLast != 0 {
 			found.end, found.next, found.newestAppendMs = s.pos, r.offset+1, r.appendMilli
+			found.positions, positions = append(found.positions, positions...), nil
 		}
 	}
 }

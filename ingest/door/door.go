@@ -34,6 +34,10 @@ type Options struct {
 	// Buffer compresses.
 	Plain bool
 
+	// Positions is what Buffer remembers of senders that number their messages; nil
+	// if it remembers nothing, and then a request that is repeated is taken again.
+	Positions buffer.Positions
+
 	// KeepTrace returns which of a tenant's traces are wanted, or nil for all; it
 	// may be nil itself.
 	KeepTrace func(tenantID string) func(id signal.TraceID) bool
@@ -52,6 +56,9 @@ type Door struct {
 	parts   wire.PartOptions // but for the partitions
 	log     *slog.Logger
 	metrics *metrics
+
+	positions buffer.Positions // may be nil
+	turns     turns
 
 	keep func(tenantID string) func(signal.TraceID) bool // may be nil
 
@@ -75,7 +82,7 @@ func New(o Options) (*Door, error) {
 	}
 	return &Door{
 		buf: o.Buffer, cfg: o.Config, formats: o.Formats, log: o.Logger, metrics: newMetrics(o.Registerer),
-		keep:   o.KeepTrace,
+		keep: o.KeepTrace, positions: o.Positions,
 		parts:  wire.PartOptions{MaxBytes: o.MaxRecordBytes, Plain: o.Plain},
 		memory: semaphore.NewWeighted(o.Config.MaxInFlightBytes),
 		slots:  semaphore.NewWeighted(int64(o.Config.MaxConcurrent)),
@@ -100,6 +107,7 @@ type request struct {
 	decoder  wire.Decoder // of the format at hand
 	outcomes chan ingest.Outcome
 	limits   wire.Limits
+	skipped  int // parts that the buffer had already
 }
 
 func (d *Door) newRequest() *request {
@@ -160,6 +168,7 @@ func (d *Door) slot(ctx context.Context, slots *semaphore.Weighted) error {
 func (q *request) write(ctx context.Context, e *Entry, tenantID string, format buffer.Format, payload []byte) (Written, error) {
 	d := q.door
 	l := d.cfg.limitsOf(tenantID)
+	q.skipped = 0
 	q.setLimits(&l)
 	q.limits.KeepTrace = nil
 	if d.keep != nil && format.Topic() == buffer.TopicTraces {
@@ -195,6 +204,7 @@ func (q *request) write(ctx context.Context, e *Entry, tenantID string, format b
 	if err := q.append(ctx, tenantID, parts); err != nil {
 		return Written{}, err
 	}
+	n -= q.skipped
 	result, known := d.await(ctx, outcomes, n)
 	if !known {
 		e.countAccepted(have)
@@ -247,21 +257,25 @@ func (q *request) append(ctx context.Context, tenantID string, parts []wire.Part
 		q.waiting = q.reserved.Load()
 		d.waiting.Add(q.waiting)
 	}
+	if from := originOf(ctx); from != nil {
+		return q.appendForwarded(ctx, tenantID, parts, attach, from)
+	}
 	q.refs.Add(int32(len(parts)))
 	if len(parts) == 1 {
-		return q.appendPart(ctx, tenantID, &parts[0], attach)
+		return q.appendPart(ctx, tenantID, &parts[0], attach, nil)
 	}
 	errs := make([]error, len(parts))
 	var wg sync.WaitGroup
 	for i := range parts[1:] {
-		wg.Go(func() { errs[i+1] = q.appendPart(ctx, tenantID, &parts[i+1], attach) })
+		wg.Go(func() { errs[i+1] = q.appendPart(ctx, tenantID, &parts[i+1], attach, nil) })
 	}
-	errs[0] = q.appendPart(ctx, tenantID, &parts[0], attach)
+	errs[0] = q.appendPart(ctx, tenantID, &parts[0], attach, nil)
 	wg.Wait()
 	return errors.Join(errs...)
 }
 
-func (q *request) appendPart(ctx context.Context, tenantID string, p *wire.Part, attach bool) error {
+// appendPart appends one part, behind the position that goes with it, if any.
+func (q *request) appendPart(ctx context.Context, tenantID string, p *wire.Part, attach bool, position []byte) error {
 	delivery := ingest.NewDelivery(p, q.outcomes, q.release)
 	record := buffer.Record{
 		Tenant: tenantID, Format: p.Format, MinTime: p.MinTime, MaxTime: p.MaxTime, Payload: p.Payload,
@@ -269,7 +283,15 @@ func (q *request) appendPart(ctx context.Context, tenantID string, p *wire.Part,
 	if attach {
 		record.Attachment = delivery
 	}
-	_, err := q.door.buf.Append(ctx, p.Format.Topic(), p.Partition, []buffer.Record{record})
+	records := []buffer.Record{record}
+	if position != nil {
+		mark := buffer.Record{Tenant: tenantID, Format: buffer.FormatPosition, MinTime: p.MinTime, MaxTime: p.MaxTime, Payload: position}
+		if attach {
+			mark.Attachment = positionMark{} // it comes from memory, as the part does
+		}
+		records = []buffer.Record{mark, record}
+	}
+	_, err := q.door.buf.Append(ctx, p.Format.Topic(), p.Partition, records)
 	if err != nil || !attach {
 		// The buffer delivers nothing of an append that has not succeeded.
 		delivery.Discard()

@@ -22,6 +22,7 @@ type metrics struct {
 	amended   *prometheus.CounterVec
 	inFlight  prometheus.Gauge
 	timeouts  prometheus.Counter
+	repeated  prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -71,6 +72,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		timeouts: f.NewCounter(prometheus.CounterOpts{
 			Name: "vedette_ingest_store_timeouts_total",
 			Help: "Requests answered without waiting longer for the store; their data is durable in the buffer.",
+		}),
+		repeated: f.NewCounter(prometheus.CounterOpts{
+			Name: "vedette_ingest_forwarded_repeats_total",
+			Help: "Forwarded requests that were acknowledged without being written, since they are in the buffer already.",
 		}),
 	}
 }

@@ -1,0 +1,230 @@
+package door
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"sync"
+
+	"github.com/vedette-io/vedette/ingest/buffer"
+	"github.com/vedette-io/vedette/ingest/wire"
+)
+
+// Headers of requests that are forwarded out of another log, such as an agent's
+// queue, and of their answers.
+const (
+	// HeaderFrom names that log, the topic and the partition.
+	HeaderFrom = "Vedette-Forwarded-From"
+
+	// HeaderOffsets are the offsets there of the first and the last message in the
+	// request, "<first>-<last>".
+	HeaderOffsets = "Vedette-Forwarded-Offsets"
+
+	// HeaderPosition, in an answer, is the offset up to which everything from there
+	// is durable here. An answer of any status that reaches the request's last
+	// offset says that the request was taken.
+	HeaderPosition = "Vedette-Forwarded-Position"
+)
+
+// origin says where a request was forwarded from.
+type origin struct {
+	sender      string
+	first, last int64
+	begun       buffer.Position // a part of this very request that was appended already
+}
+
+type originKey struct{}
+
+// originOf returns nil for requests that were not forwarded.
+func originOf(ctx context.Context) *origin {
+	o, _ := ctx.Value(originKey{}).(*origin)
+	return o
+}
+
+// positionMark is the attachment of a record that holds a position.
+type positionMark struct{}
+
+// Forwarded serves requests that say where they were forwarded from once: one
+// that is repeated is acknowledged and not written again, whatever has died
+// meanwhile, since its position is appended with it. Of a sender's partition
+// one request is worked on at a time. A request of which only the first messages
+// are here is refused with 409 and HeaderPosition. Other requests, and all where
+// the buffer remembers no positions, go to next as they are.
+func (d *Door) Forwarded(next http.Handler) http.Handler {
+	if d.positions == nil {
+		return next
+	}
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		if r.Header.Get(HeaderFrom) == "" {
+			next.ServeHTTP(w, r)
+			return
+		}
+		from, err := readOrigin(r.Header)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusBadRequest)
+			return
+		}
+		wait, cancel := context.WithTimeout(r.Context(), d.cfg.QueueTimeout)
+		defer cancel()
+		if !d.turns.take(wait, from.sender) {
+			w.Header().Set("Retry-After", "1")
+			http.Error(w, "write: an earlier request of this sender is still being written; try again in 1s", http.StatusServiceUnavailable)
+			return
+		}
+		defer d.turns.release(from.sender)
+		d.serveForwarded(w, r, from, next)
+	})
+}
+
+func (d *Door) serveForwarded(w http.ResponseWriter, r *http.Request, from *origin, next http.Handler) {
+	have, known := d.positions.Position(from.sender)
+	held := have.Held()
+	switch {
+	case known && held >= from.last:
+		d.metrics.repeated.Inc()
+		d.skipBody(r)
+		setPosition(w, held)
+		w.WriteHeader(http.StatusOK)
+		return
+	case known && held >= from.first:
+		d.skipBody(r)
+		setPosition(w, held)
+		http.Error(w, fmt.Sprintf("write: forwarded offsets %d-%d: everything up to %d is here already, want what comes behind it", from.first, from.last, held), http.StatusConflict)
+		return
+	case known && have.Part+1 < have.Parts && have.First == from.first && have.Last == from.last:
+		from.begun = have
+	}
+	next.ServeHTTP(&positionWriter{ResponseWriter: w, door: d, from: from}, r.WithContext(context.WithValue(r.Context(), originKey{}, from)))
+}
+
+// skipBody reads a body that nobody needs, so that the sender, which is still
+// writing it, gets the answer.
+func (d *Door) skipBody(r *http.Request) {
+	_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, int64(d.cfg.MaxBodyBytes)))
+}
+
+func setPosition(w http.ResponseWriter, held int64) {
+	w.Header().Set(HeaderPosition, strconv.FormatInt(held, 10))
+}
+
+// readOrigin reads the headers of a forwarded request.
+func readOrigin(h http.Header) (*origin, error) {
+	o := &origin{sender: h.Get(HeaderFrom)}
+	if err := buffer.CheckSender(o.sender); err != nil {
+		return nil, fmt.Errorf("write: %s: %w", HeaderFrom, err)
+	}
+	text := h.Get(HeaderOffsets)
+	first, last, ok := strings.Cut(text, "-")
+	var err1, err2 error
+	o.first, err1 = strconv.ParseInt(first, 10, 64)
+	o.last, err2 = strconv.ParseInt(last, 10, 64)
+	if !ok || err1 != nil || err2 != nil || o.first < 0 || o.last < o.first {
+		return nil, &MediaError{HeaderOffsets, text, "<first>-<last>"}
+	}
+	return o, nil
+}
+
+// positionWriter adds the sender's position to an answer.
+type positionWriter struct {
+	http.ResponseWriter
+	door  *Door
+	from  *origin
+	wrote bool
+}
+
+// Unwrap is for http.ResponseController.
+func (w *positionWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter }
+
+// WriteHeader implements http.ResponseWriter.
+func (w *positionWriter) WriteHeader(code int) {
+	if !w.wrote {
+		w.wrote = true
+		if p, ok := w.door.positions.Position(w.from.sender); ok {
+			setPosition(w.ResponseWriter, p.Held())
+		}
+	}
+	w.ResponseWriter.WriteHeader(code)
+}
+
+// Write implements http.ResponseWriter.
+func (w *positionWriter) Write(b []byte) (int, error) {
+	if !w.wrote {
+		w.WriteHeader(http.StatusOK)
+	}
+	return w.ResponseWriter.Write(b)
+}
+
+// appendForwarded appends parts one after the other, each with its position, but
+// for those that an earlier attempt has appended.
+func (q *request) appendForwarded(ctx context.Context, tenantID string, parts []wire.Part, attach bool, from *origin) error {
+	begin := 0
+	if from.begun.Parts == len(parts) {
+		begin = from.begun.Part + 1
+	}
+	q.skipped = begin
+	q.refs.Add(int32(len(parts) - begin))
+	n := len(parts)
+	for i := begin; i < n; i++ {
+		p := buffer.Position{Sender: from.sender, First: from.first, Last: from.last, Part: i, Parts: n}
+		if err := q.appendPart(ctx, tenantID, &parts[i], attach, p.Append(nil)); err != nil {
+			for range n - i - 1 {
+				q.release()
+			}
+			return err
+		}
+	}
+	return nil
+}
+
+// turns lets one request of a sender in at a time.
+type turns struct {
+	mu      sync.Mutex // guards what follows
+	waiting map[string]*turn
+}
+
+type turn struct {
+	free chan struct{} // holds one token
+	uses int
+}
+
+// take waits for the sender's turn until ctx ends.
+func (t *turns) take(ctx context.Context, sender string) bool {
+	t.mu.Lock()
+	if t.waiting == nil {
+		t.waiting = map[string]*turn{}
+	}
+	u := t.waiting[sender]
+	if u == nil {
+		u = &turn{free: make(chan struct{}, 1)}
+		u.free <- struct{}{}
+		t.waiting[sender] = u
+	}
+	u.uses++
+	t.mu.Unlock()
+	select {
+	case <-u.free:
+		return true
+	case <-ctx.Done():
+		t.drop(sender, u)
+		return false
+	}
+}
+
+func (t *turns) release(sender string) {
+	t.mu.Lock()
+	u := t.waiting[sender]
+	t.mu.Unlock()
+	u.free <- struct{}{}
+	t.drop(sender, u)
+}
+
+func (t *turns) drop(sender string, u *turn) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if u.uses--; u.uses == 0 {
+		delete(t.waiting, sender)
+	}
+}
