@@ -108,7 +108,8 @@ func NewTable(o TableOptions) *Table {
 	return t
 }
 
-// Use gives the table what it needs of the probe, before the first Take.
+// Use gives the table what it needs of the probe, before the first Take. Without
+// it, nil, the table takes and exports nothing.
 func (t *Table) Use(env *feature.Environment) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -120,6 +121,9 @@ func (t *Table) Use(env *feature.Environment) {
 func (t *Table) Take(c Conn, k protocol.Kind, p *protocol.Piece) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	if t.env == nil {
+		return
+	}
 	t.events++
 	s := t.connLocked(&c, k)
 	if s.parser == nil && !s.settle(k, p) {
@@ -137,7 +141,7 @@ func (t *Table) Take(c Conn, k protocol.Kind, p *protocol.Piece) {
 func (t *Table) Close(id uint64, atNanos int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if c := t.conns[id]; c != nil {
+	if c := t.conns[id]; c != nil && t.env != nil {
 		t.dropLocked(c, atNanos)
 	}
 }

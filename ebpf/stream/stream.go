@@ -1,0 +1,209 @@
+package stream
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os"
+	"sync"
+	"time"
+	"unsafe"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/ringbuf"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/vedette-io/vedette/ebpf/bpf"
+	"github.com/vedette-io/vedette/ebpf/feature"
+	"github.com/vedette-io/vedette/ebpf/identity"
+	"github.com/vedette-io/vedette/ebpf/protocol"
+)
+
+// How often the ring is looked into that has not woken its reader: while there
+// are events, and while there are none.
+const (
+	lookEvery     = 50 * time.Millisecond
+	lookIdleEvery = 200 * time.Millisecond
+)
+
+// lostInKernel names the kernel's counters of what was not sent.
+var lostInKernel = map[bpf.StreamStreamStat]string{
+	bpf.StreamStreamStatSTREAM_RING:       "ring_full",
+	bpf.StreamStreamStatSTREAM_UNREADABLE: "unreadable",
+	bpf.StreamStreamStatSTREAM_IO_URING:   "io_uring",
+	bpf.StreamStreamStatSTREAM_SYSCALL:    "system_call",
+	bpf.StreamStreamStatSTREAM_REFUTED:    "refuted",
+}
+
+// Feature follows connections of HTTP/2, databases and Kafka.
+type Feature struct {
+	config Config
+	table  *Table
+
+	mu      sync.Mutex // taken after the table's
+	objects *ebpf.Collection
+	links   []link.Link
+}
+
+// New returns the feature, not loaded. bounds are those of histograms of
+// durations, in seconds.
+func New(c Config, bounds []float64) *Feature {
+	f := &Feature{config: c}
+	f.table = NewTable(TableOptions{Name: f.Name(), Bounds: bounds, MaxConnections: c.MaxConnections, Lost: f.lost})
+	return f
+}
+
+// Name is stream.
+func (f *Feature) Name() string { return "stream" }
+
+// Ladder drops what older kernels lack.
+func (f *Feature) Ladder() []feature.Rung {
+	return []feature.Rung{
+		{Lacks: "", Load: func(env *feature.Environment) error { return f.load(env) }},
+		{Lacks: "durations begin when the server reads, not when data arrives", Load: func(env *feature.Environment) error {
+			return f.load(env, bpf.StreamProgStreamReady)
+		}},
+		{Lacks: "durations begin when the server reads; connections are forgotten late", Load: func(env *feature.Environment) error {
+			return f.load(env, bpf.StreamProgStreamReady, bpf.StreamProgStreamClosed)
+		}},
+	}
+}
+
+// load brings the programs into the kernel, but for those named.
+func (f *Feature) load(env *feature.Environment, without ...string) error {
+	spec, err := bpf.LoadStream()
+	if err != nil {
+		return fmt.Errorf("read the programs of feature stream: %w", err)
+	}
+	for _, name := range without {
+		delete(spec.Programs, name)
+	}
+	spec.Maps[bpf.StreamMapEvents].MaxEntries = uint32(f.config.RingBytes)
+	for name, v := range map[string]any{
+		bpf.StreamVarSelfTgid: env.Self, bpf.StreamVarFollow: f.config.mask(), bpf.StreamVarHeadBytes: uint32(f.config.HeadBytes),
+	} {
+		if err := spec.Variables[name].Set(v); err != nil {
+			return fmt.Errorf("set %s of feature stream: %w", name, err)
+		}
+	}
+	objects, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogDisabled: true}})
+	if err != nil {
+		return fmt.Errorf("load the programs of feature stream: %w", err)
+	}
+	f.table.Use(env)
+	links, err := feature.AttachAll(objects.Programs[bpf.StreamProgStreamClosed], objects.Programs[bpf.StreamProgStreamReady],
+		objects.Programs[bpf.StreamProgStreamSent], objects.Programs[bpf.StreamProgStreamReceived])
+	if err != nil {
+		objects.Close()
+		return fmt.Errorf("attach the programs of feature stream: %w", err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.objects, f.links = objects, links
+	return nil
+}
+
+// Arrivals announces processes with connections that are followed.
+func (f *Feature) Arrivals() *ebpf.Map { return f.objects.Maps[bpf.StreamMapArrivals] }
+
+// Run reads events until ctx ends.
+func (f *Feature) Run(ctx context.Context) error {
+	r, err := ringbuf.NewReader(f.objects.Maps[bpf.StreamMapEvents])
+	if err != nil {
+		return fmt.Errorf("open the ring buffer of feature stream: %w", err)
+	}
+	stop := context.AfterFunc(ctx, func() { r.Close() })
+	defer func() {
+		if stop() {
+			r.Close()
+		}
+	}()
+	var record ringbuf.Record
+	wait := lookEvery
+	for seen := 0; ; {
+		r.SetDeadline(time.Now().Add(wait))
+		err := r.ReadInto(&record)
+		for ; err == nil; err = r.ReadInto(&record) {
+			seen++
+			f.take(record.RawSample)
+		}
+		if errors.Is(err, ringbuf.ErrClosed) {
+			return nil
+		}
+		if !errors.Is(err, os.ErrDeadlineExceeded) {
+			return fmt.Errorf("read the ring buffer of feature stream: %w", err)
+		}
+		if wait = lookEvery; seen == 0 {
+			wait = lookIdleEvery
+		}
+		seen = 0
+	}
+}
+
+// take hands an event to the table. See struct stream_event of stream.h.
+func (f *Feature) take(b []byte) {
+	const header = int(unsafe.Sizeof(bpf.StreamStreamEvent{}))
+	if len(b) < header {
+		return
+	}
+	e := (*bpf.StreamStreamEvent)(unsafe.Pointer(&b[0]))
+	if e.Flags&uint8(bpf.StreamStreamFlagFLAG_CLOSED) != 0 {
+		f.table.Close(e.Conn, int64(e.AtNs))
+		return
+	}
+	head, tail := int(e.Head), int(e.Tail)
+	if len(b) < header+head+tail || int(e.Length) < head+tail {
+		return
+	}
+	p := protocol.Piece{
+		Direction: protocol.Direction(e.Flags & uint8(bpf.StreamStreamFlagFLAG_SENT)),
+		Data:      b[header : header+head], Missed: int(e.Length) - head - tail, Tail: b[header+head : header+head+tail],
+		Seq: e.Seq, ReadyNanos: int64(e.ReadyNs), AtNanos: int64(e.AtNs),
+	}
+	f.table.Take(Conn{
+		ID:      e.Conn,
+		Process: identity.Key{PID: e.Tgid, StartNanos: e.ProcessStart},
+		Local:   netip.AddrPortFrom(feature.AddrOf(e.Local), e.LocalPort),
+		Peer:    netip.AddrPortFrom(feature.AddrOf(e.Peer), e.PeerPort),
+		NetNS:   e.Netns,
+	}, protocol.Kind(e.Kind), &p)
+}
+
+// Close detaches the programs.
+func (f *Feature) Close() error {
+	f.table.Use(nil)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	err := feature.CloseAll(f.links)
+	f.objects.Close()
+	f.objects, f.links = nil, nil
+	return err
+}
+
+// Describe sends the descriptions.
+func (f *Feature) Describe(ch chan<- *prometheus.Desc) { f.table.Describe(ch) }
+
+// Collect folds processes into services.
+func (f *Feature) Collect(ch chan<- prometheus.Metric) { f.table.Collect(ch) }
+
+// Sweep retires what belongs to processes that are gone.
+func (f *Feature) Sweep(now time.Time) { f.table.Sweep(now) }
+
+func (f *Feature) lost(add func(reason string, n uint64)) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.objects == nil {
+		return nil
+	}
+	for stat, reason := range lostInKernel {
+		n, err := feature.SumStat(f.objects.Maps[bpf.StreamMapStats], uint32(stat))
+		if err != nil {
+			return err
+		}
+		add(reason, n)
+	}
+	add("recursion", feature.Missed(f.objects.Programs[bpf.StreamProgStreamReceived], f.objects.Programs[bpf.StreamProgStreamSent]))
+	return nil
+}
