@@ -1,23 +1,319 @@
 // Package kafka follows connections that speak Kafka's protocol.
+//
+//	request:  size | API key, version, correlation id, client | body ─► queue of what awaits an answer
+//	response: size | correlation id | body                          ─► ends the request of that id
+//
+// A Produce that asks for no acknowledgement has no response; it ends with its
+// own last byte. An error is told where a response has one of its own, and for
+// what is produced, fetched, listed and committed the first partition's, if it
+// stands in the bytes that were copied.
+//
+// Sizes lead over bytes that were not copied. Where the place is lost it is found
+// again at a read or write that begins with a request's header or with the
+// correlation id of what waits. Raw SASL tokens are passed over.
+//
+// Memory of a connection: 2 × 384 bytes for messages that came in pieces, and up
+// to 64 waiting requests of 80 bytes with topics of 64: 2 kB for most, 10 kB at
+// most.
 package kafka
 
-import "github.com/vedette-io/vedette/ebpf/protocol"
+import (
+	"encoding/binary"
+	"unsafe"
+
+	"github.com/vedette-io/vedette/ebpf/protocol"
+	"github.com/vedette-io/vedette/ebpf/protocol/framing"
+)
+
+const (
+	maxWaiting = 64
+	maxHead    = 384
+	maxTopic   = 64 // kept of a topic's name, which may have 249
+	maxMessage = 1 << 30
+	header     = 4
+	fixed      = 14 // of a request up to the client's name
+	produce    = 0
+	fetch      = 1
+	listing    = 2
+	commit     = 8
+	versions   = 18
+)
+
+// waiting is a request that awaits its response.
+type waiting struct {
+	id      int32
+	key     int16
+	version int16
+	topic   []byte // stays with the place in the queue
+	origin  framing.Origin
+	bytes   int64
+}
 
 // Parser follows one connection. It is a protocol.Parser.
 type Parser struct {
-	lost int
+	request protocol.Request // what done is given
+	done    func(*protocol.Request)
+	piece   *protocol.Piece
+
+	frontLimits, backLimits framing.Limits
+	onFront, onBack         func(*framing.Message)
+	front, back             framing.Reader
+	direction               protocol.Direction // of requests
+	sided, gone             bool
+	lost                    int
+	queue                   framing.Queue[waiting]
 }
 
 var _ protocol.Parser = (*Parser)(nil)
 
 // New gives a parser for one connection.
-func New() *Parser { return &Parser{} }
+func New() *Parser {
+	p := &Parser{
+		frontLimits: framing.Limits{Header: header, Keep: maxHead, Size: size},
+		backLimits:  framing.Limits{Header: header, Keep: maxHead, Size: size},
+	}
+	p.onFront, p.onBack = p.fromFront, p.fromBack
+	return p
+}
 
-// Take follows a piece.
-func (p *Parser) Take(*protocol.Piece, func(*protocol.Request)) {}
-
-// Close ends the connection.
-func (p *Parser) Close(int64, func(*protocol.Request)) {}
+// size is the length of a message with its size field.
+func size(h []byte) int64 {
+	n := int64(binary.BigEndian.Uint32(h))
+	if n > maxMessage {
+		return 0
+	}
+	return header + n
+}
 
 // Lost is how often the parser lost its place.
 func (p *Parser) Lost() int { return p.lost }
+
+// Close ends the connection. What waits has got no response and is dropped.
+func (p *Parser) Close(int64, func(*protocol.Request)) {
+	p.queue.Clear()
+	p.gone = true
+}
+
+// Take follows a piece.
+func (p *Parser) Take(piece *protocol.Piece, done func(*protocol.Request)) {
+	if p.gone || piece.Len() == 0 {
+		return
+	}
+	if !p.sided {
+		// Some clients and all brokers read the size first, alone; then the header
+		// begins with the second piece.
+		if !beginsRequest(piece.Data) {
+			p.seekHeader(piece)
+			if !p.sided {
+				return
+			}
+		}
+		p.direction, p.sided = piece.Direction, true
+	}
+	p.piece, p.done = piece, done
+	if piece.Direction == p.direction {
+		p.takeFront(piece)
+	} else {
+		p.takeBack(piece)
+	}
+	p.piece, p.done = nil, nil
+}
+
+// seekHeader looks for a request whose size came in a piece of its own. Both
+// directions' readers serve as memory of such sizes until the side is known.
+func (p *Parser) seekHeader(piece *protocol.Piece) {
+	r := &p.front
+	if piece.Direction == protocol.Sent {
+		r = &p.back
+	}
+	b := piece.Data
+	if !r.Inside() {
+		r.Resume()
+		if piece.Len() == header && len(b) == header && size(b) > fixed {
+			r.Take(piece, &p.frontLimits, p.onFront)
+		}
+		return
+	}
+	if !plausible(b) {
+		r.Resume()
+		return
+	}
+	if piece.Direction == protocol.Sent {
+		p.front, p.back = p.back, p.front
+	}
+	p.back.Resume()
+	p.sided = true
+}
+
+// beginsRequest says whether b begins with a request, its size included.
+func beginsRequest(b []byte) bool {
+	if len(b) < fixed {
+		return false
+	}
+	n := size(b)
+	return n >= fixed && plausible(b[header:])
+}
+
+// plausible says whether b is the header of a request after its size: a known
+// API and version, and the client's name in printable characters.
+func plausible(b []byte) bool {
+	if len(b) < fixed-header {
+		return false
+	}
+	key, version := binary.BigEndian.Uint16(b), binary.BigEndian.Uint16(b[2:])
+	if int(key) >= len(apis) || int(version) > int(apis[key].max)+2 {
+		return false
+	}
+	n := int(int16(binary.BigEndian.Uint16(b[8:])))
+	name := b[10:]
+	if n < -1 || n > 255 {
+		return false
+	}
+	if n <= 0 {
+		// Without a name: a response's zeros look like it. It is taken for one if
+		// it asks for more than API 0 in version 0.
+		return key != 0 || version != 0
+	}
+	for _, c := range name[:min(n, len(name))] {
+		if c < ' ' || c > '~' {
+			return false
+		}
+	}
+	return true
+}
+
+func (p *Parser) server() bool { return p.direction == protocol.Received }
+
+// takeFront follows what the client sends.
+func (p *Parser) takeFront(piece *protocol.Piece) {
+	if p.front.Lost() {
+		if !beginsRequest(piece.Data) {
+			return
+		}
+		p.front.Resume()
+	}
+	if !p.front.Take(piece, &p.frontLimits, p.onFront) {
+		p.lost++
+	}
+}
+
+// takeBack follows what the broker sends.
+func (p *Parser) takeBack(piece *protocol.Piece) {
+	if p.back.Lost() {
+		b := piece.Data
+		if len(b) < header+4 || p.find(int32(binary.BigEndian.Uint32(b[header:]))) < 0 || size(b) == 0 {
+			return
+		}
+		p.back.Resume()
+	}
+	if !p.back.Take(piece, &p.backLimits, p.onBack) {
+		p.lost++
+	}
+}
+
+// find gives the place in the queue of a request, or -1.
+func (p *Parser) find(id int32) int {
+	for i := range p.queue.Len() {
+		if p.queue.At(i).id == id {
+			return i
+		}
+	}
+	return -1
+}
+
+// fromFront is given each request.
+func (p *Parser) fromFront(m *framing.Message) {
+	if len(m.Head) < fixed || !plausible(m.Head[header:]) {
+		return // a SASL token
+	}
+	if p.queue.Len() == maxWaiting {
+		p.queue.Pop()
+		p.lost++
+	}
+	w := p.queue.Push(maxWaiting)
+	b := fields{b: m.Head[header:], ok: true}
+	*w = waiting{
+		key: b.int16(), version: b.int16(), id: b.int32(),
+		topic: w.topic[:0], origin: m.Origin, bytes: m.Size,
+	}
+	b.string(false)
+	b.flexible = apis[w.key].isFlexible(w.version)
+	b.tags()
+	switch {
+	case w.key == produce:
+		if w.produce(&b) {
+			p.end(w, 0, 0)
+			p.queue.Drop()
+		}
+	case w.key == fetch && w.version <= 12:
+		w.fetch(&b)
+	}
+}
+
+// produce reads the topic of what is produced, and says whether there will be no
+// response.
+func (w *waiting) produce(b *fields) (silent bool) {
+	if w.version >= 3 {
+		b.string(b.flexible) // the transaction
+	}
+	acks := b.int16()
+	b.int32()
+	silent = b.ok && acks == 0
+	if w.version <= 12 && b.array() > 0 {
+		w.keepTopic(b.string(b.flexible))
+	}
+	return silent
+}
+
+// fetch reads the topic of what is fetched.
+func (w *waiting) fetch(b *fields) {
+	b.skip(12)
+	if w.version >= 3 {
+		b.skip(4)
+	}
+	if w.version >= 4 {
+		b.skip(1)
+	}
+	if w.version >= 7 {
+		b.skip(8)
+	}
+	if b.array() > 0 {
+		w.keepTopic(b.string(b.flexible))
+	}
+}
+
+func (w *waiting) keepTopic(name []byte) {
+	if w.topic == nil && len(name) > 0 {
+		w.topic = make([]byte, 0, maxTopic)
+	}
+	w.topic = append(w.topic, name[:min(len(name), maxTopic)]...)
+}
+
+// fromBack is given each response.
+func (p *Parser) fromBack(m *framing.Message) {
+	if len(m.Head) < header+4 {
+		return
+	}
+	i := p.find(int32(binary.BigEndian.Uint32(m.Head[header:])))
+	if i < 0 {
+		return // of a request that was not seen, or a SASL token
+	}
+	for range i {
+		p.queue.Pop() // a broker answers in order: these have got no response
+	}
+	w := p.queue.First()
+	p.end(w, w.errorIn(m.Head), m.Size)
+	p.queue.Pop()
+}
+
+// end reports a request.
+func (p *Parser) end(w *waiting, code int16, bytes int64) {
+	p.request = protocol.Request{
+		Kind: protocol.Kafka, Server: p.server(),
+		Operation: apis[w.key].name, Target: unsafe.String(unsafe.SliceData(w.topic), len(w.topic)),
+		Status: errorName(code), Failed: code != 0,
+		Seq: w.origin.Seq, StartNanos: w.origin.StartNanos(p.server()), EndNanos: p.piece.AtNanos,
+		RequestBytes: w.bytes, ResponseBytes: bytes,
+	}
+	p.done(&p.request)
+}

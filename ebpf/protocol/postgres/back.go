@@ -1,0 +1,254 @@
+package postgres
+
+import (
+	"encoding/binary"
+
+	"github.com/vedette-io/vedette/ebpf/protocol"
+	"github.com/vedette-io/vedette/ebpf/protocol/framing"
+	"github.com/vedette-io/vedette/ebpf/protocol/sql"
+)
+
+// takeBack follows what the server sends.
+func (p *Parser) takeBack(piece *protocol.Piece) {
+	if p.askedTLS {
+		p.askedTLS = false
+		if len(piece.Data) > 0 && (piece.Data[0] == 'S' || piece.Data[0] == 'G') {
+			p.giveUp()
+			return
+		}
+		if len(piece.Data) > 0 && piece.Data[0] == 'N' {
+			return // one byte, and the server waits
+		}
+	}
+	if p.back.Lost() {
+		p.responseBytes += int64(piece.Len())
+		p.seekReady(piece)
+		return
+	}
+	if !p.back.Take(piece, &p.backLimits, p.onBack) {
+		p.lost++
+		p.responseBytes += int64(piece.Len())
+		p.seekReady(piece)
+	}
+}
+
+// seekReady looks for ReadyForQuery at the end of a piece in which the place was
+// lost.
+func (p *Parser) seekReady(piece *protocol.Piece) {
+	b := piece.Tail
+	if len(b) == 0 {
+		b = piece.Data
+	}
+	n := len(b) - readyBytes
+	if n < 0 || b[n] != 'Z' || binary.BigEndian.Uint32(b[n+1:]) != 5 || !isState(b[n+5]) {
+		return
+	}
+	p.back.Resume()
+	// A server flushes at each ReadyForQuery, so this is the only one in its write.
+	// A client may have read several at once: how many is not known.
+	if !p.server() && p.cycles() > 1 {
+		p.lost++
+		p.queue.Clear()
+		p.responseBytes = 0
+		return
+	}
+	tag, failed := lastOf(b[:n])
+	p.ready(true, tag, failed)
+}
+
+func isState(c byte) bool { return c == 'I' || c == 'T' || c == 'E' }
+
+// cycles is how many ReadyForQuery are awaited.
+func (p *Parser) cycles() (n int) {
+	for i := range p.queue.Len() {
+		if k := p.queue.At(i).kind; k == query || k == sync {
+			n++
+		}
+	}
+	return n
+}
+
+// lastOf tells what the message before ReadyForQuery was: a CommandComplete, with
+// its tag, or an ErrorResponse, whose last field ends with two NUL.
+func lastOf(b []byte) (tag []byte, failed bool) {
+	for i := 0; i+5 <= len(b); i++ {
+		if b[i] == 'C' && int(binary.BigEndian.Uint32(b[i+1:])) == len(b)-i-1 {
+			return b[i+5:], false
+		}
+	}
+	return nil, len(b) >= 2 && b[len(b)-1] == 0 && b[len(b)-2] == 0
+}
+
+// fromBack is given each message of the server.
+func (p *Parser) fromBack(m *framing.Message) {
+	p.responseBytes += m.Size
+	w := p.queue.First()
+	switch m.Head[0] {
+	case 'Z':
+		p.ready(false, nil, false)
+	case 'C', 'I', 's':
+		if w == nil {
+			return
+		}
+		tagged(w, m.Head[5:])
+		switch w.kind {
+		case execute:
+			p.end(w)
+			p.queue.Pop()
+		case unseen:
+			p.endUnseen(w)
+		}
+	case 'E':
+		if w != nil {
+			p.failure(w, m.Head[5:])
+		}
+	case 'W':
+		p.giveUp() // replication
+	}
+}
+
+// tagged names a request by the tag of CommandComplete if its text was not
+// understood.
+func tagged(w *waiting, tag []byte) {
+	if w.op == sql.Other {
+		w.op = sql.Operation(tag)
+	}
+}
+
+// endUnseen reports one of a number of requests whose bytes were not copied.
+func (p *Parser) endUnseen(w *waiting) {
+	p.end(w)
+	w.sure, w.op, w.summary, w.bytes = false, sql.Other, w.summary[:0], 0
+	w.failed, w.coded = false, false
+}
+
+// failure takes an ErrorResponse.
+func (p *Parser) failure(w *waiting, fields []byte) {
+	if w.kind == sync || p.quiet {
+		return // of the commit at the end of the cycle: what was executed is reported
+	}
+	w.failed = true
+	for len(fields) > 1 {
+		field := fields[0]
+		value, rest, ok := cutString(fields[1:])
+		if !ok {
+			break
+		}
+		if field == 'C' && len(value) == sqlStateBytes {
+			copy(w.state[:], value)
+			w.coded = true
+		}
+		fields = rest
+	}
+	switch w.kind {
+	case execute:
+		p.end(w)
+		p.queue.Pop()
+		p.quiet = true
+	case unseen:
+		p.endUnseen(w)
+		p.quiet = true
+	}
+}
+
+// ready ends the oldest cycle. unsure says that messages before it were not seen;
+// then tag and failed are what the last of them said.
+func (p *Parser) ready(unsure bool, tag []byte, failed bool) {
+	for w := p.queue.First(); w != nil; w = p.queue.First() {
+		k := w.kind
+		next := kind(0)
+		if p.queue.Len() > 1 {
+			next = p.queue.At(1).kind
+		}
+		if unsure && !p.quiet && (next == 0 || next == sync || k == query) {
+			// The last of the cycle.
+			w.failed = w.failed || failed
+			if tag != nil {
+				tagged(w, tag)
+			}
+		}
+		switch {
+		case k == query, k == prepare && !p.quiet, k == execute && unsure && !p.quiet, k == unseen && w.sure && unsure:
+			p.end(w)
+		}
+		p.queue.Pop()
+		if k == query || k == sync {
+			break
+		}
+	}
+	p.quiet = false
+	p.responseBytes = 0
+	if p.queue.Len() == 0 && p.front.Lost() {
+		p.front.Resume() // the client has got all it asked for
+	}
+}
+
+// The sides that a piece can be of.
+type side uint8
+
+const (
+	isUnknown side = iota
+	isFront
+	isBack
+	isTLS
+)
+
+// sideOf tells by the first message of a piece who sent it.
+func sideOf(piece *protocol.Piece) side {
+	b := piece.Data
+	if len(b) >= 3 && b[0] == 0x16 && b[1] == 3 {
+		return isTLS
+	}
+	if len(b) < 5 {
+		return isUnknown
+	}
+	n := int(binary.BigEndian.Uint32(b[1:]))
+	whole := n+1 <= len(b)
+	body := b[5:]
+	if n >= 4 && whole {
+		body = b[5 : 1+n]
+	}
+	switch b[0] {
+	case 0:
+		if len(b) >= 8 && frontSize(b) > 0 {
+			if code := binary.BigEndian.Uint32(b[4:]); code>>16 == 3 || code >= cancelRequest && code <= gssRequest {
+				return isFront
+			}
+		}
+		return isUnknown
+	case 'Q', 'P', 'B', 'F', 'f', 'p', 'X':
+		if frontSize(b) > 0 {
+			return isFront
+		}
+	case 'S', 'H':
+		if n == 4 {
+			return isFront
+		}
+		return back(b)
+	case 'E':
+		switch portal, rest, ok := cutString(body); {
+		case ok && whole && len(portal)+5 == len(body) && len(rest) == 4:
+			return isFront
+		case len(body) > 0 && body[0] == 'S':
+			return back(b)
+		}
+	case 'D', 'C':
+		named, _, ok := cutString(body[min(1, len(body)):])
+		described := len(body) > 1 && (body[0] == 'S' || body[0] == 'P') && ok && whole && len(named)+2 == len(body)
+		if !described || b[0] == 'C' && sql.Operation(body) != sql.Other {
+			return back(b)
+		}
+		return isFront
+	case 'd', 'c':
+	default:
+		return back(b)
+	}
+	return isUnknown
+}
+
+func back(b []byte) side {
+	if backSize(b) > 0 {
+		return isBack
+	}
+	return isUnknown
+}
