@@ -17,3 +17,4 @@ gen Http -type http_key -type http_value -type process -type stat -type method -
 gen Tcp -type tcp_place -type process_key -type tcp_key -type tcp_value -type tcp_failure -type tcp_open -type tcp_stat -type tcp_role
 gen Profile -type profile_key -type profile_stack -type profile_stat -type process
 gen Stream -type stream_event -type stream_stat -type stream_kind -type stream_flag -type process
+gen Dns -type process -type dns_lookup -type dns_key -type dns_stat -type dns_side

@@ -6,12 +6,13 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/vedette-io/vedette/ebpf/dns"
 	"github.com/vedette-io/vedette/ebpf/feature"
 )
 
 // Config says what the probe watches and how it reports it.
 type Config struct {
-	// Features to load, of http and tcp. Those left out are off.
+	// Features to load, of http, tcp and dns. Those left out are off.
 	Features []string `yaml:"features"`
 	// Buckets are the upper bounds, in seconds, of the histograms of durations.
 	// The default is that of OpenTelemetry's semantic conventions.
@@ -24,10 +25,12 @@ type Config struct {
 	MaxSeries int `yaml:"max_series"`
 	// Proc is where the host's /proc is.
 	Proc string `yaml:"proc"`
+	// DNS is about the feature dns.
+	DNS dns.Config `yaml:"dns"`
 }
 
 // features in the order they load.
-var features = []string{"http", "tcp"}
+var features = []string{"http", "tcp", "dns"}
 
 // DefaultConfig loads every feature.
 func DefaultConfig() Config {
@@ -36,6 +39,7 @@ func DefaultConfig() Config {
 		Buckets:   []float64{0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10},
 		MaxSeries: 4096,
 		Proc:      "/proc",
+		DNS:       dns.DefaultConfig(),
 	}
 }
 
@@ -55,6 +59,9 @@ func (c Config) Validate() error {
 	}
 	if c.Proc == "" {
 		errs = append(errs, errors.New("proc: is empty"))
+	}
+	if err := c.DNS.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("dns: %w", err))
 	}
 	return errors.Join(errs...)
 }

@@ -12,6 +12,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"github.com/vedette-io/vedette/ebpf/dns"
 	"github.com/vedette-io/vedette/ebpf/feature"
 	"github.com/vedette-io/vedette/ebpf/http1"
 	"github.com/vedette-io/vedette/ebpf/identity"
@@ -59,7 +60,7 @@ func New(o Options) (*Probe, error) {
 		states:  newStates(),
 		started: make(chan struct{}),
 	}
-	p.features = []feature.Feature{http1.New(b), tcp.New()}
+	p.features = []feature.Feature{http1.New(b), tcp.New(), dns.New(o.Config.DNS, o.Config.Buckets)}
 	p.edges = newEdges(p.features, b)
 	for _, f := range p.features {
 		p.states.set(f.Name(), feature.Off, "not started")

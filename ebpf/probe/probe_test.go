@@ -24,6 +24,7 @@ func TestConfigValidate(t *testing.T) {
 		"apart":      func(c *Config) { c.Buckets = []float64{1, 1.0001} },
 		"max_series": func(c *Config) { c.MaxSeries = 1 },
 		"proc":       func(c *Config) { c.Proc = "" },
+		"dns: ports": func(c *Config) { c.DNS.Ports = nil },
 	} {
 		c := DefaultConfig()
 		edit(&c)
@@ -48,7 +49,8 @@ func TestStates(t *testing.T) {
 # TYPE vedette_ebpf_feature gauge
 `
 	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(head+
-		`vedette_ebpf_feature{name="http",reason="not started",state="off"} 1
+		`vedette_ebpf_feature{name="dns",reason="not started",state="off"} 1
+vedette_ebpf_feature{name="http",reason="not started",state="off"} 1
 vedette_ebpf_feature{name="tcp",reason="not started",state="off"} 1
 `)))
 	ctx, cancel := context.WithCancel(context.Background())
@@ -56,7 +58,8 @@ vedette_ebpf_feature{name="tcp",reason="not started",state="off"} 1
 	go func() { done <- p.Run(ctx) }()
 	<-p.Started()
 	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(head+
-		`vedette_ebpf_feature{name="http",reason="configuration",state="off"} 1
+		`vedette_ebpf_feature{name="dns",reason="configuration",state="off"} 1
+vedette_ebpf_feature{name="http",reason="configuration",state="off"} 1
 vedette_ebpf_feature{name="tcp",reason="configuration",state="off"} 1
 `)))
 	cancel()
@@ -65,7 +68,7 @@ vedette_ebpf_feature{name="tcp",reason="configuration",state="off"} 1
 
 // The committed objects are readable and have what load sets.
 func TestSpecs(t *testing.T) {
-	for name, load := range map[string]func() (*ebpf.CollectionSpec, error){"http": bpf.LoadHttp, "tcp": bpf.LoadTcp} {
+	for name, load := range map[string]func() (*ebpf.CollectionSpec, error){"http": bpf.LoadHttp, "tcp": bpf.LoadTcp, "dns": bpf.LoadDns} {
 		spec, err := load()
 		require.NoError(t, err)
 		require.NotEmpty(t, spec.Programs, name)
