@@ -6,7 +6,7 @@ FUZZTIME    ?= 10s
 TESTFLAGS   ?= -timeout 20m
 RACE_PKGS   ?= ./cmd/... ./internal/... ./ingest/... ./collector/... ./ebpf/... ./storage/... ./query/...
 
-.PHONY: help all run build test race lint fuzz bench crash generate generate-ebpf check-clean e2e clean go test-tools kafka kafka-jars
+.PHONY: help all run build test race lint fuzz bench crash generate generate-ebpf check-clean e2e clean go test-tools test-kernels kafka kafka-jars
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,10 @@ build: go ## build bin/vedette, and bin/vedette-nvml, which reads GPUs
 
 test: go test-tools kafka-jars trace-pages ## run the whole suite; say why a test was skipped
 	@$(GO) test -json $(TESTFLAGS) ./... | $(GO) run ./internal/testlog
+
+test-kernels: go ## run the eBPF tests in other kernels under QEMU; not part of test: fetches some 400 MB
+	@ebpf/kernels/fetch.sh .cache/kernels
+	@$(GO) run ./ebpf/kernels
 
 race: go ## run the packages with goroutines under the race detector
 	@command -v $${CC:-cc} >/dev/null || { echo "make race: a C compiler is missing: install gcc or clang"; exit 1; }
