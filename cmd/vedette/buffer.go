@@ -52,6 +52,7 @@ func (c *BufferConfig) validate() (section string, err error) {
 // openedBuffer is a buffer and what the door has to know about it.
 type openedBuffer struct {
 	buffer.Buffer
+	positions      buffer.Positions // nil if it remembers none
 	maxRecordBytes int
 	compresses     bool
 
@@ -77,14 +78,14 @@ func (s *server) openBuffer(ctx context.Context) (openedBuffer, error) {
 		joined := func(topic string) func(context.Context) (int, error) {
 			return func(ctx context.Context) (int, error) { return b.Joined(ctx, topic) }
 		}
-		return openedBuffer{b, int(b.MaxRecordBytes()), true, joined}, nil
+		return openedBuffer{b, nil, int(b.MaxRecordBytes()), true, joined}, nil
 	}
 	b, err := buffer.Open(c.Config, vfs.OS, s.path(bufferDir), logger, s.registry)
 	if err != nil {
 		return openedBuffer{}, err
 	}
 	alone := func(string) func(context.Context) (int, error) { return nil }
-	return openedBuffer{b, int(c.MaxRecordBytes), false, alone}, nil
+	return openedBuffer{b, b, int(c.MaxRecordBytes), false, alone}, nil
 }
 
 // instanceID names this data directory for ever, so that a restarted server is

@@ -13,6 +13,7 @@ import (
 	promconfig "github.com/prometheus/prometheus/config"
 	"go.yaml.in/yaml/v3"
 
+	"github.com/vedette-io/vedette/collector/forward"
 	"github.com/vedette-io/vedette/ingest"
 	"github.com/vedette-io/vedette/ingest/door"
 	"github.com/vedette-io/vedette/ingest/influx"
@@ -102,6 +103,10 @@ type Config struct {
 	// seen by eBPF, GPUs.
 	Collect CollectConfig `yaml:"collect"`
 
+	// Forward says where `vedette collect` sends everything; see agent.md. `vedette run`
+	// does not use it.
+	Forward forward.Config `yaml:"forward"`
+
 	// Global holds the defaults of scraping: `global` of the Prometheus
 	// configuration, as documented there. Its `external_labels` hold for the query
 	// API, too, unless that has its own.
@@ -161,6 +166,7 @@ func defaultConfig() Config {
 		TraceQuery:  TraceQueryConfig{Engine: traces.DefaultConfig()},
 		QueryAPI:    api.DefaultConfig(),
 		Collect:     defaultCollectConfig(),
+		Forward:     forward.DefaultConfig(),
 	}
 }
 
@@ -172,6 +178,9 @@ type loaded struct {
 	prometheus string // its sections in Prometheus syntax
 	scrapeSelf bool   // the file does not say what to scrape
 	dir        string // that the file's relative names start from
+
+	// agent is the instance under which an agent scrapes itself; empty is a server.
+	agent string
 }
 
 // loadConfig reads and checks a file; without a name it returns the defaults.
@@ -214,6 +223,7 @@ func loadConfig(file string) (loaded, error) {
 		{"trace_query", l.TraceQuery.Validate()},
 		{"query_api", l.QueryAPI.Validate()},
 		{"collect", l.Collect.Validate()},
+		{"forward", l.Forward.Validate()},
 	} {
 		faults = append(faults, config.Faults(file, data, s.key, s.err)...)
 	}
@@ -240,15 +250,15 @@ func (l *loaded) readPrometheusKeys(file string, data []byte) error {
 	return nil
 }
 
-// scrapeConfig returns what is to be scraped. A server that was told nothing
+// scrapeConfig returns what is to be scraped. A process that was told nothing
 // about it scrapes itself, at address self.
 func (l *loaded) scrapeConfig(self string) (*promconfig.Config, error) {
 	text := l.prometheus
 	if l.scrapeSelf && self != "" {
-		job := map[string]any{
-			"job_name":        "vedette",
-			"scrape_interval": "15s",
-			"static_configs":  []any{map[string]any{"targets": []string{self}}},
+		target := map[string]any{"targets": []string{self}}
+		job := map[string]any{"job_name": "vedette", "scrape_interval": "15s", "static_configs": []any{target}}
+		if l.agent != "" { // whose address every other agent has, too
+			job["job_name"], target["labels"] = "vedette_agent", map[string]string{"instance": l.agent}
 		}
 		if token := l.HTTP.BearerToken; token != "" {
 			job["authorization"] = map[string]string{"credentials": token.Reveal()}
@@ -266,33 +276,4 @@ func (l *loaded) scrapeConfig(self string) (*promconfig.Config, error) {
 	c.SetDirectory(l.dir)
 	_, err = c.GetScrapeConfigs()
 	return c, err
-}
-
-// checkConfigCmd reads a file and says what is wrong with it.
-type checkConfigCmd struct {
-	File string `arg:"" help:"Configuration file." type:"path"`
-}
-
-// Help is the second half of the command's help.
-func (checkConfigCmd) Help() string {
-	return `Prints every fault with file, line and key, and exits with 1 if there is one. The keys are documented in docs/configuration.md.`
-}
-
-// Run prints the verdict.
-func (c checkConfigCmd) Run(s streams) error {
-	l, err := loadConfig(c.File)
-	if err != nil {
-		fmt.Fprintln(s.err, err)
-		return exitError(exitFault)
-	}
-	scrape, err := l.scrapeConfig(l.HTTP.Listen)
-	if err != nil {
-		return err
-	}
-	jobs, err := scrape.GetScrapeConfigs()
-	if err != nil {
-		return err
-	}
-	_, err = fmt.Fprintf(s.out, "%s is valid; scrape jobs: %d\n", c.File, len(jobs))
-	return err
 }

@@ -40,17 +40,23 @@ type doors struct {
 	jaeger      *jaeger.Receiver
 }
 
+// newFormats returns what payloads of the buffer are decoded by.
+func newFormats(c *Config) *wire.Formats {
+	f := &wire.Formats{}
+	remotewrite.Register(f)
+	f.Register(func() wire.Decoder { return otlp.New(c.OTLP.Translation) }, buffer.FormatOTLP, buffer.FormatOTLPSnappy)
+	otlptraces.Register(f)
+	otlplogs.Register(f)
+	return f
+}
+
 // openDoors opens every way into the buffer.
 func (s *server) openDoors(ctx context.Context, b openedBuffer) (err error) {
 	c := &s.config
 	d := &s.doors
-	d.formats = &wire.Formats{}
-	remotewrite.Register(d.formats)
-	d.formats.Register(func() wire.Decoder { return otlp.New(c.OTLP.Translation) }, buffer.FormatOTLP, buffer.FormatOTLPSnappy)
-	otlptraces.Register(d.formats)
-	otlplogs.Register(d.formats)
+	d.formats = newFormats(&c.Config)
 	d.Door, err = door.New(door.Options{
-		Buffer: s.buffer, Config: c.Ingest.Config, Formats: d.formats, MaxRecordBytes: b.maxRecordBytes, Plain: b.compresses,
+		Buffer: s.buffer, Config: c.Ingest.Config, Formats: d.formats, MaxRecordBytes: b.maxRecordBytes, Plain: b.compresses, Positions: b.positions,
 		KeepTrace: sampling.NewHead(c.Sampling, s.registry).KeepTrace,
 		Logger:    s.logger.With("part", "ingest"), Registerer: s.registry,
 	})
@@ -185,27 +191,29 @@ func (s *server) freeOrNone(key, address, usual string) string {
 	return address
 }
 
-// endpoints lists what the main listener takes in.
+// endpoints lists what the main listener takes in. What agents forward comes in
+// once.
 func (d *doors) endpoints(traced func(name string, h http.Handler) http.Handler) []endpoint {
+	once := func(name string, h http.Handler) http.Handler { return d.Forwarded(traced(name, h)) }
 	list := []endpoint{
 		{
 			pattern: "/api/v1/write", show: "POST /api/v1/write", what: "Prometheus remote write 1.0 and 2.0",
-			handler: traced("POST /api/v1/write", door.RemoteWrite{Entry: d.remoteWrite}),
+			handler: once("POST /api/v1/write", door.RemoteWrite{Entry: d.remoteWrite}),
 		},
 		{
 			pattern: "/api/v1/otlp/v1/metrics", show: "POST /api/v1/otlp/v1/metrics", what: "OTLP metrics, as on the OTLP port",
-			handler: traced("POST /api/v1/otlp/v1/metrics", d.otlp.Handler(otlpserver.MetricsPath)),
+			handler: once("POST /api/v1/otlp/v1/metrics", d.otlp.Handler(otlpserver.MetricsPath)),
 		},
-		{pattern: "/api/v1/otlp/v1/traces", handler: traced("POST /v1/traces", d.otlp.Handler(otlpserver.TracesPath))},
+		{pattern: "/api/v1/otlp/v1/traces", handler: once("POST /v1/traces", d.otlp.Handler(otlpserver.TracesPath))},
 		{
 			pattern: "/v1/traces", show: "POST /v1/traces", what: "OTLP traces, as on the OTLP port",
-			handler: traced("POST /v1/traces", d.otlp.Handler(otlpserver.TracesPath)),
+			handler: once("POST /v1/traces", d.otlp.Handler(otlpserver.TracesPath)),
 		},
 		{
 			pattern: "/v1/logs", show: "POST /v1/logs", what: "OTLP logs, as on the OTLP port",
-			handler: traced("POST /v1/logs", d.otlp.Handler(otlpserver.LogsPath)),
+			handler: once("POST /v1/logs", d.otlp.Handler(otlpserver.LogsPath)),
 		},
-		{pattern: "/v1/metrics", handler: traced("POST /v1/metrics", d.otlp.Handler(otlpserver.MetricsPath))},
+		{pattern: "/v1/metrics", handler: once("POST /v1/metrics", d.otlp.Handler(otlpserver.MetricsPath))},
 		{
 			pattern: "POST " + jaeger.Path, show: "POST " + jaeger.Path, what: "Jaeger spans, Thrift",
 			handler: traced("POST "+jaeger.Path, d.jaeger),

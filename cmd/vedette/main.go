@@ -22,6 +22,7 @@ import (
 // commandLine is everything that vedette understands.
 type commandLine struct {
 	Run         runCmd         `cmd:"" help:"Start the server."`
+	Collect     collectCmd     `cmd:"" help:"Start the agent of a host: measure it and forward everything to a server."`
 	CheckConfig checkConfigCmd `cmd:"" name:"check-config" help:"Check a configuration file and say what is wrong with it."`
 	Query       queryCmd       `cmd:"" help:"Ask a running server a PromQL question and print the answer."`
 	Trace       traceCmd       `cmd:"" help:"Draw a trace of a running server."`

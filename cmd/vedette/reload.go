@@ -72,6 +72,7 @@ func (r *reloader) reload() error {
 	if err != nil {
 		return err
 	}
+	l.agent = r.s.config.agent
 	jobs, err := l.scrapeConfig(selfAddress(r.s.listener.Addr()))
 	if err != nil {
 		return err

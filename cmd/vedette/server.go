@@ -12,10 +12,12 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	promconfig "github.com/prometheus/prometheus/config"
 	"go.opentelemetry.io/otel"
 	sdktrace "go.opentelemetry.io/otel/sdk/trace"
 	"go.opentelemetry.io/otel/trace"
 
+	"github.com/vedette-io/vedette/collector/forward"
 	"github.com/vedette-io/vedette/collector/scrape"
 	"github.com/vedette-io/vedette/ingest"
 	"github.com/vedette-io/vedette/ingest/buffer"
@@ -56,8 +58,9 @@ type server struct {
 	consumer *ingest.Consumer
 	traces   traceParts
 	logs     logParts
-	ownSpans *ownSpans // nil if they are not stored
-	agent    *agent    // nil if nothing of this machine is measured
+	ownSpans *ownSpans          // nil if they are not stored
+	agent    *agent             // nil if nothing of this machine is measured
+	forward  *forward.Forwarder // of an agent alone
 	scraper  *scrape.Scraper
 	engine   *promql.Engine
 
@@ -66,6 +69,11 @@ type server struct {
 
 // openServer listens and opens the data. Nothing runs before run.
 func openServer(ctx context.Context, c loaded, logger *slog.Logger) (*server, error) {
+	return openAs(ctx, (*server).open, c, logger)
+}
+
+// openAs opens what a role needs.
+func openAs(ctx context.Context, role func(*server, context.Context) error, c loaded, logger *slog.Logger) (*server, error) {
 	s := &server{config: c, logger: logger, build: telemetry.ReadBuild("")}
 	s.registry = telemetry.NewRegistry(s.build)
 	s.ring = telemetry.NewRing(c.Tracing.KeepSpans)
@@ -74,7 +82,7 @@ func openServer(ctx context.Context, c loaded, logger *slog.Logger) (*server, er
 	otel.SetTracerProvider(s.provider) // the PromQL engine asks there
 	otel.SetErrorHandler(otel.ErrorHandlerFunc(func(err error) { logger.Warn("export own spans", "err", err) }))
 	s.onClose(func() error { return s.provider.Shutdown(context.WithoutCancel(ctx)) })
-	if err := s.open(ctx); err != nil {
+	if err := role(s, ctx); err != nil {
 		return nil, errors.Join(err, s.close())
 	}
 	return s, nil
@@ -82,8 +90,8 @@ func openServer(ctx context.Context, c loaded, logger *slog.Logger) (*server, er
 
 func (s *server) onClose(f func() error) { s.closers = append(s.closers, f) }
 
-func (s *server) open(ctx context.Context) error {
-	var err error
+// listen opens the HTTP listener.
+func (s *server) listen(ctx context.Context) (err error) {
 	if s.listener, err = new(net.ListenConfig).Listen(ctx, "tcp", s.config.HTTP.Listen); err != nil {
 		return fmt.Errorf("open listener: %w", err)
 	}
@@ -91,7 +99,14 @@ func (s *server) open(ctx context.Context) error {
 	if !isLoopback(s.listener.Addr()) && s.config.HTTP.BearerToken == "" {
 		s.logger.Warn("other machines can reach this listener and nothing asks who they are: set http.bearer_token or listen on loopback", "listen", s.listener.Addr().String())
 	}
+	return nil
+}
 
+// open opens the parts of `vedette run`.
+func (s *server) open(ctx context.Context) error {
+	if err := s.listen(ctx); err != nil {
+		return err
+	}
 	opened, err := s.openBuffer(ctx)
 	if err != nil {
 		return err
@@ -145,10 +160,7 @@ func (s *server) open(ctx context.Context) error {
 	if s.config.QueryAPI.ExternalLabels == nil {
 		s.config.QueryAPI.ExternalLabels = jobs.GlobalConfig.ExternalLabels.Map()
 	}
-	s.scraper, err = scrape.New(scrape.Options{
-		Writer: s.doors.scrape, Config: jobs, Logger: s.logger.With("part", "scrape"), Registerer: s.registry,
-	})
-	if err != nil {
+	if err := s.openScraper(jobs); err != nil {
 		return err
 	}
 
@@ -162,6 +174,13 @@ func (s *server) open(ctx context.Context) error {
 	return s.openTraceQueries()
 }
 
+func (s *server) openScraper(jobs *promconfig.Config) (err error) {
+	s.scraper, err = scrape.New(scrape.Options{
+		Writer: s.doors.scrape, Config: jobs, Logger: s.logger.With("part", "scrape"), Registerer: s.registry,
+	})
+	return err
+}
+
 func (s *server) path(name string) string { return filepath.Join(s.config.DataDir, name) }
 
 // run serves until ctx ends and then stops in the order in which data flows:
@@ -171,21 +190,7 @@ func (s *server) run(ctx context.Context, out io.Writer) error {
 	if err != nil {
 		return err
 	}
-	g := group{logger: s.logger, grace: 30 * time.Second}
-	g.add(httpPart(s.listener, newMux(endpoints, &s.health, s.config.HTTP.BearerToken), &s.health, s.logger.With("part", "http")))
-	for _, p := range s.doors.parts() {
-		g.add(p)
-	}
-	g.add(part{name: "reload", run: newReloader(s).run})
-	g.add(part{name: "scrape", run: s.scraper.Run})
-	if s.agent != nil {
-		for _, p := range s.agent.parts() {
-			g.add(p)
-		}
-	}
-	if s.ownSpans != nil {
-		g.add(s.ownSpans.part())
-	}
+	g := s.intake(endpoints)
 	g.add(s.logs.part())
 	for _, p := range s.traces.parts() {
 		g.add(p)
@@ -202,6 +207,26 @@ func (s *server) run(ctx context.Context, out io.Writer) error {
 
 	fmt.Fprint(out, endpointLines("http://"+selfAddress(s.listener.Addr()), append(endpoints, s.doors.listeners()...)))
 	return g.run(ctx)
+}
+
+// intake begins a group with all that takes data in.
+func (s *server) intake(endpoints []endpoint) *group {
+	g := &group{logger: s.logger, grace: 30 * time.Second}
+	g.add(httpPart(s.listener, newMux(endpoints, &s.health, s.config.HTTP.BearerToken), &s.health, s.logger.With("part", "http")))
+	for _, p := range s.doors.parts() {
+		g.add(p)
+	}
+	g.add(part{name: "reload", run: newReloader(s).run})
+	g.add(part{name: "scrape", run: s.scraper.Run})
+	if s.agent != nil {
+		for _, p := range s.agent.parts() {
+			g.add(p)
+		}
+	}
+	if s.ownSpans != nil {
+		g.add(s.ownSpans.part())
+	}
+	return g
 }
 
 // consume feeds the store until ctx ends.

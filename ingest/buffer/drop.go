@@ -199,3 +199,17 @@ func showSegment(f io.ReaderAt, seg *segment, size int64, d Dropped, see func(st
 
 // SizeBytes returns what the log takes on disk.
 func (l *Log) SizeBytes() int64 { return l.bytes.Load() }
+
+// CommittedBy returns the offset at which a group continues. A new group begins at
+// the oldest record, and from now on records are kept for it.
+func (l *Log) CommittedBy(group, topic string, partition int) (int64, error) {
+	t, err := l.topic(topic)
+	if err != nil {
+		return 0, fmt.Errorf("group %s of %s: %w", group, topic, err)
+	}
+	g, err := t.group(group)
+	if err != nil {
+		return 0, fmt.Errorf("group %s of %s: %w", group, topic, err)
+	}
+	return g.committedAt(partition), nil
+}

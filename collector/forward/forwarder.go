@@ -1,0 +1,330 @@
+package forward
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/vedette-io/vedette/ingest/buffer"
+)
+
+const (
+	// commitInterval bounds how much is sent again after a kill where the
+	// destination cannot tell.
+	commitInterval = 250 * time.Millisecond
+
+	expireInterval = 10 * time.Second
+	sayAgain       = time.Minute // while the destination stays away
+)
+
+// Options are what a Forwarder is made of.
+type Options struct {
+	Queue  *Queue
+	Config Config
+
+	// Destination is where messages go; nil is what Config names.
+	Destination Destination
+
+	Logger     *slog.Logger
+	Registerer prometheus.Registerer // of the destination; may be nil
+}
+
+// Forwarder ships what is in a Queue. It owns its destination.
+type Forwarder struct {
+	q       *Queue
+	cfg     Config
+	dest    Destination
+	logger  *slog.Logger
+	metrics *metrics
+}
+
+// New returns a forwarder. Nothing is sent before Run.
+func New(o Options) (*Forwarder, error) {
+	f := &Forwarder{q: o.Queue, cfg: o.Config, dest: o.Destination, logger: cmp.Or(o.Logger, slog.New(slog.DiscardHandler)), metrics: o.Queue.metrics}
+	if err := f.cfg.Validate(); err != nil {
+		return nil, fmt.Errorf("forward: %w", err)
+	}
+	var err error
+	switch {
+	case f.dest != nil:
+	case f.cfg.ToKafka():
+		f.dest = NewKafka(f.cfg, f.logger, o.Registerer)
+	case f.cfg.Endpoint != "":
+		f.dest, err = NewHTTP(f.cfg)
+	default:
+		err = errors.New("endpoint: is empty, want the URL of a server, or kafka.brokers")
+	}
+	if err != nil {
+		return nil, fmt.Errorf("forward: %w", err)
+	}
+	return f, nil
+}
+
+// Run ships until ctx ends. What is not acknowledged by then stays in the queue.
+func (f *Forwarder) Run(ctx context.Context) error {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	var wg sync.WaitGroup
+	errs := make([]error, len(Topics())+1)
+	for i, topic := range Topics() {
+		wg.Go(func() {
+			if errs[i] = f.q.Consume(ctx, group, topic, f.ship); errs[i] != nil {
+				cancel()
+			}
+		})
+	}
+	wg.Go(func() { f.expire(ctx) })
+	wg.Wait()
+	errs[len(errs)-1] = f.dest.Close()
+	return errors.Join(errs...)
+}
+
+// expire drops what is too old, from time to time.
+func (f *Forwarder) expire(ctx context.Context) {
+	tick := time.NewTicker(expireInterval)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			if err := f.q.expire(ctx, now); err != nil && ctx.Err() == nil {
+				f.logger.Warn("drop messages that are too old", "err", err)
+			}
+		}
+	}
+}
+
+// shipper ships one partition.
+type shipper struct {
+	*Forwarder
+	lane      laneKey
+	claim     buffer.Claim
+	logger    *slog.Logger
+	done      int64 // offset behind what was delivered or given up
+	committed int64
+	due       time.Time // of the next commit
+
+	awaySince time.Time // zero while the destination answers
+	said      time.Time // when that was logged last
+}
+
+func (f *Forwarder) ship(ctx context.Context, c buffer.Claim) error {
+	k := laneKey{c.Topic(), c.Partition()}
+	s := &shipper{Forwarder: f, lane: k, claim: c, logger: f.logger.With("topic", k.topic, "partition", k.partition)}
+	s.committed = c.Committed()
+	s.done = s.committed
+	s.sayGap()
+	err := s.run(ctx)
+	s.q.rest(k)
+	if commitErr := s.commit(context.WithoutCancel(ctx)); err == nil || ctx.Err() != nil {
+		return commitErr
+	}
+	return err
+}
+
+// sayGap tells what the queue lost while nobody could say so.
+func (s *shipper) sayGap() {
+	n := s.q.said.untold(s.lane, s.committed, s.claim.Oldest())
+	if n == 0 {
+		return
+	}
+	s.metrics.drop(s.lane.topic, dropRestart, &loss{messages: int(n)})
+	s.logger.Error("Messages that were under way when the agent died are no longer in the queue, which had become full: the destination may lack them", "messages", n)
+}
+
+func (s *shipper) run(ctx context.Context) error {
+	for {
+		messages, err := s.next(ctx)
+		if err != nil {
+			return err
+		}
+		for len(messages) > 0 && ctx.Err() == nil {
+			if messages[0].Format == buffer.FormatPosition { // of a sender to this log
+				s.done, messages = messages[0].Offset+1, messages[1:]
+				continue
+			}
+			var batch []buffer.Message
+			if batch, messages = s.q.take(s.lane, messages, s.choose); len(batch) == 0 {
+				continue
+			}
+			if err := s.deliver(ctx, batch); err != nil {
+				return err
+			}
+			s.q.rest(s.lane)
+			if time.Now().After(s.due) {
+				if err := s.commit(ctx); err != nil {
+					return err
+				}
+			}
+		}
+		if ctx.Err() != nil {
+			return ctx.Err()
+		}
+	}
+}
+
+// choose is the destination's choice of what goes together.
+func (s *shipper) choose(messages []buffer.Message) int {
+	for i := range messages {
+		if messages[i].Format == buffer.FormatPosition {
+			messages = messages[:max(i, 1)]
+			break
+		}
+	}
+	return s.dest.Choose(messages)
+}
+
+// next waits for messages, and commits what was delivered while there are none.
+func (s *shipper) next(ctx context.Context) ([]buffer.Message, error) {
+	for {
+		if s.done == s.committed {
+			return s.claim.Next(ctx)
+		}
+		wait, cancel := context.WithDeadline(ctx, s.due)
+		messages, err := s.claim.Next(wait)
+		expired := wait.Err() != nil && ctx.Err() == nil
+		cancel()
+		if err == nil || !expired {
+			return messages, err
+		}
+		if err := s.commit(ctx); err != nil {
+			return nil, err
+		}
+	}
+}
+
+func (s *shipper) commit(ctx context.Context) error {
+	s.due = time.Now().Add(commitInterval)
+	if s.done == s.committed {
+		return nil
+	}
+	if err := s.q.commit(ctx, s.claim, s.done); err != nil {
+		return err
+	}
+	s.committed = s.done
+	return nil
+}
+
+// deliver sends messages until they are acknowledged or refused for good; an error
+// is the context's.
+func (s *shipper) deliver(ctx context.Context, messages []buffer.Message) error {
+	for attempt := 0; len(messages) > 0; attempt++ {
+		b := &Batch{Source: s.q.Source(), Topic: s.lane.topic, Partition: s.lane.partition, Partitions: s.q.Partitions(s.lane.topic), Messages: messages}
+		begin := time.Now()
+		receipt, err := s.dest.Send(ctx, b)
+		s.metrics.seconds.WithLabelValues(s.lane.topic).Observe(time.Since(begin).Seconds())
+		var (
+			held      *HeldError
+			permanent *PermanentError
+		)
+		switch {
+		case err == nil:
+			s.back()
+			s.sent(messages, b.payloadBytes(), receipt)
+			return nil
+		case ctx.Err() != nil:
+			return ctx.Err()
+		case errors.As(err, &held):
+			s.back()
+			n := 0
+			for n < len(messages) && messages[n].Offset <= held.UpTo {
+				n++
+			}
+			b.Messages = messages[:n]
+			s.sent(b.Messages, b.payloadBytes(), Receipt{})
+			messages, attempt = messages[n:], 0
+		case errors.As(err, &permanent) && len(messages) > 1:
+			s.back()
+			for i := range messages { // one of them is to blame
+				if err := s.deliver(ctx, messages[i:i+1]); err != nil {
+					return err
+				}
+			}
+			return nil
+		case errors.As(err, &permanent):
+			s.back()
+			s.refused(messages, permanent)
+			return nil
+		default:
+			if err := s.pause(ctx, attempt, err); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// sent notes messages that were acknowledged.
+func (s *shipper) sent(messages []buffer.Message, bytes int, r Receipt) {
+	if len(messages) == 0 {
+		return
+	}
+	s.done = messages[len(messages)-1].Offset + 1
+	s.metrics.sentMessages.WithLabelValues(s.lane.topic).Add(float64(len(messages)))
+	s.metrics.sentBytes.WithLabelValues(s.lane.topic).Add(float64(bytes))
+	if r.Refused > 0 {
+		s.metrics.items.WithLabelValues(s.lane.topic).Add(float64(r.Refused))
+		s.logger.Warn("The destination has left out a part of what it took", kindOf(s.lane.topic), r.Refused, "message", r.Message)
+	}
+}
+
+// refused notes a message that will never be taken.
+func (s *shipper) refused(messages []buffer.Message, err *PermanentError) {
+	s.done = messages[len(messages)-1].Offset + 1
+	var lost loss
+	s.q.count(&lost, messages)
+	s.metrics.drop(s.lane.topic, dropRefused, &lost)
+	s.logger.Error("The destination refuses a message for good: it is dropped", append([]any{"err", err, "offset", messages[0].Offset}, lost.attrs(s.lane.topic)...)...)
+}
+
+// pause waits before the next attempt: twice as long each time, at most MaxBackoff,
+// half of it by chance so that agents do not come all at once; and at least as long
+// as the destination has asked for.
+func (s *shipper) pause(ctx context.Context, attempt int, cause error) error {
+	reason, after := "other", time.Duration(0)
+	var again *RetryError
+	if errors.As(cause, &again) {
+		reason, after = again.Reason, again.After
+	}
+	s.metrics.retries.WithLabelValues(s.lane.topic, reason).Inc()
+	s.metrics.connected.WithLabelValues(s.lane.topic).Set(0)
+	now := time.Now()
+	if s.awaySince.IsZero() {
+		s.awaySince = now
+	}
+	if now.Sub(s.said) >= sayAgain {
+		s.said = now
+		s.logger.Warn("The destination does not take messages: they stay in the queue", "since", now.Sub(s.awaySince).Round(time.Second),
+			"queue_bytes", s.q.SizeBytes(), "queue_limit_bytes", s.q.cfg.MaxBytes, "err", cause)
+	}
+	if err := s.commit(ctx); err != nil {
+		return err
+	}
+	wait := min(firstBackoff<<min(attempt, 20), s.cfg.MaxBackoff)
+	wait = wait/2 + rand.N(wait/2+1)
+	timer := time.NewTimer(max(wait, after))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// back notes that the destination has answered.
+func (s *shipper) back() {
+	s.metrics.connected.WithLabelValues(s.lane.topic).Set(1)
+	if !s.awaySince.IsZero() {
+		s.logger.Info("The destination takes messages again", "after", time.Since(s.awaySince).Round(time.Millisecond))
+		s.awaySince, s.said = time.Time{}, time.Time{}
+	}
+}
