@@ -8,11 +8,12 @@ import (
 
 	"github.com/vedette-io/vedette/ebpf/dns"
 	"github.com/vedette-io/vedette/ebpf/feature"
+	"github.com/vedette-io/vedette/ebpf/stream"
 )
 
 // Config says what the probe watches and how it reports it.
 type Config struct {
-	// Features to load, of http, tcp and dns. Those left out are off.
+	// Features to load, of http, stream, tcp and dns. Those left out are off.
 	Features []string `yaml:"features"`
 	// Buckets are the upper bounds, in seconds, of the histograms of durations.
 	// The default is that of OpenTelemetry's semantic conventions.
@@ -27,10 +28,12 @@ type Config struct {
 	Proc string `yaml:"proc"`
 	// DNS is about the feature dns.
 	DNS dns.Config `yaml:"dns"`
+	// Stream is about the feature stream.
+	Stream stream.Config `yaml:"stream"`
 }
 
 // features in the order they load.
-var features = []string{"http", "tcp", "dns"}
+var features = []string{"http", "stream", "tcp", "dns"}
 
 // DefaultConfig loads every feature.
 func DefaultConfig() Config {
@@ -40,6 +43,7 @@ func DefaultConfig() Config {
 		MaxSeries: 4096,
 		Proc:      "/proc",
 		DNS:       dns.DefaultConfig(),
+		Stream:    stream.DefaultConfig(),
 	}
 }
 
@@ -62,6 +66,9 @@ func (c Config) Validate() error {
 	}
 	if err := c.DNS.Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("dns: %w", err))
+	}
+	if err := c.Stream.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("stream: %w", err))
 	}
 	return errors.Join(errs...)
 }

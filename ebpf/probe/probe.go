@@ -16,6 +16,7 @@ import (
 	"github.com/vedette-io/vedette/ebpf/feature"
 	"github.com/vedette-io/vedette/ebpf/http1"
 	"github.com/vedette-io/vedette/ebpf/identity"
+	"github.com/vedette-io/vedette/ebpf/stream"
 	"github.com/vedette-io/vedette/ebpf/tcp"
 )
 
@@ -60,7 +61,7 @@ func New(o Options) (*Probe, error) {
 		states:  newStates(),
 		started: make(chan struct{}),
 	}
-	p.features = []feature.Feature{http1.New(b), tcp.New(), dns.New(o.Config.DNS, o.Config.Buckets)}
+	p.features = []feature.Feature{http1.New(b), stream.New(o.Config.Stream, o.Config.Buckets), tcp.New(), dns.New(o.Config.DNS, o.Config.Buckets)}
 	p.edges = newEdges(p.features, b)
 	for _, f := range p.features {
 		p.states.set(f.Name(), feature.Off, "not started")

@@ -24,6 +24,7 @@ func TestConfigValidate(t *testing.T) {
 		"apart":      func(c *Config) { c.Buckets = []float64{1, 1.0001} },
 		"max_series": func(c *Config) { c.MaxSeries = 1 },
 		"proc":       func(c *Config) { c.Proc = "" },
+		"stream":     func(c *Config) { c.Stream.HeadBytes = 1 },
 		"dns: ports": func(c *Config) { c.DNS.Ports = nil },
 	} {
 		c := DefaultConfig()
@@ -51,6 +52,7 @@ func TestStates(t *testing.T) {
 	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(head+
 		`vedette_ebpf_feature{name="dns",reason="not started",state="off"} 1
 vedette_ebpf_feature{name="http",reason="not started",state="off"} 1
+vedette_ebpf_feature{name="stream",reason="not started",state="off"} 1
 vedette_ebpf_feature{name="tcp",reason="not started",state="off"} 1
 `)))
 	ctx, cancel := context.WithCancel(context.Background())
@@ -60,6 +62,7 @@ vedette_ebpf_feature{name="tcp",reason="not started",state="off"} 1
 	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(head+
 		`vedette_ebpf_feature{name="dns",reason="configuration",state="off"} 1
 vedette_ebpf_feature{name="http",reason="configuration",state="off"} 1
+vedette_ebpf_feature{name="stream",reason="configuration",state="off"} 1
 vedette_ebpf_feature{name="tcp",reason="configuration",state="off"} 1
 `)))
 	cancel()
@@ -68,7 +71,7 @@ vedette_ebpf_feature{name="tcp",reason="configuration",state="off"} 1
 
 // The committed objects are readable and have what load sets.
 func TestSpecs(t *testing.T) {
-	for name, load := range map[string]func() (*ebpf.CollectionSpec, error){"http": bpf.LoadHttp, "tcp": bpf.LoadTcp, "dns": bpf.LoadDns} {
+	for name, load := range map[string]func() (*ebpf.CollectionSpec, error){"http": bpf.LoadHttp, "stream": bpf.LoadStream, "tcp": bpf.LoadTcp, "dns": bpf.LoadDns} {
 		spec, err := load()
 		require.NoError(t, err)
 		require.NotEmpty(t, spec.Programs, name)

@@ -6,7 +6,6 @@ import (
 
 	"github.com/vedette-io/vedette/ebpf/protocol"
 	"github.com/vedette-io/vedette/ebpf/protocol/http1"
-	"github.com/vedette-io/vedette/ebpf/protocol/http1"
 	"github.com/vedette-io/vedette/ebpf/protocol/http2"
 	"github.com/vedette-io/vedette/ebpf/protocol/kafka"
 	"github.com/vedette-io/vedette/ebpf/protocol/mysql"
@@ -34,8 +33,6 @@ var systems = [...]string{
 // newParser gives a parser of the protocol; nil: there is none.
 func newParser(k protocol.Kind) protocol.Parser {
 	switch k {
-	case protocol.HTTP1:
-		return http1.New()
 	case protocol.HTTP1:
 		return http1.New()
 	case protocol.HTTP2:

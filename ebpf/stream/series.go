@@ -41,6 +41,7 @@ type series struct {
 type totals struct {
 	durationNanos               int64
 	requestBytes, responseBytes int64
+	failures                    uint64
 	durations                   []uint64 // by bound, and one more
 	requestSizes, responseSizes [12]uint64
 }
@@ -49,6 +50,7 @@ func (t *totals) add(o *totals) {
 	t.durationNanos += o.durationNanos
 	t.requestBytes += o.requestBytes
 	t.responseBytes += o.responseBytes
+	t.failures += o.failures
 	if len(t.durations) < len(o.durations) {
 		t.durations = append([]uint64(nil), make([]uint64, len(o.durations))...)
 	}
@@ -82,6 +84,9 @@ func (t *Table) recordLocked(r *protocol.Request) {
 		v.durations[sort.SearchFloat64s(t.options.Bounds, float64(nanos)/1e9)]++
 		v.requestBytes += r.RequestBytes
 		v.responseBytes += r.ResponseBytes
+		if r.Failed {
+			v.failures++
+		}
 		v.requestSizes[sizeBucket(r.RequestBytes)]++
 		v.responseSizes[sizeBucket(r.ResponseBytes)]++
 	}
