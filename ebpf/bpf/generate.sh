@@ -13,7 +13,7 @@ gen() {
 	GOPACKAGE=bpf $GO run $BPF2GO -cc "$CLANG" -strip llvm-strip-14 -target amd64,arm64 -go-package bpf "$@" \
 		"$name" "$(echo "$name" | tr A-Z a-z).bpf.c" -- -O2 -g -Wall -Werror -I. -I"$INCLUDE"
 }
-gen Http -type http_key -type http_value -type process -type stat -type method -type role
+gen Http -type http_key -type http_value -type http_span -type process -type stat -type method -type role
 gen Tcp -type tcp_place -type process_key -type tcp_key -type tcp_value -type tcp_failure -type tcp_open -type tcp_stat -type tcp_role
 gen Profile -type profile_key -type profile_stack -type profile_stat -type process
 gen Stream -type stream_event -type stream_stat -type stream_kind -type stream_flag -type process

@@ -44,6 +44,13 @@ struct half {
 	__u8 skip;    /* inside a line too long to be of interest */
 	__u8 chunked;
 	__u8 has_length;
+	/* of spans only */
+	__u8 in_part; /* some of the head is kept */
+	__u8 traced;  /* random is a trace id's */
+	__u8 cut;     /* its traceparent was split */
+	__u8 pad;
+	__u32 seq; /* of the message's first byte */
+	__u64 random;
 	__u64 carry[CARRY / 8];
 };
 
@@ -74,7 +81,18 @@ struct conn {
 	__u64 request_bytes;
 	__u64 response_bytes;
 	__u64 end_ns;
+	/* of spans only */
+	__u64 tuple; /* hash of both ends */
+	__u32 local_addr[4];
+	__u32 netns;
+	__u32 head_no; /* the request whose head is kept, as pushed counts */
+	__u8 headed;   /* there is one */
+	__u8 spanned;  /* it is that of the response under way */
+	__u8 adopted;  /* the last request came after its response */
+	__u8 pad3[5];
 };
+
+enum adopted { ADOPTED_NOT, ADOPTED_ACTIVE, ADOPTED_ENDED };
 
 struct http_key {
 	__u64 start_ns;
@@ -106,6 +124,10 @@ enum stat {
 	STAT_LOST,       /* times the framing of a connection was lost */
 	STAT_UNMATCHED,  /* responses whose request was not seen */
 	STAT_DEEP,       /* pipelined requests beyond DEPTH */
+	STAT_SPAN_FULL,      /* spans for which the ring had no room */
+	STAT_SPAN_PIPELINED, /* sampled requests behind another sampled one */
+	STAT_SPAN_CUT,       /* requests whose traceparent was split between I/Os */
+	STAT_SPAN_EVICTED,   /* sampled requests whose head was evicted */
 	STATS,
 };
 

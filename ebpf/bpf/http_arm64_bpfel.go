@@ -32,6 +32,12 @@ type HttpConn struct {
 		Skip      uint8
 		Chunked   uint8
 		HasLength uint8
+		InPart    uint8
+		Traced    uint8
+		Cut       uint8
+		Pad       uint8
+		Seq       uint32
+		Random    uint64
 		Carry     [4]uint64
 	}
 	ProcessStart  uint64
@@ -54,6 +60,14 @@ type HttpConn struct {
 	RequestBytes  uint64
 	ResponseBytes uint64
 	EndNs         uint64
+	Tuple         uint64
+	LocalAddr     [4]uint32
+	Netns         uint32
+	HeadNo        uint32
+	Headed        uint8
+	Spanned       uint8
+	Adopted       uint8
+	Pad3          [5]uint8
 }
 
 type HttpHttpKey struct {
@@ -67,6 +81,29 @@ type HttpHttpKey struct {
 	Pad     uint16
 	Addr    [4]uint32
 	Pad2    uint32
+}
+
+type HttpHttpSpan struct {
+	_             structs.HostLayout
+	ProcessStart  uint64
+	StartNs       uint64
+	EndNs         uint64
+	RequestBytes  uint64
+	ResponseBytes uint64
+	Tgid          uint32
+	Netns         uint32
+	Seq           uint32
+	LocalAddr     [4]uint32
+	PeerAddr      [4]uint32
+	LocalPort     uint16
+	PeerPort      uint16
+	Status        uint16
+	Role          uint8
+	Method        uint8
+	Line          uint16
+	Parent        uint16
+	Traceparent   [64]uint8
+	Target        [256]uint8
 }
 
 type HttpHttpValue struct {
@@ -118,28 +155,43 @@ const (
 )
 
 type HttpScratch struct {
-	_      structs.HostLayout
-	Data   [4096]uint8
-	Now    uint64
-	Line   uint32
-	Lf     uint32
-	Sent   uint8
-	Virgin uint8
-	_      [6]byte
+	_        structs.HostLayout
+	Data     [4096]uint8
+	Now      uint64
+	Arrived  uint64
+	Left     uint64
+	Base     uint64
+	Room     uint64
+	Iov      uint64
+	Iovs     uint32
+	EndSeq   uint32
+	Line     uint32
+	Lf       uint32
+	Virgin   uint8
+	_        [3]byte
+	Seq      uint32
+	StartAt  uint32
+	StartLen uint32
+	ParentAt uint32
+	ParentLf uint32
 }
 
 type HttpStat uint32
 
 const (
-	HttpStatSTAT_FULL       HttpStat = 0
-	HttpStatSTAT_UNREADABLE HttpStat = 1
-	HttpStatSTAT_IO_URING   HttpStat = 2
-	HttpStatSTAT_SYSCALL    HttpStat = 3
-	HttpStatSTAT_HTTP2      HttpStat = 4
-	HttpStatSTAT_LOST       HttpStat = 5
-	HttpStatSTAT_UNMATCHED  HttpStat = 6
-	HttpStatSTAT_DEEP       HttpStat = 7
-	HttpStatSTATS           HttpStat = 8
+	HttpStatSTAT_FULL           HttpStat = 0
+	HttpStatSTAT_UNREADABLE     HttpStat = 1
+	HttpStatSTAT_IO_URING       HttpStat = 2
+	HttpStatSTAT_SYSCALL        HttpStat = 3
+	HttpStatSTAT_HTTP2          HttpStat = 4
+	HttpStatSTAT_LOST           HttpStat = 5
+	HttpStatSTAT_UNMATCHED      HttpStat = 6
+	HttpStatSTAT_DEEP           HttpStat = 7
+	HttpStatSTAT_SPAN_FULL      HttpStat = 8
+	HttpStatSTAT_SPAN_PIPELINED HttpStat = 9
+	HttpStatSTAT_SPAN_CUT       HttpStat = 10
+	HttpStatSTAT_SPAN_EVICTED   HttpStat = 11
+	HttpStatSTATS               HttpStat = 12
 )
 
 // Names of all BPF objects in the ELF.
@@ -148,9 +200,12 @@ const (
 const (
 	HttpMapArrivals    = "arrivals"
 	HttpMapConns       = "conns"
+	HttpMapHeads       = "heads"
 	HttpMapKnown       = "known"
 	HttpMapRequests    = "requests"
 	HttpMapScratch     = "scratch"
+	HttpMapSpanScratch = "span_scratch"
+	HttpMapSpans       = "spans"
 	HttpMapStats       = "stats"
 	HttpMapZeroValue   = "zero_value"
 	HttpProgClosed     = "closed"
@@ -160,10 +215,13 @@ const (
 	HttpVarBindMethod  = "bind_method"
 	HttpVarBindProcess = "bind_process"
 	HttpVarBindRole    = "bind_role"
+	HttpVarBindSpan    = "bind_span"
 	HttpVarBindStat    = "bind_stat"
 	HttpVarEdge        = "edge"
 	HttpVarSelfTgid    = "self_tgid"
 	HttpVarSlot        = "slot"
+	HttpVarSpanning    = "spanning"
+	HttpVarThreshold   = "threshold"
 )
 
 // LoadHttp returns the embedded CollectionSpec for Http.
@@ -218,13 +276,16 @@ type HttpProgramSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type HttpMapSpecs struct {
-	Arrivals  *ebpf.MapSpec `ebpf:"arrivals"`
-	Conns     *ebpf.MapSpec `ebpf:"conns"`
-	Known     *ebpf.MapSpec `ebpf:"known"`
-	Requests  *ebpf.MapSpec `ebpf:"requests"`
-	Scratch   *ebpf.MapSpec `ebpf:"scratch"`
-	Stats     *ebpf.MapSpec `ebpf:"stats"`
-	ZeroValue *ebpf.MapSpec `ebpf:"zero_value"`
+	Arrivals    *ebpf.MapSpec `ebpf:"arrivals"`
+	Conns       *ebpf.MapSpec `ebpf:"conns"`
+	Heads       *ebpf.MapSpec `ebpf:"heads"`
+	Known       *ebpf.MapSpec `ebpf:"known"`
+	Requests    *ebpf.MapSpec `ebpf:"requests"`
+	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
+	SpanScratch *ebpf.MapSpec `ebpf:"span_scratch"`
+	Spans       *ebpf.MapSpec `ebpf:"spans"`
+	Stats       *ebpf.MapSpec `ebpf:"stats"`
+	ZeroValue   *ebpf.MapSpec `ebpf:"zero_value"`
 }
 
 // HttpVariableSpecs contains global variables before they are loaded into the kernel.
@@ -234,10 +295,13 @@ type HttpVariableSpecs struct {
 	BindMethod  *ebpf.VariableSpec `ebpf:"bind_method"`
 	BindProcess *ebpf.VariableSpec `ebpf:"bind_process"`
 	BindRole    *ebpf.VariableSpec `ebpf:"bind_role"`
+	BindSpan    *ebpf.VariableSpec `ebpf:"bind_span"`
 	BindStat    *ebpf.VariableSpec `ebpf:"bind_stat"`
 	Edge        *ebpf.VariableSpec `ebpf:"edge"`
 	SelfTgid    *ebpf.VariableSpec `ebpf:"self_tgid"`
 	Slot        *ebpf.VariableSpec `ebpf:"slot"`
+	Spanning    *ebpf.VariableSpec `ebpf:"spanning"`
+	Threshold   *ebpf.VariableSpec `ebpf:"threshold"`
 }
 
 // HttpObjects contains all objects after they have been loaded into the kernel.
@@ -260,22 +324,28 @@ func (o *HttpObjects) Close() error {
 //
 // It can be passed to LoadHttpObjects or ebpf.CollectionSpec.LoadAndAssign.
 type HttpMaps struct {
-	Arrivals  *ebpf.Map `ebpf:"arrivals"`
-	Conns     *ebpf.Map `ebpf:"conns"`
-	Known     *ebpf.Map `ebpf:"known"`
-	Requests  *ebpf.Map `ebpf:"requests"`
-	Scratch   *ebpf.Map `ebpf:"scratch"`
-	Stats     *ebpf.Map `ebpf:"stats"`
-	ZeroValue *ebpf.Map `ebpf:"zero_value"`
+	Arrivals    *ebpf.Map `ebpf:"arrivals"`
+	Conns       *ebpf.Map `ebpf:"conns"`
+	Heads       *ebpf.Map `ebpf:"heads"`
+	Known       *ebpf.Map `ebpf:"known"`
+	Requests    *ebpf.Map `ebpf:"requests"`
+	Scratch     *ebpf.Map `ebpf:"scratch"`
+	SpanScratch *ebpf.Map `ebpf:"span_scratch"`
+	Spans       *ebpf.Map `ebpf:"spans"`
+	Stats       *ebpf.Map `ebpf:"stats"`
+	ZeroValue   *ebpf.Map `ebpf:"zero_value"`
 }
 
 func (m *HttpMaps) Close() error {
 	return _HttpClose(
 		m.Arrivals,
 		m.Conns,
+		m.Heads,
 		m.Known,
 		m.Requests,
 		m.Scratch,
+		m.SpanScratch,
+		m.Spans,
 		m.Stats,
 		m.ZeroValue,
 	)
@@ -288,10 +358,13 @@ type HttpVariables struct {
 	BindMethod  *ebpf.Variable `ebpf:"bind_method"`
 	BindProcess *ebpf.Variable `ebpf:"bind_process"`
 	BindRole    *ebpf.Variable `ebpf:"bind_role"`
+	BindSpan    *ebpf.Variable `ebpf:"bind_span"`
 	BindStat    *ebpf.Variable `ebpf:"bind_stat"`
 	Edge        *ebpf.Variable `ebpf:"edge"`
 	SelfTgid    *ebpf.Variable `ebpf:"self_tgid"`
 	Slot        *ebpf.Variable `ebpf:"slot"`
+	Spanning    *ebpf.Variable `ebpf:"spanning"`
+	Threshold   *ebpf.Variable `ebpf:"threshold"`
 }
 
 // HttpPrograms contains all programs after they have been loaded into the kernel.

@@ -10,6 +10,29 @@
 
 #include "http.h"
 
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+struct ns_common___span {
+	__u32 inum;
+};
+struct net___span {
+	struct ns_common___span ns;
+};
+struct possible_net___span {
+	struct net___span *net;
+};
+struct sock_common___span {
+	__be32 skc_rcv_saddr;
+	struct in6_addr skc_v6_rcv_saddr;
+	struct possible_net___span skc_net;
+};
+struct sock___span {
+	struct sock_common___span __sk_common;
+};
+struct tcp_sock___span {
+	__u32 write_seq;
+};
+#pragma clang attribute pop
+
 /* keeps the types in the object, for the bindings */
 const struct process *bind_process __attribute__((unused));
 const enum stat *bind_stat __attribute__((unused));
@@ -31,19 +54,34 @@ struct {
 	__type(value, struct conn);
 } conns SEC(".maps");
 
-/* carry, then a window of the message, then room to overrun. */
+/* One I/O under way. In a map and not on the stack, because the verifier does
+ * not follow the values of what a map holds. */
 struct scratch {
-	__u8 data[4096];
+	__u8 data[4096]; /* carry, then a window of the message, then room to overrun */
 	__u64 now;
+	__u64 arrived;
+	__u64 left; /* bytes of the I/O not consumed */
+	__u64 base; /* current buffer */
+	__u64 room; /* bytes of it not consumed */
+	__u64 iov;  /* next buffer's iovec, 0: there is none */
+	__u32 iovs;
+	__u32 end_seq; /* TCP's number of the byte after the I/O */
 	__u32 line; /* found by next_line */
 	__u32 lf;
-	__u8 sent;
 	__u8 virgin; /* the first bytes ever read from this connection */
+	/* of spans only: what this window has of a request's head */
+	__u32 seq;       /* TCP's number of the byte at CARRY */
+	__u32 start_at;  /* the start line */
+	__u32 start_len; /* 0: it is not here */
+	__u32 parent_at; /* the field traceparent */
+	__u32 parent_lf; /* where that ends, 0: it is not here */
 };
 
+/* One for each direction: a task that receives may take the processor from one
+ * that sends. */
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, 1);
+	__uint(max_entries, 2);
 	__type(key, __u32);
 	__type(value, struct scratch);
 } scratch SEC(".maps");
@@ -60,35 +98,19 @@ struct {
 const volatile __u64 edge[128] = {};
 const volatile __u8 slot[128] = {};
 
-/* One I/O: a cursor over the user's buffers. */
+/* What following an I/O needs at hand. */
 struct io {
 	struct conn *c;
 	struct half *h;
-	__u64 now;
-	__u64 left; /* bytes of the I/O not consumed */
-	__u64 base; /* current buffer */
-	__u64 room; /* bytes of it not consumed */
-	__u64 iov;  /* next buffer's iovec, 0: there is none */
-	__u64 arrived;
-	__u32 iovs;
-	__u8 sent;
+	struct scratch *b;
+	__u32 sent;
+	__u32 end;  /* of the window */
+	__u32 stop; /* what follows is no line */
 };
 
-/* The search for lines in a window. */
-struct scan {
-	struct conn *c;
-	struct half *h;
-	__u32 from; /* where to look for the next line feed */
-	__u32 end;
-	__u32 line; /* start of the current line */
-	__u32 stop;
-};
-
-static __always_inline struct scratch *get_scratch(void)
+static __always_inline struct scratch *get_scratch(__u32 sent)
 {
-	__u32 zero = 0;
-
-	return bpf_map_lookup_elem(&scratch, &zero);
+	return bpf_map_lookup_elem(&scratch, &sent);
 }
 
 static __always_inline __u64 load(struct scratch *b, __u32 pos)
@@ -103,7 +125,9 @@ static __always_inline __u64 load(struct scratch *b, __u32 pos)
 #define PROTO W('H', 'T', 'T', 'P', '/', '1', '.', 0)
 #define PROTO2 W('H', 'T', 'T', 'P', '/', '2', '.', 0)
 
-__noinline __u32 size_bucket(__u64 n)
+#include "http_span.h"
+
+static __always_inline __u32 size_bucket(__u64 n)
 {
 	__u32 e;
 
@@ -113,7 +137,7 @@ __noinline __u32 size_bucket(__u64 n)
 	return e >= SIZES ? SIZES - 1 : e;
 }
 
-__noinline __u32 duration_slot(__u64 ns)
+static __always_inline __u32 duration_slot(__u64 ns)
 {
 	__u64 v = ns ? ns - 1 : 0;
 	__u32 e = log2_64(v), f;
@@ -139,6 +163,8 @@ __noinline int record(struct conn *c, __u64 end_ns)
 
 	if (!c)
 		return 0;
+	if (spanning && c->spanned)
+		emit(c, end_ns);
 	key.start_ns = c->process_start;
 	key.tgid = c->tgid;
 	key.port = c->role == ROLE_SERVER ? c->local_port : c->peer_port;
@@ -196,24 +222,31 @@ static __always_inline int finish(struct conn *c, __u64 now)
 
 #include "http_message.h"
 
-/* Does a header field begin like one that tells a body's length? */
-static __always_inline bool tells_length(__u64 w)
-{
-	w |= 0x2020202020202020ULL;
-	return w == W('c', 'o', 'n', 't', 'e', 'n', 't', '-') || w == W('t', 'r', 'a', 'n', 's', 'f', 'e', 'r');
-}
+/* Returned by next_line. */
+enum found {
+	NO_LINE,   /* none ends in the window; line is where one has begun */
+	MORE,      /* look on behind it */
+	NO_MORE,   /* what follows is no line */
+};
 
-/* Finds the next line in [from, end) and leaves its bounds in line and lf of
- * the scratch; of header fields only the empty line and those that tell a
- * length. Returns 0 when there is none; line is then where one has begun. */
-__noinline int next_line(__u32 line, __u32 from, __u32 end, int fields)
+/* Finds the next line of the half in [from, end) that matters, and acts on it:
+ * of header fields only those of interest and the empty line. Leaves in line and
+ * lf of the scratch where to look on. Functions cost a return each, which
+ * processors with a flawed predictor make dear: so the ones below are inlined. */
+__noinline int next_line(struct conn *c, __u32 sent, __u32 end)
 {
-	struct scratch *b = get_scratch();
-	__u32 pos = from, lf;
+	struct scratch *b = get_scratch(sent);
+	__u32 line, pos, lf;
+	struct half *h;
+	bool fields;
 	__u64 x, m;
 
-	if (!b)
-		return 0;
+	if (!b || !c)
+		return NO_LINE;
+	line = b->line;
+	pos = b->lf;
+	h = &c->half[sent & 1];
+	fields = h->state == IN_HEAD && !h->skip;
 	for (int i = 0; i < 2 * WINDOW / 8; i++) {
 		if (pos >= end)
 			break;
@@ -230,54 +263,69 @@ __noinline int next_line(__u32 line, __u32 from, __u32 end, int fields)
 			pos = end;
 			break;
 		}
-		if (!fields || lf - line <= 1 || tells_length(load(b, line))) {
-			b->line = line;
-			b->lf = lf;
-			return 1;
+		if (!fields || lf - line <= 1) {
+			b->line = b->lf = lf + 1;
+			return on_line(c, h, sent, line, lf) ? NO_MORE : MORE;
+		}
+		m = load(b, line) | 0x2020202020202020ULL;
+		if (m == W('c', 'o', 'n', 't', 'e', 'n', 't', '-') || m == W('t', 'r', 'a', 'n', 's', 'f', 'e', 'r')) {
+			header_line(h, sent, line, lf);
+		} else if (spanning && m == W('t', 'r', 'a', 'c', 'e', 'p', 'a', 'r') &&
+			   ((load(b, line + 8) | 0x20202020) & LOW(4)) == W('e', 'n', 't', ':', 0, 0, 0, 0)) {
+			b->parent_at = line;
+			b->parent_lf = lf;
 		}
 		line = pos = lf + 1;
 	}
 	b->line = line;
 	b->lf = pos < end ? pos : end;
-	return 0;
+	return NO_LINE;
 }
 
-/* Looks at the next line of a window that matters. */
-static long scan_line(__u32 i, struct scan *s)
+/* Looks at the next line of a window that matters; returns 1 when there is none
+ * or what follows is no line. */
+static __always_inline long scan_one(struct io *io)
 {
-	struct scratch *b = get_scratch();
-	struct half *h = s->h;
+	int found = next_line(io->c, io->sent, io->end);
 
-	if (!b || !h)
-		return 1;
-	if (!next_line(s->line, s->from, s->end, h->state == IN_HEAD && !h->skip)) {
-		s->line = b->line;
-		s->from = b->lf;
-		/* not at the end: so many short lines that one search is not enough */
-		return b->lf >= s->end;
-	}
-	s->line = s->from = b->lf + 1;
-	s->stop = on_line(s->c, h, b->line, b->lf);
-	return s->stop != 0;
+	io->stop = found == NO_MORE;
+	/* not at the end: so many short lines that one search is not enough */
+	return found == NO_MORE || (found == NO_LINE && io->b->lf >= io->end);
 }
 
-static __always_inline void advance(struct io *io, __u64 n)
+static long scan_line(__u32 i, struct io *io)
 {
-	io->left -= n;
-	io->base += n;
-	io->room = io->room > n ? io->room - n : 0;
+	return scan_one(io);
+}
+
+static __always_inline void advance(struct scratch *b, __u64 n)
+{
+	b->left -= n;
+	b->base += n;
+	b->room = b->room > n ? b->room - n : 0;
 }
 
 /* Skips n bytes that may span buffers; the cursor is then mended by step. */
-static __always_inline void skip(struct io *io, __u64 n)
+static __always_inline void skip(struct scratch *b, __u64 n)
 {
-	if (n >= io->left) {
-		io->left = 0;
+	if (n >= b->left) {
+		b->left = 0;
 		return;
 	}
-	if (n > io->room)
-		n = io->room;
-	advance(io, n);
+	if (n > b->room)
+		n = b->room;
+	advance(b, n);
+}
+
+/* Is it TLS or something else that is not HTTP? */
+static __always_inline bool refuse(struct io *io)
+{
+	struct scratch *b = io->b;
+	__u8 ch = b->data[CARRY];
+
+	if ((ch == 0x16 || ch == 0x17) && b->data[CARRY + 1] == 3)
+		io->c->ignored = 1; /* TLS */
+	return (ch < 'A' || ch > 'Z') && ch != '\r' && ch != '\n';
 }
 
 /* Parses the next window of lines. */
@@ -285,147 +333,143 @@ static __always_inline int lines(struct io *io)
 {
 	struct half *h = io->h;
 	struct conn *c = io->c;
-	struct scratch *b = get_scratch();
-	struct scan s = { .c = c, .h = h };
-	__u64 n = io->left < io->room ? io->left : io->room;
-	__u32 rest;
+	struct scratch *b = io->b;
+	__u64 n = b->left < b->room ? b->left : b->room;
+	__u32 rest, line;
 
-	if (!h || !c || !b)
-		return 1;
 	if (n > WINDOW)
 		n = WINDOW;
 	if (n > 64 && h->state == CHUNK_SIZE)
 		n = 64;
 	__builtin_memcpy(b->data, h->carry, CARRY);
 	asm volatile("%0 &= 2047" : "+r"(n));
-	if (bpf_probe_read_user(b->data + CARRY, n, (void *)io->base)) {
+	if (bpf_probe_read_user(b->data + CARRY, n, (void *)b->base)) {
 		count(STAT_UNREADABLE);
 		h->state = LOST;
 		return 1;
 	}
 	if (h->state == AT_START && !h->carried) {
-		h->first_ns = io->arrived;
-		if (!(c->role == ROLE_UNKNOWN))
-			goto go;
-		/* cheap refusal of what is not HTTP */
-		__u8 ch = b->data[CARRY];
-		if ((ch == 0x16 || ch == 0x17) && b->data[CARRY + 1] == 3)
-			c->ignored = 1; /* TLS */
-		if ((ch < 'A' || ch > 'Z') && ch != '\r' && ch != '\n') {
+		h->first_ns = b->arrived;
+		if (c->role == ROLE_UNKNOWN && refuse(io)) {
 			h->state = LOST;
 			return 1;
 		}
 	}
-go:
-	s.from = CARRY;
-	s.end = CARRY + n;
-	s.line = CARRY - h->carried;
-	bpf_loop(WINDOW, scan_line, &s, 0);
-	if (s.stop) {
-		n = s.line > CARRY ? s.line - CARRY : 0;
-		h->carried = 0;
+	if (spanning) {
+		b->seq = b->end_seq - b->left;
+		b->start_len = 0;
+		b->parent_lf = 0;
+	}
+	io->end = CARRY + n;
+	b->lf = CARRY;
+	b->line = CARRY - h->carried;
+	/* most often a message's start line, then the rest of its head */
+	if (!scan_one(io) && !scan_one(io))
+		bpf_loop(WINDOW, scan_line, io, 0);
+	line = b->line;
+	h->carried = 0;
+	if (io->stop) {
 		h->skip = 0;
-		advance(io, n);
+		advance(b, line > CARRY ? line - CARRY : 0);
 		return h->state == LOST || c->ignored;
 	}
-	rest = s.end - s.line;
-	h->carried = 0;
-	if (!h->skip && rest > CARRY) {
+	rest = io->end - line;
+	if (h->skip) {
+		/* still inside it */
+	} else if (line > CARRY && n == WINDOW && n < b->left && n < b->room) {
+		/* look at the unfinished line anew, with what follows it */
+		n = line - CARRY;
+	} else if (rest <= CARRY) {
+		h->carried = rest;
+		__builtin_memcpy(h->carry, b->data + ((io->end - CARRY) & 2047), CARRY);
+	} else {
 		if (h->state == AT_START) {
-			if (!start_line(c, h, s.line, 0)) {
+			if (!start_line(c, h, io->sent, line, 0)) {
 				h->state = LOST;
 				return 1;
 			}
 			h->state = IN_HEAD;
+			if (spanning)
+				b->start_len = rest;
+		} else if (spanning && begins_parent(b, line)) {
+			h->cut = 1;
 		}
 		h->skip = 1;
-	} else if (!h->skip) {
-		h->carried = rest;
-		__builtin_memcpy(h->carry, b->data + ((s.end - CARRY) & 2047), CARRY);
 	}
-	advance(io, n);
+	if (spanning && h->state == IN_HEAD && !h->status && (b->start_len || b->parent_lf))
+		part_of_head(c, h, io->sent);
+	advance(b, n);
 	return 0;
 }
 
 /* Moves the cursor to the next buffer. */
-static __noinline int next_buffer(struct io *io)
+static __always_inline int next_buffer(struct scratch *b)
 {
 	__u64 v[2];
 
-	if (!io->iov || !io->iovs || bpf_probe_read_user(v, sizeof(v), (void *)io->iov))
+	if (!b->iov || !b->iovs || bpf_probe_read_user(v, sizeof(v), (void *)b->iov))
 		return 0;
-	io->iov += sizeof(v);
-	io->iovs--;
-	io->base = v[0];
-	io->room = v[1];
+	b->iov += sizeof(v);
+	b->iovs--;
+	b->base = v[0];
+	b->room = v[1];
 	return 1;
 }
 
-/* One step over an I/O; returns 1 when nothing is left of it. */
+/* One step over an I/O: a window of lines or a body, and what ends with it.
+ * Returns 1 when nothing is left of it. */
 static long step(__u32 i, struct io *io)
 {
+	struct scratch *b = io->b;
 	struct half *h = io->h;
 	struct conn *c = io->c;
 	__u64 n;
 
-	if (!h || !c || c->ignored)
-		return 1;
-	/* a message may end with the I/O */
-	if (h->state == HEAD_DONE) {
-		head_end(c, h, io->now);
-		return 0;
-	}
-	if (h->state == DONE) {
-		message_end(c, h, io->now);
-		return 0;
-	}
-	if (!io->left)
+	if (!b->left || h->state == LOST || c->ignored)
 		return 1;
 	if (h->state == UNTIL_CLOSE) {
-		h->body += io->left;
+		h->body += b->left;
 		c->response_bytes = h->body;
-		c->end_ns = io->now;
+		c->end_ns = b->now;
 		return 1;
 	}
-	if (h->state == LOST)
-		return 1;
-	if (!io->room) {
-		if ((h->state == IN_BODY || h->state == IN_CHUNK) && h->left >= io->left)
-			goto body;
-		if (next_buffer(io))
+	if (!b->room && !((h->state == IN_BODY || h->state == IN_CHUNK) && h->left >= b->left)) {
+		if (next_buffer(b))
 			return 0;
 		count(STAT_UNREADABLE);
 		h->state = LOST;
 		return 1;
 	}
-body:
-	if (h->state == IN_BODY || h->state == IN_CHUNK) {
-		n = h->left < io->left ? h->left : io->left;
-		if (n < io->left && n > io->room)
-			n = io->room;
-		skip(io, n);
+	if (h->state != IN_BODY && h->state != IN_CHUNK) {
+		if (lines(io))
+			return 1;
+		/* a message may end with the I/O */
+		if (h->state == HEAD_DONE)
+			head_end(c, h, io->sent, b->now);
+	} else {
+		n = h->left < b->left ? h->left : b->left;
+		if (n < b->left && n > b->room)
+			n = b->room;
+		skip(b, n);
 		h->left -= n;
-		if (h->left)
-			return 0;
-		if (h->state == IN_CHUNK)
-			h->state = CHUNK_SIZE;
-		else
-			h->state = DONE;
-		return 0;
+		if (!h->left)
+			h->state = h->state == IN_CHUNK ? CHUNK_SIZE : DONE;
 	}
-	return lines(io) != 0;
+	if (h->state == DONE)
+		message_end(c, h, b->now);
+	return !b->left;
 }
 
 /* Does the I/O begin like a message? */
-static __always_inline bool looks_new(struct io *io)
+static __always_inline bool looks_new(struct scratch *b)
 {
 	__u64 w = 0;
 
-	if (!io->room)
+	if (!b->room)
 		return false;
-	if (io->left < 8 || io->room < 8)
-		return !bpf_probe_read_user(&w, 1, (void *)io->base) && w >= 'A' && w <= 'Z';
-	if (bpf_probe_read_user(&w, 8, (void *)io->base))
+	if (b->left < 8 || b->room < 8)
+		return !bpf_probe_read_user(&w, 1, (void *)b->base) && w >= 'A' && w <= 'Z';
+	if (bpf_probe_read_user(&w, 8, (void *)b->base))
 		return false;
 	return (w & LOW(7)) == PROTO || method_of(w) != OTHER;
 }
@@ -433,6 +477,7 @@ static __always_inline bool looks_new(struct io *io)
 /* Follows one I/O of length bytes. */
 static __always_inline void follow(struct io *io)
 {
+	struct scratch *b = io->b;
 	struct conn *c = io->c;
 	struct half *h = io->h;
 
@@ -441,19 +486,19 @@ static __always_inline void follow(struct io *io)
 			c->ignored = 1;
 			return;
 		}
-		if (c->role != ROLE_UNKNOWN && !looks_new(io))
+		if (c->role != ROLE_UNKNOWN && !looks_new(b))
 			return;
 		if (io->sent == (c->role == ROLE_SERVER))
-			finish(c, io->now);
+			finish(c, b->now);
 		reset_half(h, AT_START);
 	} else if (h->state >= IN_BODY) {
 		/* a body that went unseen (splice) has ended if another message
 		 * begins where none is owed but one is asked for */
 		bool idle = h->status ? c->pushed != c->popped : c->pushed == c->popped && !c->active;
 
-		if (idle && c->role != ROLE_UNKNOWN && looks_new(io)) {
+		if (idle && c->role != ROLE_UNKNOWN && looks_new(b)) {
 			if (h->status)
-				finish(c, io->now);
+				finish(c, b->now);
 			reset_half(h, AT_START);
 			count(STAT_LOST);
 		}
@@ -466,7 +511,7 @@ static __always_inline void follow(struct io *io)
 		c->misses++;
 }
 
-static __always_inline bool buffers(struct io *io)
+static __always_inline bool buffers(struct scratch *b)
 {
 	struct task_struct *task = (void *)bpf_get_current_task_btf();
 	struct pt_regs *regs;
@@ -484,25 +529,25 @@ static __always_inline bool buffers(struct io *io)
 	case NR_write:
 	case NR_recvfrom:
 	case NR_sendto:
-		io->base = SYSCALL_ARG2(regs);
-		io->room = io->left;
+		b->base = SYSCALL_ARG2(regs);
+		b->room = b->left;
 		return true;
 	case NR_readv:
 	case NR_writev:
 	case NR_preadv2:
 	case NR_pwritev2:
-		io->iov = SYSCALL_ARG2(regs);
-		io->iovs = SYSCALL_ARG3(regs);
-		next_buffer(io);
+		b->iov = SYSCALL_ARG2(regs);
+		b->iovs = SYSCALL_ARG3(regs);
+		next_buffer(b);
 		return true;
 	case NR_sendmsg:
 	case NR_recvmsg:
 		/* msg_name, msg_namelen, msg_iov, msg_iovlen */
 		if (bpf_probe_read_user(head, sizeof(head), (void *)SYSCALL_ARG2(regs)))
 			return true;
-		io->iov = head[2];
-		io->iovs = head[3];
-		next_buffer(io);
+		b->iov = head[2];
+		b->iovs = head[3];
+		next_buffer(b);
 		return true;
 	case NR_sendfile:
 	case NR_splice:
@@ -529,12 +574,12 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, __u8 sent)
 	c = bpf_sk_storage_get(&conns, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!c || c->ignored)
 		return 0;
-	b = get_scratch();
+	b = get_scratch(sent);
 	if (!b)
 		return 0;
 	b->virgin = 0;
-	io.now = bpf_ktime_get_ns();
-	io.arrived = io.now;
+	b->now = bpf_ktime_get_ns();
+	b->arrived = b->now;
 	if (!c->tgid) {
 		if (!owner(c)) {
 			c->ignored = 1;
@@ -544,6 +589,7 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, __u8 sent)
 		c->local_port = sk->__sk_common.skc_num;
 		c->peer_port = bpf_ntohs(sk->__sk_common.skc_dport);
 		peer_address(sk, c->addr);
+		span_conn(c, sk);
 	}
 	if (!sent) {
 		__u32 unread;
@@ -552,20 +598,27 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, __u8 sent)
 		if (!tp)
 			return 0;
 		unread = tp->rcv_nxt - tp->copied_seq;
+		b->end_seq = tp->copied_seq;
 		if (c->ready_ns)
-			io.arrived = c->ready_ns;
+			b->arrived = c->ready_ns;
 		if (!unread)
 			c->ready_ns = 0;
 		if (c->role == ROLE_UNKNOWN)
 			b->virgin = tp->bytes_received - unread == (__u64)ret;
+	} else if (spanning) {
+		tp = bpf_skc_to_tcp_sock(sk);
+		if (!tp)
+			return 0;
+		b->end_seq = ((struct tcp_sock___span *)tp)->write_seq;
 	}
+	b->left = ret;
+	b->iov = 0;
+	b->room = 0;
 	io.c = c;
 	io.h = &c->half[sent];
-	io.left = ret;
-	b->now = io.now;
+	io.b = b;
 	io.sent = sent;
-	b->sent = sent;
-	if (!buffers(&io)) {
+	if (!buffers(b)) {
 		c->blind = 1;
 		io.h->state = LOST;
 		return 0;
@@ -595,6 +648,8 @@ static long abandon(__u32 i, struct conn **p)
 	if (!c || c->pushed == c->popped)
 		return 1;
 	q = c->queue[c->popped % DEPTH];
+	if (spanning)
+		c->spanned = c->headed && c->head_no == c->popped;
 	c->request_bytes = c->sizes[c->popped % DEPTH];
 	c->popped++;
 	c->method = q & 15;

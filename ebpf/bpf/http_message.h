@@ -13,6 +13,11 @@ static __always_inline void reset_half(struct half *h, __u8 state)
 	h->left = 0;
 	h->body = 0;
 	h->status = 0;
+	if (spanning) {
+		h->in_part = 0;
+		h->traced = 0;
+		h->cut = 0;
+	}
 }
 
 /* A request's start line has been seen. */
@@ -23,6 +28,8 @@ static __always_inline int push(struct conn *c, struct half *h)
 	if (!c || !h)
 		return 0;
 	at = c->pushed;
+	if (spanning)
+		c->adopted = ADOPTED_NOT;
 	if (c->orphan) {
 		/* its response came first: another thread read it before this
 		 * one returned from the kernel */
@@ -33,7 +40,12 @@ static __always_inline int push(struct conn *c, struct half *h)
 			__u64 end = c->active ? bpf_ktime_get_ns() : c->end_ns;
 
 			c->active = 0;
+			c->end_ns = end;
 			record(c, end);
+			if (spanning)
+				c->adopted = ADOPTED_ENDED;
+		} else if (spanning) {
+			c->adopted = ADOPTED_ACTIVE;
 		}
 		return 0;
 	}
@@ -66,6 +78,10 @@ static __always_inline int pop(struct conn *c, __u64 now, __u16 status)
 		c->start_ns = q >> 4;
 		c->request_bytes = c->sizes[at % DEPTH];
 		c->popped = at + 1;
+		if (spanning) {
+			c->spanned = c->headed && c->head_no == at;
+			c->headed = c->headed && !c->spanned;
+		}
 		return 0;
 	}
 	c->method = OTHER;
@@ -77,7 +93,7 @@ static __always_inline int pop(struct conn *c, __u64 now, __u16 status)
 	return 0;
 }
 
-__noinline int method_of(__u64 w)
+static __always_inline int method_of(__u64 w)
 {
 	if ((w & LOW(4)) == W('G', 'E', 'T', ' ', 0, 0, 0, 0))
 		return GET;
@@ -110,7 +126,7 @@ static __always_inline bool take_role(struct conn *c, __u8 role)
 }
 
 /* Notes whose connection it is; false when it is the probe's own. */
-__noinline int owner(struct conn *c)
+static __always_inline int owner(struct conn *c)
 {
 	__u64 start = process_start();
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
@@ -129,9 +145,9 @@ __noinline int owner(struct conn *c)
 
 /* Reads a start line at pos. lf is where it ends, 0 when it is longer than
  * the window. False: this is no message. */
-__noinline int start_line(struct conn *c, struct half *h, __u32 pos, __u32 lf)
+__noinline int start_line(struct conn *c, struct half *h, __u32 sent, __u32 pos, __u32 lf)
 {
-	struct scratch *b = get_scratch();
+	struct scratch *b = get_scratch(sent);
 	bool settled;
 	__u64 w, tail = 0;
 
@@ -145,9 +161,9 @@ __noinline int start_line(struct conn *c, struct half *h, __u32 pos, __u32 lf)
 		if (a > 9 || e > 9 || f > 9)
 			return 0;
 		settled = c->role != ROLE_UNKNOWN;
-		if (!take_role(c, b->sent ? ROLE_SERVER : ROLE_CLIENT))
+		if (!take_role(c, sent ? ROLE_SERVER : ROLE_CLIENT))
 			return 0;
-		if (!settled && (b->sent || !b->virgin)) {
+		if (!settled && (sent || !b->virgin)) {
 			/* older than the probe: its request was not seen */
 			count(STAT_UNMATCHED);
 			return 0;
@@ -174,20 +190,25 @@ __noinline int start_line(struct conn *c, struct half *h, __u32 pos, __u32 lf)
 	} else if (h->method == OTHER) {
 		return 0;
 	}
-	if (!take_role(c, b->sent ? ROLE_CLIENT : ROLE_SERVER))
+	if (!take_role(c, sent ? ROLE_CLIENT : ROLE_SERVER))
 		return 0;
 	h->status = 0;
 	owner(c);
 	if (!h->first_ns)
 		h->first_ns = b->now;
+	if (spanning) {
+		h->seq = b->seq + (pos - CARRY);
+		b->start_at = pos;
+		b->start_len = lf - pos;
+	}
 	push(c, h);
 	return 1;
 }
 
 /* Looks for the two header fields that say how long the body is. */
-__noinline int header_line(struct half *h, __u32 pos, __u32 lf)
+__noinline int header_line(struct half *h, __u32 sent, __u32 pos, __u32 lf)
 {
-	struct scratch *b = get_scratch();
+	struct scratch *b = get_scratch(sent);
 	__u64 w, n = 0;
 	__u32 i;
 
@@ -236,10 +257,12 @@ static __always_inline int message_end(struct conn *c, struct half *h, __u64 now
 }
 
 /* The empty line after the header fields. */
-__noinline int head_end(struct conn *c, struct half *h, __u64 now)
+static __always_inline int head_end(struct conn *c, struct half *h, __u32 sent, __u64 now)
 {
 	if (!c || !h)
 		return 0;
+	if (spanning && !h->status)
+		sample(c, h, sent);
 	if (h->status) {
 		if (h->status == 101 || (c->method == CONNECT && h->status / 100 == 2 && !c->orphan)) {
 			/* what follows is not HTTP */
@@ -279,14 +302,11 @@ __noinline int head_end(struct conn *c, struct half *h, __u64 now)
 }
 
 /* A chunk's length, in hexadecimal. */
-__noinline int chunk_line(struct half *h, __u32 pos, __u32 lf)
+static __always_inline int chunk_line(struct half *h, struct scratch *b, __u32 pos, __u32 lf)
 {
-	struct scratch *b = get_scratch();
 	__u64 n = 0;
 	__u32 i;
 
-	if (!b || !h)
-		return 0;
 	for (i = 0; i < 12; i++) {
 		__u8 ch = b->data[(pos + i) & 2047], d;
 
@@ -312,10 +332,11 @@ __noinline int chunk_line(struct half *h, __u32 pos, __u32 lf)
 	return 1;
 }
 
-/* One line [pos, lf); returns 1 when what follows is no line. */
-__noinline int on_line(struct conn *c, struct half *h, __u32 pos, __u32 lf)
+/* One line [pos, lf), of a head the empty one; returns 1 when what follows is no
+ * line. */
+static __always_inline int on_line(struct conn *c, struct half *h, __u32 sent, __u32 pos, __u32 lf)
 {
-	struct scratch *b = get_scratch();
+	struct scratch *b = get_scratch(sent);
 	__u32 len = lf - pos;
 
 	if (!b || !h || !c)
@@ -325,17 +346,13 @@ __noinline int on_line(struct conn *c, struct half *h, __u32 pos, __u32 lf)
 		return 0;
 	}
 	if (h->state == IN_HEAD) {
-		if (len > 1) {
-			header_line(h, pos, lf);
-			return 0;
-		}
 		h->state = HEAD_DONE;
 		return 1;
 	}
 	if (h->state == AT_START) {
 		if (len <= 1)
 			return 0; /* an empty line between messages is allowed */
-		if (!start_line(c, h, pos, lf)) {
+		if (!start_line(c, h, sent, pos, lf)) {
 			h->state = LOST;
 			return 1;
 		}
@@ -343,7 +360,7 @@ __noinline int on_line(struct conn *c, struct half *h, __u32 pos, __u32 lf)
 		return 0;
 	}
 	if (h->state == CHUNK_SIZE) {
-		if (!chunk_line(h, pos, lf)) {
+		if (!chunk_line(h, b, pos, lf)) {
 			count(STAT_LOST);
 			h->state = LOST;
 			return 1;

@@ -3,6 +3,8 @@ package feature
 import (
 	"net/netip"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/vedette-io/vedette/ebpf/identity"
 )
 
@@ -42,4 +44,26 @@ type Calls interface {
 	Wanted(traceparent string, seq uint32, local, peer netip.AddrPort) bool
 	// Add keeps a call that is wanted. It copies what it needs.
 	Add(c *Call)
+}
+
+// Sampler is what the kernel needs of Calls to decide as Wanted does.
+type Sampler interface {
+	// Threshold is the least of the 2^56 random values whose calls are kept.
+	Threshold() uint64
+}
+
+// Opener is a feature that knows of wanted requests that have no whole response
+// yet.
+type Opener interface {
+	// Open visits them; their EndNanos, name and attributes are not set. A call is
+	// visited, or has been added or lost, or is added within a second. lost is how
+	// many wanted calls were lost since the feature was loaded.
+	Open(visit func(c *Call)) (lost uint64, err error)
+}
+
+// SpanLostDesc describes the metric of calls that were wanted and have become no
+// span, which several count.
+func SpanLostDesc() *prometheus.Desc {
+	return prometheus.NewDesc("vedette_ebpf_span_lost_total",
+		"Sampled requests that have become no span, by reason.", []string{"reason"}, nil)
 }

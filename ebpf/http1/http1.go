@@ -3,6 +3,7 @@ package http1
 import (
 	"fmt"
 	"net/netip"
+	"os"
 	"strconv"
 	"sync"
 	"time"
@@ -62,6 +63,7 @@ type Feature struct {
 	buckets *feature.Buckets
 	sides   map[bpf.HttpRole]feature.HTTPDescs
 	lost    *prometheus.Desc
+	spans   *prometheus.Desc
 	entries *prometheus.Desc
 
 	mu      sync.Mutex
@@ -81,6 +83,7 @@ func New(b *feature.Buckets) *Feature {
 		},
 		lost: prometheus.NewDesc("vedette_ebpf_http_lost_total",
 			"What the HTTP feature did not see or could not pair, by reason.", []string{"reason"}, nil),
+		spans: feature.SpanLostDesc(),
 		entries: prometheus.NewDesc("vedette_ebpf_http_entries",
 			"Combinations of process, port, method and status that the kernel keeps; see max_series.", nil, nil),
 		ledger: feature.NewLedger[series, totals](),
@@ -111,8 +114,19 @@ func (f *Feature) load(env *feature.Environment, without ...string) error {
 		delete(spec.Programs, name)
 	}
 	spec.Maps[bpf.HttpMapRequests].MaxEntries = uint32(env.MaxSeries)
+	spanning, threshold := uint32(0), uint64(0)
+	if env.Calls != nil {
+		spanning = 1
+		if s, ok := env.Calls.(feature.Sampler); ok {
+			threshold = s.Threshold()
+		}
+	} else {
+		spec.Maps[bpf.HttpMapSpans].MaxEntries = uint32(os.Getpagesize())
+		spec.Maps[bpf.HttpMapHeads].MaxEntries = 1
+	}
 	for name, v := range map[string]any{
 		bpf.HttpVarSelfTgid: env.Self, bpf.HttpVarEdge: f.buckets.Edge, bpf.HttpVarSlot: f.buckets.Slot,
+		bpf.HttpVarSpanning: spanning, bpf.HttpVarThreshold: threshold,
 	} {
 		if err := spec.Variables[name].Set(v); err != nil {
 			return fmt.Errorf("set %s of the HTTP programs: %w", name, err)
@@ -154,6 +168,7 @@ func (f *Feature) Describe(ch chan<- *prometheus.Desc) {
 		d.Describe(ch)
 	}
 	ch <- f.lost
+	ch <- f.spans
 	ch <- f.entries
 }
 
@@ -174,6 +189,7 @@ func (f *Feature) Collect(ch chan<- prometheus.Metric) {
 		f.send(ch, s, t)
 	}
 	f.sendLostLocked(ch)
+	f.sendSpanLostLocked(ch)
 }
 
 func (f *Feature) entriesLocked(visit func(feature.Entry[series, totals])) error {

@@ -57,11 +57,12 @@ func BenchmarkNginxOverhead(b *testing.B) {
 }
 
 // watch loads the feature until stop is called.
-func watch(b *testing.B) (stop func()) {
-	f := newFeature(b)
+func watch(b *testing.B) (stop func()) { return watchFeature(b, newFeature(b)) }
+
+func watchFeature(b *testing.B, f *Feature) (stop func()) {
 	self, err := feature.SelfID()
 	require.NoError(b, err)
-	env := &feature.Environment{MaxSeries: 4096, Resolver: identity.New("/proc"), Self: self, Logger: slog.New(slog.DiscardHandler)}
+	env := &feature.Environment{MaxSeries: 4096, Resolver: identity.New("/proc", nil), Self: self, Logger: slog.New(slog.DiscardHandler)}
 	if state, reason := feature.Climb(f, env); state != feature.Loaded {
 		b.Skipf("eBPF feature http is %s: %s", state, reason)
 	}
