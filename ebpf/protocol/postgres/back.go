@@ -10,6 +10,7 @@ import (
 
 // takeBack follows what the server sends.
 func (p *Parser) takeBack(piece *protocol.Piece) {
+	p.answered, p.answerNanos = true, piece.AtNanos
 	if p.askedTLS {
 		p.askedTLS = false
 		if len(piece.Data) > 0 && (piece.Data[0] == 'S' || piece.Data[0] == 'G') {
@@ -20,10 +21,13 @@ func (p *Parser) takeBack(piece *protocol.Piece) {
 			return // one byte, and the server waits
 		}
 	}
-	if p.back.Lost() {
+	if p.back.Lost() && !beginsError(piece) {
 		p.responseBytes += int64(piece.Len())
 		p.seekReady(piece)
 		return
+	}
+	if p.back.Lost() {
+		p.back.Resume()
 	}
 	if !p.back.Take(piece, &p.backLimits, p.onBack) {
 		p.lost++
@@ -41,9 +45,13 @@ func (p *Parser) seekReady(piece *protocol.Piece) {
 	}
 	n := len(b) - readyBytes
 	if n < 0 || b[n] != 'Z' || binary.BigEndian.Uint32(b[n+1:]) != 5 || !isState(b[n+5]) {
+		p.seemsFailed = endsWithError(b)
 		return
 	}
 	p.back.Resume()
+	// A server flushes an error, too, and after that ReadyForQuery alone.
+	seemed := p.seemsFailed && n == 0
+	p.seemsFailed = false
 	// A server flushes at each ReadyForQuery, so this is the only one in its write.
 	// A client may have read several at once: how many is not known.
 	if !p.server() && p.cycles() > 1 {
@@ -53,7 +61,16 @@ func (p *Parser) seekReady(piece *protocol.Piece) {
 		return
 	}
 	tag, failed := lastOf(b[:n])
-	p.ready(true, tag, failed)
+	p.ready(true, tag, failed || seemed)
+}
+
+// settle ends what waits when the place in the answers was lost and the client
+// asks for more: it has got its answers then, but for clients that do not wait.
+func (p *Parser) settle() {
+	for p.queue.Len() > 0 {
+		p.ready(true, nil, false)
+	}
+	p.back.Resume()
 }
 
 func isState(c byte) bool { return c == 'I' || c == 'T' || c == 'E' }
@@ -76,7 +93,26 @@ func lastOf(b []byte) (tag []byte, failed bool) {
 			return b[i+5:], false
 		}
 	}
-	return nil, len(b) >= 2 && b[len(b)-1] == 0 && b[len(b)-2] == 0
+	return nil, endsWithError(b)
+}
+
+// endsWithError looks for the last field of an ErrorResponse, which names a
+// function of the server.
+func endsWithError(b []byte) bool {
+	i := len(b) - 3
+	if i < 0 || b[i+1] != 0 || b[i+2] != 0 {
+		return false
+	}
+	for i > 0 && (b[i] == '_' || '0' <= b[i] && b[i] <= '9' || 'a' <= b[i]|0x20 && b[i]|0x20 <= 'z') {
+		i--
+	}
+	return i < len(b)-4 && (b[i] == 0 && b[i+1] == 'R' || i == 0)
+}
+
+// beginsError says whether a piece is an ErrorResponse, from its first byte.
+func beginsError(piece *protocol.Piece) bool {
+	b := piece.Data
+	return len(b) > 6 && b[0] == 'E' && b[5] == 'S' && backSize(b) > 0 && backSize(b) <= int64(piece.Len())
 }
 
 // fromBack is given each message of the server.

@@ -18,6 +18,10 @@ const (
 
 // takeFront follows what the client sends.
 func (p *Parser) takeFront(piece *protocol.Piece) {
+	if p.back.Lost() && p.answered {
+		p.settle()
+	}
+	p.answered = false
 	if p.front.Lost() {
 		// The client begins a message with each write, as a rule.
 		if sideOf(piece) != isFront {
@@ -77,7 +81,6 @@ func endsWithExecute(b []byte) bool {
 // endCycle forgets what belongs to a cycle of the front.
 func (p *Parser) endCycle() {
 	p.parses, p.executes, p.parsedBytes, p.pendingBytes = 0, 0, 0, 0
-	p.copying = false
 }
 
 // fromFront is given each message of the client.

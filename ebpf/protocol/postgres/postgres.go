@@ -78,9 +78,11 @@ type Parser struct {
 	frontDirection            protocol.Direction
 	sided, gone, askedTLS     bool
 	quiet                     bool // this cycle's rest is skipped by the server, after an error
-	copying                   bool
 	lost                      int
 	queue                     framing.Queue[waiting]
+	seemsFailed               bool  // the place is lost, and what was read last ends as an error does
+	answered                  bool  // since the last piece of the client
+	answerNanos               int64 // when the last piece of the server came
 	responseBytes             int64
 	database                  string
 	statements                statements
@@ -193,7 +195,7 @@ func (p *Parser) end(w *waiting) {
 		Summary:      unsafe.String(unsafe.SliceData(w.summary), len(w.summary)),
 		Seq:          w.origin.Seq,
 		StartNanos:   w.origin.StartNanos(p.server()),
-		EndNanos:     p.piece.AtNanos,
+		EndNanos:     p.answerNanos,
 		RequestBytes: w.bytes, ResponseBytes: p.responseBytes,
 	}
 	if w.coded {
