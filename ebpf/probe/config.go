@@ -8,6 +8,7 @@ import (
 
 	"github.com/vedette-io/vedette/ebpf/dns"
 	"github.com/vedette-io/vedette/ebpf/feature"
+	"github.com/vedette-io/vedette/ebpf/profile"
 	"github.com/vedette-io/vedette/ebpf/stream"
 )
 
@@ -28,12 +29,14 @@ type Config struct {
 	Proc string `yaml:"proc"`
 	// DNS is about the feature dns.
 	DNS dns.Config `yaml:"dns"`
+	// Profile is about the feature profile.
+	Profile profile.Config `yaml:"profile"`
 	// Stream is about the feature stream.
 	Stream stream.Config `yaml:"stream"`
 }
 
 // features in the order they load.
-var features = []string{"http", "stream", "tcp", "dns"}
+var features = []string{"http", "stream", "tcp", "dns", "profile"}
 
 // DefaultConfig loads every feature.
 func DefaultConfig() Config {
@@ -43,6 +46,7 @@ func DefaultConfig() Config {
 		MaxSeries: 4096,
 		Proc:      "/proc",
 		DNS:       dns.DefaultConfig(),
+		Profile:   profile.DefaultConfig(),
 		Stream:    stream.DefaultConfig(),
 	}
 }
@@ -66,6 +70,9 @@ func (c Config) Validate() error {
 	}
 	if err := c.DNS.Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("dns: %w", err))
+	}
+	if err := c.Profile.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("profile: %w", err))
 	}
 	if err := c.Stream.Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("stream: %w", err))

@@ -16,6 +16,7 @@ import (
 	"github.com/vedette-io/vedette/ebpf/feature"
 	"github.com/vedette-io/vedette/ebpf/http1"
 	"github.com/vedette-io/vedette/ebpf/identity"
+	"github.com/vedette-io/vedette/ebpf/profile"
 	"github.com/vedette-io/vedette/ebpf/stream"
 	"github.com/vedette-io/vedette/ebpf/tcp"
 )
@@ -61,7 +62,7 @@ func New(o Options) (*Probe, error) {
 		states:  newStates(),
 		started: make(chan struct{}),
 	}
-	p.features = []feature.Feature{http1.New(b), stream.New(o.Config.Stream, o.Config.Buckets), tcp.New(), dns.New(o.Config.DNS, o.Config.Buckets)}
+	p.features = []feature.Feature{http1.New(b), stream.New(o.Config.Stream, o.Config.Buckets), tcp.New(), dns.New(o.Config.DNS, o.Config.Buckets), profile.New(o.Config.Profile)}
 	p.edges = newEdges(p.features, b)
 	for _, f := range p.features {
 		p.states.set(f.Name(), feature.Off, "not started")
@@ -110,6 +111,16 @@ func (p *Probe) Started() <-chan struct{} { return p.started }
 
 // Feature says what became of a feature.
 func (p *Probe) Feature(name string) (feature.State, string) { return p.states.get(name) }
+
+// Profiles gives the feature profile, which answers queries itself.
+func (p *Probe) Profiles() *profile.Feature {
+	for _, f := range p.features {
+		if own, ok := f.(*profile.Feature); ok {
+			return own
+		}
+	}
+	return nil
+}
 
 // Run loads the features, keeps them until ctx ends, and detaches them. A
 // feature that does not load is logged and reported, not returned. It may be

@@ -18,14 +18,15 @@ import (
 func TestConfigValidate(t *testing.T) {
 	require.NoError(t, DefaultConfig().Validate())
 	for want, edit := range map[string]func(*Config){
-		"features":   func(c *Config) { c.Features = []string{"http", "https"} },
-		"buckets":    func(c *Config) { c.Buckets = []float64{2, 1} },
-		"rise":       func(c *Config) { c.Buckets = []float64{math.NaN()} },
-		"apart":      func(c *Config) { c.Buckets = []float64{1, 1.0001} },
-		"max_series": func(c *Config) { c.MaxSeries = 1 },
-		"proc":       func(c *Config) { c.Proc = "" },
-		"stream":     func(c *Config) { c.Stream.HeadBytes = 1 },
-		"dns: ports": func(c *Config) { c.DNS.Ports = nil },
+		"features":           func(c *Config) { c.Features = []string{"http", "https"} },
+		"buckets":            func(c *Config) { c.Buckets = []float64{2, 1} },
+		"rise":               func(c *Config) { c.Buckets = []float64{math.NaN()} },
+		"apart":              func(c *Config) { c.Buckets = []float64{1, 1.0001} },
+		"max_series":         func(c *Config) { c.MaxSeries = 1 },
+		"proc":               func(c *Config) { c.Proc = "" },
+		"stream":             func(c *Config) { c.Stream.HeadBytes = 1 },
+		"profile: frequency": func(c *Config) { c.Profile.Frequency = 0 },
+		"dns: ports":         func(c *Config) { c.DNS.Ports = nil },
 	} {
 		c := DefaultConfig()
 		edit(&c)
@@ -53,6 +54,7 @@ func TestStates(t *testing.T) {
 		`vedette_ebpf_feature{name="dns",reason="not started",state="off"} 1
 vedette_ebpf_feature{name="http",reason="not started",state="off"} 1
 vedette_ebpf_feature{name="stream",reason="not started",state="off"} 1
+vedette_ebpf_feature{name="profile",reason="not started",state="off"} 1
 vedette_ebpf_feature{name="tcp",reason="not started",state="off"} 1
 `)))
 	ctx, cancel := context.WithCancel(context.Background())
@@ -63,6 +65,7 @@ vedette_ebpf_feature{name="tcp",reason="not started",state="off"} 1
 		`vedette_ebpf_feature{name="dns",reason="configuration",state="off"} 1
 vedette_ebpf_feature{name="http",reason="configuration",state="off"} 1
 vedette_ebpf_feature{name="stream",reason="configuration",state="off"} 1
+vedette_ebpf_feature{name="profile",reason="configuration",state="off"} 1
 vedette_ebpf_feature{name="tcp",reason="configuration",state="off"} 1
 `)))
 	cancel()
@@ -71,7 +74,7 @@ vedette_ebpf_feature{name="tcp",reason="configuration",state="off"} 1
 
 // The committed objects are readable and have what load sets.
 func TestSpecs(t *testing.T) {
-	for name, load := range map[string]func() (*ebpf.CollectionSpec, error){"http": bpf.LoadHttp, "stream": bpf.LoadStream, "tcp": bpf.LoadTcp, "dns": bpf.LoadDns} {
+	for name, load := range map[string]func() (*ebpf.CollectionSpec, error){"http": bpf.LoadHttp, "stream": bpf.LoadStream, "tcp": bpf.LoadTcp, "profile": bpf.LoadProfile, "dns": bpf.LoadDns} {
 		spec, err := load()
 		require.NoError(t, err)
 		require.NotEmpty(t, spec.Programs, name)
