@@ -1,0 +1,194 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* What user space and the programs of tls share, and the kernel types that
+ * kernel.h lacks. */
+#pragma once
+
+#include "kernel.h"
+
+#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
+
+struct ns_common___tls {
+	unsigned int inum;
+};
+
+struct net___tls {
+	struct ns_common___tls ns;
+};
+
+struct possible_net___tls {
+	struct net___tls *net;
+};
+
+struct sock_common___tls {
+	__be32 skc_rcv_saddr;
+	struct possible_net___tls skc_net;
+	struct in6_addr skc_v6_rcv_saddr;
+};
+
+struct sock___tls {
+	struct sock_common___tls __sk_common;
+};
+
+struct tcp_sock___tls {
+	__u32 rcv_nxt;
+	__u32 copied_seq;
+	__u32 write_seq;
+};
+
+#if defined(__TARGET_ARCH_x86)
+struct pt_regs___tls {
+	unsigned long r14;
+};
+#define TASK_G(r) (((struct pt_regs___tls *)(r))->r14)
+#else
+#define TASK_G(r) ((r)->regs[28])
+#endif
+
+#pragma clang attribute pop
+
+/* The registers as a uprobe sees them: an interface that does not change, so
+ * nothing is mended. Go passes arguments and results in registers of its own
+ * choice since 1.17 (amd64) and 1.18 (arm64). */
+#if defined(__TARGET_ARCH_x86)
+struct uregs {
+	unsigned long r15, r14, r13, r12, bp, bx, r11, r10, r9, r8, ax, cx, dx, si, di;
+	unsigned long orig_ax, ip, cs, flags, sp, ss;
+};
+#define ARG1(r) ((r)->di)
+#define ARG2(r) ((r)->si)
+#define ARG4(r) ((r)->cx)
+#define RESULT(r) ((r)->ax)
+#define STACK(r) ((r)->sp)
+#define RETURN_STACK(r) ((r)->sp - 8) /* as it was at entry */
+#define GO_ARG1(r) ((r)->ax)
+#define GO_ARG2(r) ((r)->bx)
+#define GO_RESULT(r) ((r)->ax)
+#define GO_G(r) ((r)->r14)
+#else
+struct uregs {
+	__u64 regs[31];
+	__u64 sp;
+	__u64 pc;
+	__u64 pstate;
+};
+#define ARG1(r) ((r)->regs[0])
+#define ARG2(r) ((r)->regs[1])
+#define ARG4(r) ((r)->regs[3])
+#define RESULT(r) ((r)->regs[0])
+#define STACK(r) ((r)->sp)
+#define RETURN_STACK(r) ((r)->sp)
+#define GO_ARG1(r) ((r)->regs[0])
+#define GO_ARG2(r) ((r)->regs[1])
+#define GO_RESULT(r) ((r)->regs[0])
+#define GO_G(r) ((r)->regs[28])
+#endif
+
+#define CAPTURE 4096 /* bytes of plaintext copied of one call */
+#define TAIL 256     /* of which the last ones, when there are more */
+/* Frames of HTTP/2 begin anywhere in what is written at once: of such
+ * connections a whole record is copied, in so many pieces. */
+#define PIECES 5
+
+#define TLS_RING_BYTES (2 * 1024 * 1024)
+#define TLS_WAKE_BYTES (256 * 1024) /* the reader looks by itself now and then */
+
+enum tls_kind {
+	TLS_RECEIVED,
+	TLS_SENT,
+	TLS_CLOSE, /* the connection has ended */
+	TLS_EXEC,  /* a process runs something else */
+	TLS_HANDSHAKE, /* of calls only */
+};
+
+/* Followed by head bytes, then by tail bytes; between them length - head - tail
+ * bytes were not copied. */
+struct tls_event {
+	__u64 conn;
+	__u64 process_start;
+	__u64 at_ns;
+	__u64 ready_ns; /* received: when data arrived; sent: when the call began */
+	__u32 tgid;
+	__u32 netns; /* 0: the socket is not known */
+	__u32 seq;
+	__u32 length;
+	__u32 local[4];
+	__u32 peer[4];
+	__u16 local_port;
+	__u16 peer_port;
+	__u16 head;
+	__u16 tail;
+	__u8 kind;
+	__u8 pad[7];
+};
+
+/* A call that has not returned: of a thread, or of a goroutine. */
+struct tls_call_key {
+	__u64 task; /* thread group and thread; of Go the group alone */
+	__u64 g;    /* of Go */
+};
+
+struct tls_call {
+	__u64 process_start;
+	__u64 tls; /* SSL *, *tls.Conn */
+	__u64 buffer;
+	__u64 length_at; /* where the _ex functions leave the length */
+	__u64 stack;
+	__u64 enter_ns;
+	__u64 ready_ns;
+	__u64 conn; /* its id, since a socket was used */
+	__u32 seq;
+	__u8 kind;
+	__u8 seen; /* seq is known */
+	__u8 on_stack; /* the buffer's distance from the end of a goroutine's stack */
+	__u8 http2; /* as of the connection */
+};
+
+struct tls_conn_key {
+	__u64 tls;
+	__u32 tgid;
+	__u32 pad;
+};
+
+struct tls_conn {
+	__u64 id;
+	__u64 sk; /* 0: not known */
+	__u32 local[4];
+	__u32 peer[4];
+	__u16 local_port;
+	__u16 peer_port;
+	__u32 netns;
+	__u8 known; /* whether it is HTTP/2 */
+	__u8 http2;
+	__u8 pad[6];
+};
+
+/* Of a socket that TLS was seen on. */
+struct tls_sock {
+	__u64 id;
+	__u64 tls;
+	__u64 ready_ns;
+	__u32 tgid;
+	__u32 pad;
+};
+
+enum tls_stat {
+	TLS_STAT_RING,       /* events for which the ring had no room */
+	TLS_STAT_CALLS,      /* calls for which the map had no room */
+	TLS_STAT_UNREADABLE, /* buffers that could not be read */
+	TLS_STATS,
+};
+
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, TLS_STATS);
+	__type(key, __u32);
+	__type(value, __u64);
+} stats SEC(".maps");
+
+static __always_inline void count(__u32 stat)
+{
+	__u64 *n = bpf_map_lookup_elem(&stats, &stat);
+
+	if (n)
+		__sync_fetch_and_add(n, 1);
+}
