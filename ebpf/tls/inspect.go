@@ -1,0 +1,195 @@
+package tls
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"io"
+)
+
+// What a probe of a function means to the kernel's programs.
+type function int
+
+const (
+	sslRead function = iota
+	sslWrite
+	sslReadEx
+	sslWriteEx
+	sslHandshake
+	sslFree
+	goRead
+	goWrite
+	goHandshake
+	functions
+)
+
+// opensslNames are functions of OpenSSL, and of those that have its interface.
+var opensslNames = [...]string{
+	sslRead: "SSL_read", sslWrite: "SSL_write", sslReadEx: "SSL_read_ex", sslWriteEx: "SSL_write_ex",
+	sslHandshake: "SSL_do_handshake", sslFree: "SSL_free",
+}
+
+// place is where a function is in its file.
+type place struct {
+	function function
+	begin    uint64   // offset in the file
+	returns  []uint64 // offsets of its RET instructions, of Go only
+}
+
+// found is what inspect finds in a file.
+type found struct {
+	library string // OpenSSL, Go
+	places  []place
+}
+
+// offsets is how many instructions of a file are watched.
+func (f *found) offsets() int {
+	n := 0
+	for _, p := range f.places {
+		n += 1 + len(p.returns)
+		if p.function < sslFree {
+			n++ // its uretprobe
+		}
+	}
+	return n
+}
+
+var errNoTLS = errors.New("find TLS: neither OpenSSL's functions nor Go's are in the file, or its symbols are not")
+
+// image is an ELF file that is read piece by piece, for programs are large and
+// little of them is of interest.
+type image struct {
+	*elf.File
+	r io.ReaderAt
+}
+
+// inspect finds the functions to watch in an executable or a library.
+func inspect(r io.ReaderAt) (*found, error) {
+	f, err := elf.NewFile(r)
+	if err != nil {
+		return nil, fmt.Errorf("read ELF headers: %w", err)
+	}
+	if f.Class != elf.ELFCLASS64 || f.Data != elf.ELFDATA2LSB || f.Machine != machine {
+		return nil, fmt.Errorf("read ELF headers: got %v %v, want %v", f.Machine, f.Class, machine)
+	}
+	im := &image{File: f, r: r}
+	if pclntab := im.pclntab(); pclntab != nil {
+		places, err := im.goPlaces(pclntab)
+		if err == nil {
+			return &found{library: "Go", places: places}, nil
+		}
+		if !errors.Is(err, errNoTLS) {
+			return nil, err
+		}
+	}
+	addresses, err := im.symbols(opensslNames[:])
+	if err != nil {
+		return nil, err
+	}
+	out := &found{library: "OpenSSL"}
+	for fn, name := range opensslNames {
+		if address := addresses[name]; address != 0 {
+			if offset, ok := im.offset(address); ok {
+				out.places = append(out.places, place{function: function(fn), begin: offset})
+			}
+		}
+	}
+	if addresses["SSL_read"] == 0 || addresses["SSL_write"] == 0 || len(out.places) == 0 {
+		return nil, errNoTLS
+	}
+	return out, nil
+}
+
+// offset is where the code at an address is in the file.
+func (im *image) offset(address uint64) (uint64, bool) {
+	for _, p := range im.Progs {
+		if p.Type == elf.PT_LOAD && p.Flags&elf.PF_X != 0 && address >= p.Vaddr && address-p.Vaddr < p.Filesz {
+			return address - p.Vaddr + p.Off, true
+		}
+	}
+	return 0, false
+}
+
+// symbols gives the addresses of functions, of those that are defined here.
+func (im *image) symbols(names []string) (map[string]uint64, error) {
+	addresses := make(map[string]uint64)
+	for _, s := range im.Sections {
+		if s.Type != elf.SHT_DYNSYM && s.Type != elf.SHT_SYMTAB || int(s.Link) >= len(im.Sections) || s.Flags&elf.SHF_COMPRESSED != 0 {
+			continue
+		}
+		at, err := positions(im.Sections[s.Link], im.Sections[s.Link].FileSize, names)
+		if err != nil {
+			return nil, fmt.Errorf("read section %s: %w", im.Sections[s.Link].Name, err)
+		}
+		if len(at) == 0 {
+			continue
+		}
+		w := window{r: im.r}
+		for off := uint64(0); off+24 <= s.FileSize; off += 24 {
+			b, err := w.bytes(s.Offset+off, 24)
+			if err != nil {
+				return nil, fmt.Errorf("read section %s: %w", s.Name, err)
+			}
+			name, known := at[binary.LittleEndian.Uint32(b)]
+			if known && b[4]&15 == uint8(elf.STT_FUNC) && binary.LittleEndian.Uint16(b[6:]) != 0 {
+				addresses[name] = binary.LittleEndian.Uint64(b[8:])
+			}
+		}
+	}
+	return addresses, nil
+}
+
+// positions gives the offsets below size at which a string lies that is one of
+// names, up to its zero; names that end alike may share their ends.
+func positions(r io.ReaderAt, size uint64, names []string) (map[uint32]string, error) {
+	at := make(map[uint32]string)
+	const chunk, overlap = 256 << 10, 128
+	buf := make([]byte, chunk+overlap)
+	for base := uint64(0); base < size; base += chunk {
+		n := min(uint64(len(buf)), size-base)
+		if _, err := r.ReadAt(buf[:n], int64(base)); err != nil {
+			return nil, err
+		}
+		for _, name := range names {
+			needle := append([]byte(name), 0)
+			for from := 0; ; {
+				i := bytes.Index(buf[from:n], needle)
+				if i < 0 || base+uint64(from+i) > 1<<32-1 {
+					break
+				}
+				at[uint32(base)+uint32(from+i)] = name
+				from += i + 1
+			}
+		}
+	}
+	return at, nil
+}
+
+// window reads a file from low to high offsets, much at a time.
+type window struct {
+	r   io.ReaderAt
+	buf []byte
+	at  uint64
+}
+
+// bytes gives n bytes at an offset, until the next call.
+func (w *window) bytes(offset uint64, n int) ([]byte, error) {
+	const size = 64 << 10
+	if offset < w.at || offset+uint64(n) > w.at+uint64(len(w.buf)) {
+		if w.buf == nil {
+			w.buf = make([]byte, size)
+		}
+		w.buf = w.buf[:size]
+		got, err := w.r.ReadAt(w.buf, int64(offset))
+		w.buf, w.at = w.buf[:got], offset
+		if got < n {
+			if err == nil || errors.Is(err, io.EOF) {
+				err = io.ErrUnexpectedEOF
+			}
+			return nil, err
+		}
+	}
+	return w.buf[offset-w.at:][:n], nil
+}

@@ -1,0 +1,357 @@
+package tls
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/vedette-io/vedette/ebpf/bpf"
+	"github.com/vedette-io/vedette/ebpf/feature"
+	"github.com/vedette-io/vedette/ebpf/identity"
+	"github.com/vedette-io/vedette/ebpf/protocol"
+	"github.com/vedette-io/vedette/ebpf/stream"
+)
+
+const (
+	readEvery  = 50 * time.Millisecond  // the ring, when little is in it
+	lookEvery  = 100 * time.Millisecond // at a process that has just begun, for its libraries
+	looks      = 20                     // at such a process
+	maxYoung   = 1024                   // such processes
+	maxDecided = 16384                  // processes whose events are wanted or not
+	maxClosing = 8192                   // connections that have ended
+	closeAfter = 200 * time.Millisecond // for a call may return after its connection has ended
+)
+
+// lostReasons names the kernel's counters of what was not seen.
+var lostReasons = map[bpf.TlsTlsStat]string{
+	bpf.TlsTlsStatTLS_STAT_RING:       "ring_full",
+	bpf.TlsTlsStatTLS_STAT_CALLS:      "map_full",
+	bpf.TlsTlsStatTLS_STAT_UNREADABLE: "unreadable",
+}
+
+// Feature counts requests inside TLS.
+type Feature struct {
+	config    Config
+	scanEvery time.Duration
+	linger    time.Duration // how long probes outlast the last process
+	table     *stream.Table
+	files     *prometheus.Desc
+	offsets   *prometheus.Desc
+
+	// Of Run alone.
+	execs   chan uint32
+	decided map[identity.Key]bool
+
+	closingMu sync.Mutex
+	closing   []ending // under closingMu
+
+	mu       sync.Mutex
+	env      *feature.Environment
+	objects  *ebpf.Collection // nil: not loaded; all under mu
+	links    []link.Link
+	watching fileSet
+	search   processes
+}
+
+// ending is a connection that is to be forgotten.
+type ending struct {
+	id      uint64
+	atNanos int64
+	due     time.Time
+}
+
+// New returns the feature, not loaded. Bounds are those of the histograms of
+// durations, in seconds.
+func New(c Config, bounds []float64) *Feature {
+	f := &Feature{
+		config: c, scanEvery: 5 * time.Second, linger: 30 * time.Second,
+		execs:   make(chan uint32, 256),
+		decided: make(map[identity.Key]bool),
+		files: prometheus.NewDesc("vedette_ebpf_tls_files",
+			"Executables and libraries whose TLS is watched.", nil, nil),
+		offsets: prometheus.NewDesc("vedette_ebpf_tls_offsets",
+			"Instructions at which the TLS feature has probes.", nil, nil),
+	}
+	f.table = stream.NewTable(stream.TableOptions{Name: "tls", Bounds: bounds, Lost: f.lost})
+	return f
+}
+
+// Name is tls.
+func (f *Feature) Name() string { return "tls" }
+
+// Off says why the configuration leaves the feature off; empty: it does not.
+func (f *Feature) Off() string {
+	if len(f.config.Targets) == 0 {
+		return "no targets are configured"
+	}
+	return ""
+}
+
+// Ladder drops what older kernels lack.
+func (f *Feature) Ladder() []feature.Rung {
+	return []feature.Rung{
+		{Load: func(env *feature.Environment) error { return f.load(env) }},
+		{Lacks: "durations begin when the server reads, not when data arrives", Load: func(env *feature.Environment) error {
+			return f.load(env, bpf.TlsProgReady)
+		}},
+		{Lacks: "addresses are not known; durations begin when the server reads", Load: func(env *feature.Environment) error {
+			return f.load(env, bpf.TlsProgReady, bpf.TlsProgReceived, bpf.TlsProgSent)
+		}},
+	}
+}
+
+func (f *Feature) load(env *feature.Environment, without ...string) error {
+	spec, err := bpf.LoadTls()
+	if err != nil {
+		return fmt.Errorf("read the TLS programs: %w", err)
+	}
+	for _, name := range without {
+		delete(spec.Programs, name)
+	}
+	if err := spec.Variables[bpf.TlsVarSelfTgid].Set(env.Self); err != nil {
+		return fmt.Errorf("set the TLS programs' own process: %w", err)
+	}
+	objects, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogDisabled: true}})
+	if err != nil {
+		return fmt.Errorf("load the TLS programs: %w", err)
+	}
+	p := objects.Programs
+	links, err := feature.AttachAll(p[bpf.TlsProgClosed], p[bpf.TlsProgReady], p[bpf.TlsProgSent], p[bpf.TlsProgReceived], p[bpf.TlsProgExec])
+	if err != nil {
+		objects.Close()
+		return fmt.Errorf("attach the TLS programs: %w", err)
+	}
+	f.table.Use(env)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.env, f.objects, f.links = env, objects, links
+	f.watching = fileSet{logger: env.Logger, programs: objects.Programs, of: make(map[fileID]*file)}
+	f.search = processes{env: env, targets: f.config.Targets, known: make(map[uint32]decision)}
+	f.scanLocked(time.Now()) // what runs already is watched when this returns
+	return nil
+}
+
+// Arrivals announces processes whose TLS is watched.
+func (f *Feature) Arrivals() *ebpf.Map { return f.objects.Maps[bpf.TlsMapArrivals] }
+
+// Close detaches the programs.
+func (f *Feature) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	var links []link.Link
+	for _, b := range f.watching.of {
+		links = append(links, b.links...)
+	}
+	err := detach(append(f.links, links...))
+	f.objects.Close()
+	f.objects, f.links = nil, nil
+	f.watching.of, f.search.known = nil, nil
+	return err
+}
+
+// Run looks for processes and reads what the programs tell, until ctx ends.
+func (f *Feature) Run(ctx context.Context) error {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	wg.Go(func() { f.look(ctx) })
+	var e event
+	return feature.ReadRing(ctx, f.objects.Maps[bpf.TlsMapEvents], readEvery, func(b []byte) {
+		if e.decode(b) {
+			f.handle(&e)
+		}
+	})
+}
+
+func (f *Feature) handle(e *event) {
+	switch e.kind {
+	case bpf.TlsTlsKindTLS_EXEC:
+		select {
+		case f.execs <- e.conn.Process.PID:
+		default: // the next scan finds it
+		}
+	case bpf.TlsTlsKindTLS_CLOSE:
+		f.endLater(ending{id: e.conn.ID, atNanos: e.piece.AtNanos, due: time.Now().Add(closeAfter)})
+	default:
+		if f.decide(e.conn.Process) {
+			f.table.Take(e.conn, protocol.Unknown, &e.piece)
+		}
+	}
+}
+
+// endLater ends a connection a little later.
+func (f *Feature) endLater(e ending) {
+	f.closingMu.Lock()
+	defer f.closingMu.Unlock()
+	if len(f.closing) < maxClosing {
+		f.closing = append(f.closing, e)
+		return
+	}
+	f.table.Close(e.id, e.atNanos)
+}
+
+// endDue ends the connections that are due.
+func (f *Feature) endDue(now time.Time) {
+	f.closingMu.Lock()
+	defer f.closingMu.Unlock()
+	n := 0
+	for n < len(f.closing) && f.closing[n].due.Before(now) {
+		f.table.Close(f.closing[n].id, f.closing[n].atNanos)
+		n++
+	}
+	f.closing = append(f.closing[:0], f.closing[n:]...)
+}
+
+// decide says whether a process is one to watch: others may share its library.
+// Those are told to the kernel, so that they are not looked at again.
+func (f *Feature) decide(k identity.Key) bool {
+	if want, ok := f.decided[k]; ok {
+		return want
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	want := f.search.wants(k.PID)
+	if !want && !f.env.Resolver.Alive(k) {
+		// It is gone, and only its name is left.
+		p := f.env.Resolver.Resolve(k, "")
+		want = f.search.matches(p.Executable, p.Service)
+	}
+	if len(f.decided) >= maxDecided {
+		clear(f.decided)
+	}
+	f.decided[k] = want
+	if !want {
+		ignored := bpf.TlsTlsProcess{StartNs: k.StartNanos, Mode: 4}
+		_ = f.objects.Maps[bpf.TlsMapProcesses].Put(k.PID, &ignored) // else its events go on to be dropped here
+	}
+	return want
+}
+
+// look finds processes as they come and go.
+func (f *Feature) look(ctx context.Context) {
+	scan := time.NewTicker(f.scanEvery)
+	defer scan.Stop()
+	soon := time.NewTicker(lookEvery)
+	defer soon.Stop()
+	young := make(map[uint32]int) // processes that have just begun, and how often they were looked at
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-scan.C:
+			f.mu.Lock()
+			f.scanLocked(now)
+			f.mu.Unlock()
+		case pid := <-f.execs:
+			if len(young) < maxYoung && f.visit(pid, time.Now()) {
+				young[pid] = 0
+			}
+		case now := <-soon.C:
+			f.endDue(now)
+			for pid, n := range young {
+				if young[pid] = n + 1; n >= looks || !f.visit(pid, now) {
+					delete(young, pid)
+				}
+			}
+		}
+	}
+}
+
+// visit attaches to the files of a process if it is one to watch.
+func (f *Feature) visit(pid uint32, now time.Time) bool {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if !f.search.wants(pid) {
+		return false
+	}
+	f.visitLocked(pid, now)
+	return true
+}
+
+func (f *Feature) visitLocked(pid uint32, now time.Time) {
+	f.search.files(pid, func(id fileID, open func() (*opened, error)) { f.watching.see(id, now, open) })
+}
+
+// scanLocked attaches to the files of all processes to watch, and detaches from
+// those that have had none for a while.
+func (f *Feature) scanLocked(now time.Time) {
+	pids, err := f.search.scan()
+	if err != nil {
+		f.env.Logger.Warn("TLS feature does not see processes", "error", err)
+		return
+	}
+	for _, pid := range pids {
+		f.visitLocked(pid, now)
+	}
+	f.watching.drop(now.Add(-f.linger))
+}
+
+// Describe sends the descriptions.
+func (f *Feature) Describe(ch chan<- *prometheus.Desc) {
+	f.table.Describe(ch)
+	ch <- f.files
+	ch <- f.offsets
+}
+
+// Collect sends what was counted.
+func (f *Feature) Collect(ch chan<- prometheus.Metric) {
+	f.mu.Lock()
+	loaded := f.objects != nil
+	files, offsets := f.watching.watched()
+	f.mu.Unlock()
+	if !loaded {
+		return
+	}
+	f.table.Collect(ch)
+	ch <- prometheus.MustNewConstMetric(f.files, prometheus.GaugeValue, float64(files))
+	ch <- prometheus.MustNewConstMetric(f.offsets, prometheus.GaugeValue, float64(offsets))
+}
+
+// lost adds what the kernel's programs did not tell.
+func (f *Feature) lost(add func(reason string, n uint64)) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.objects == nil {
+		return nil
+	}
+	for stat, reason := range lostReasons {
+		n, err := feature.SumStat(f.objects.Maps[bpf.TlsMapStats], uint32(stat))
+		if err != nil {
+			return err
+		}
+		add(reason, n)
+	}
+	return nil
+}
+
+// Sweep forgets what belongs to processes that are gone.
+func (f *Feature) Sweep(now time.Time) {
+	f.table.Sweep(now)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.objects == nil {
+		return
+	}
+	calls := f.objects.Maps[bpf.TlsMapCalls]
+	alive := make(map[identity.Key]bool)
+	var gone []bpf.TlsTlsCallKey
+	_ = feature.EachEntry(calls, func(k bpf.TlsTlsCallKey, v *bpf.TlsTlsCall) {
+		p := identity.Key{PID: uint32(k.Task), StartNanos: v.ProcessStart}
+		if k.G == 0 {
+			p.PID = uint32(k.Task >> 32)
+		}
+		if _, known := alive[p]; !known {
+			alive[p] = f.env.Resolver.Alive(p)
+		}
+		if !alive[p] {
+			gone = append(gone, k)
+		}
+	})
+	for _, k := range gone {
+		_ = calls.Delete(k)
+	}
+}
