@@ -6,7 +6,9 @@
 
 #include "kernel.h"
 
+#ifndef RING_BYTES
 #define RING_BYTES (256 * 1024)
+#endif
 
 struct {
 	__uint(type, BPF_MAP_TYPE_RINGBUF);

@@ -183,6 +183,13 @@ func (r *Resolver) read(k Key, thread string) (p Process, told bool) {
 	if b, err := os.ReadFile(r.path(k.PID, "environ")); err == nil {
 		environ = splitZero(b)
 	}
+	told = p.settle(args, environ)
+	return p, told
+}
+
+// settle names the service of a process whose executable and control group are
+// known; true: its environment says it.
+func (p *Process) settle(args, environ []string) (told bool) {
 	name, namespace := fromEnviron(environ)
 	p.Namespace = namespace
 	switch {
@@ -195,7 +202,7 @@ func (r *Resolver) read(k Key, thread string) (p Process, told bool) {
 	case p.Executable != "":
 		p.Service = p.Executable
 	}
-	return p, name != ""
+	return name != ""
 }
 
 // startTicks reads field 22 of /proc/<pid>/stat. The second field may hold

@@ -10,11 +10,12 @@ import (
 	"github.com/vedette-io/vedette/ebpf/feature"
 	"github.com/vedette-io/vedette/ebpf/profile"
 	"github.com/vedette-io/vedette/ebpf/stream"
+	"github.com/vedette-io/vedette/ebpf/tls"
 )
 
 // Config says what the probe watches and how it reports it.
 type Config struct {
-	// Features to load, of http, stream, tcp and dns. Those left out are off.
+	// Features to load, of http, stream, tcp, dns and process. Those left out are off.
 	Features []string `yaml:"features"`
 	// Buckets are the upper bounds, in seconds, of the histograms of durations.
 	// The default is that of OpenTelemetry's semantic conventions.
@@ -33,10 +34,12 @@ type Config struct {
 	Profile profile.Config `yaml:"profile"`
 	// Stream is about the feature stream.
 	Stream stream.Config `yaml:"stream"`
+	// TLS is about the feature tls, which is off until it is told whom to watch.
+	TLS tls.Config `yaml:"tls"`
 }
 
 // features in the order they load.
-var features = []string{"http", "stream", "tcp", "dns", "profile"}
+var features = []string{"http", "stream", "tcp", "dns", "profile", "tls", "process"}
 
 // DefaultConfig loads every feature.
 func DefaultConfig() Config {
@@ -48,6 +51,7 @@ func DefaultConfig() Config {
 		DNS:       dns.DefaultConfig(),
 		Profile:   profile.DefaultConfig(),
 		Stream:    stream.DefaultConfig(),
+		TLS:       tls.DefaultConfig(),
 	}
 }
 
@@ -76,6 +80,9 @@ func (c Config) Validate() error {
 	}
 	if err := c.Stream.Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("stream: %w", err))
+	}
+	if err := c.TLS.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("tls: %w", err))
 	}
 	return errors.Join(errs...)
 }

@@ -16,9 +16,11 @@ import (
 	"github.com/vedette-io/vedette/ebpf/feature"
 	"github.com/vedette-io/vedette/ebpf/http1"
 	"github.com/vedette-io/vedette/ebpf/identity"
+	"github.com/vedette-io/vedette/ebpf/process"
 	"github.com/vedette-io/vedette/ebpf/profile"
 	"github.com/vedette-io/vedette/ebpf/stream"
 	"github.com/vedette-io/vedette/ebpf/tcp"
+	"github.com/vedette-io/vedette/ebpf/tls"
 )
 
 // sweepEvery is how often the counts of dead processes leave the kernel.
@@ -62,7 +64,7 @@ func New(o Options) (*Probe, error) {
 		states:  newStates(),
 		started: make(chan struct{}),
 	}
-	p.features = []feature.Feature{http1.New(b), stream.New(o.Config.Stream, o.Config.Buckets), tcp.New(), dns.New(o.Config.DNS, o.Config.Buckets), profile.New(o.Config.Profile)}
+	p.features = []feature.Feature{http1.New(b), stream.New(o.Config.Stream, o.Config.Buckets), tcp.New(), dns.New(o.Config.DNS, o.Config.Buckets), profile.New(o.Config.Profile), tls.New(o.Config.TLS, o.Config.Buckets), process.New()}
 	p.edges = newEdges(p.features, b)
 	for _, f := range p.features {
 		p.states.set(f.Name(), feature.Off, "not started")
@@ -135,6 +137,10 @@ func (p *Probe) Run(ctx context.Context) error {
 	for _, f := range p.features {
 		if !slices.Contains(p.config.Features, f.Name()) {
 			p.states.set(f.Name(), feature.Off, "configuration")
+			continue
+		}
+		if own, ok := f.(feature.Optional); ok && own.Off() != "" {
+			p.states.set(f.Name(), feature.Off, own.Off())
 			continue
 		}
 		state, reason := feature.Climb(f, p.env)

@@ -24,6 +24,7 @@ func TestConfigValidate(t *testing.T) {
 		"apart":              func(c *Config) { c.Buckets = []float64{1, 1.0001} },
 		"max_series":         func(c *Config) { c.MaxSeries = 1 },
 		"proc":               func(c *Config) { c.Proc = "" },
+		"tls: targets":       func(c *Config) { c.TLS.Targets = []string{"["} },
 		"stream":             func(c *Config) { c.Stream.HeadBytes = 1 },
 		"profile: frequency": func(c *Config) { c.Profile.Frequency = 0 },
 		"dns: ports":         func(c *Config) { c.DNS.Ports = nil },
@@ -55,7 +56,9 @@ func TestStates(t *testing.T) {
 vedette_ebpf_feature{name="http",reason="not started",state="off"} 1
 vedette_ebpf_feature{name="stream",reason="not started",state="off"} 1
 vedette_ebpf_feature{name="profile",reason="not started",state="off"} 1
+vedette_ebpf_feature{name="process",reason="not started",state="off"} 1
 vedette_ebpf_feature{name="tcp",reason="not started",state="off"} 1
+vedette_ebpf_feature{name="tls",reason="not started",state="off"} 1
 `)))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
@@ -66,7 +69,9 @@ vedette_ebpf_feature{name="tcp",reason="not started",state="off"} 1
 vedette_ebpf_feature{name="http",reason="configuration",state="off"} 1
 vedette_ebpf_feature{name="stream",reason="configuration",state="off"} 1
 vedette_ebpf_feature{name="profile",reason="configuration",state="off"} 1
+vedette_ebpf_feature{name="process",reason="configuration",state="off"} 1
 vedette_ebpf_feature{name="tcp",reason="configuration",state="off"} 1
+vedette_ebpf_feature{name="tls",reason="configuration",state="off"} 1
 `)))
 	cancel()
 	require.NoError(t, <-done)
@@ -74,7 +79,7 @@ vedette_ebpf_feature{name="tcp",reason="configuration",state="off"} 1
 
 // The committed objects are readable and have what load sets.
 func TestSpecs(t *testing.T) {
-	for name, load := range map[string]func() (*ebpf.CollectionSpec, error){"http": bpf.LoadHttp, "stream": bpf.LoadStream, "tcp": bpf.LoadTcp, "profile": bpf.LoadProfile, "dns": bpf.LoadDns} {
+	for name, load := range map[string]func() (*ebpf.CollectionSpec, error){"http": bpf.LoadHttp, "stream": bpf.LoadStream, "tcp": bpf.LoadTcp, "profile": bpf.LoadProfile, "dns": bpf.LoadDns, "process": bpf.LoadProcess, "tls": bpf.LoadTls} {
 		spec, err := load()
 		require.NoError(t, err)
 		require.NotEmpty(t, spec.Programs, name)
