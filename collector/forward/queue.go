@@ -228,12 +228,6 @@ func (q *Queue) laneLocked(k laneKey) *lane {
 }
 
 // live returns those of the messages that were not dropped meanwhile.
-func (q *Queue) live(k laneKey, messages []buffer.Message) []buffer.Message {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	return q.laneLocked(k).live(messages)
-}
-
 func (l *lane) live(messages []buffer.Message) []buffer.Message {
 	for len(messages) > 0 && messages[0].Offset < l.floor && messages[0].Offset >= l.taken {
 		messages = messages[1:]

@@ -147,7 +147,10 @@ func (p *partition) lead() {
 	p.mu.Lock()
 	if err == nil {
 		seg := p.segments[len(p.segments)-1]
-		seg.size, seg.newestAppendMs = p.end, now
+		seg.size = p.end
+		if next > first {
+			seg.newestAppendMs = now
+		}
 		p.next = next
 		if p.relaxed {
 			p.unsynced = p.file

@@ -1,0 +1,198 @@
+package forward
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/vedette-io/vedette/ingest/buffer"
+	"github.com/vedette-io/vedette/ingest/door"
+	"github.com/vedette-io/vedette/ingest/otlpserver"
+	"github.com/vedette-io/vedette/internal/vfs"
+)
+
+// receiver is a server that takes logs, on a file system that a crash takes back to
+// what was durable.
+type receiver struct {
+	t    *testing.T
+	fsys *vfs.Mem
+
+	log  *buffer.Log
+	door *door.Door
+	next http.Handler
+}
+
+func openReceiver(t *testing.T, fsys *vfs.Mem, partitions int) *receiver {
+	t.Helper()
+	c := buffer.DefaultConfig()
+	c.SegmentBytes = 16 << 10
+	c.Partitions = map[string]int{buffer.TopicLogs: partitions}
+	quiet := slog.New(slog.DiscardHandler)
+	l, err := buffer.Open(c, fsys, "server", quiet, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dc := door.DefaultConfig()
+	dc.StoreTimeout = time.Millisecond
+	d, err := door.New(door.Options{Buffer: l, Positions: l, Config: dc, Formats: testFormats(), Logger: quiet, Registerer: prometheus.NewRegistry()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry, err := d.Entry("otlp", door.EntryConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	o, err := otlpserver.Open(t.Context(), otlpserver.Options{Entry: entry, Logger: quiet, Registerer: prometheus.NewRegistry()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return &receiver{t, fsys, l, d, d.Forwarded(o.Handler(otlpserver.LogsPath))}
+}
+
+func (r *receiver) close() {
+	r.door.Close()
+	if err := r.log.Close(); err != nil {
+		r.t.Error(err)
+	}
+}
+
+// all returns the records in the server's topic, in order within each partition.
+func (r *receiver) all() (got [][]string) {
+	r.t.Helper()
+	got = make([][]string, r.log.Partitions(buffer.TopicLogs))
+	ctx, cancel := context.WithCancel(context.Background())
+	var wg sync.WaitGroup
+	wg.Go(func() {
+		err := r.log.Consume(ctx, "test", buffer.TopicLogs, func(ctx context.Context, c buffer.Claim) error {
+			for {
+				messages, err := c.Next(ctx)
+				if err != nil {
+					return err
+				}
+				for _, m := range messages {
+					if m.Format == buffer.FormatPosition {
+						continue
+					}
+					payload := m.Payload
+					if m.Format == buffer.FormatOTLPLogsSnappy {
+						if payload, err = appendPlain(nil, m.Payload); err != nil {
+							return err
+						}
+					}
+					got[c.Partition()] = append(got[c.Partition()], bodies(payload)...)
+				}
+			}
+		})
+		if err != nil {
+			r.t.Error(err)
+		}
+	})
+	synctest.Wait()
+	cancel()
+	wg.Wait()
+	return got
+}
+
+// Whatever is lost on the way, there or back, and whoever dies when: every record
+// is at the server once, and in order.
+func TestOnce(t *testing.T) {
+	for seed := range uint64(12) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			synctest.Test(t, func(t *testing.T) { testOnce(t, rand.New(rand.NewPCG(seed, 1))) })
+		})
+	}
+}
+
+func testOnce(t *testing.T, random *rand.Rand) {
+	onTheWay := rand.New(rand.NewPCG(random.Uint64(), 1))
+	var mu sync.Mutex // guards onTheWay and what follows
+	server := openReceiver(t, vfs.NewMem(), 1)
+	agent := vfs.NewMem()
+	c := DefaultConfig()
+	c.BatchBytes = 3000
+	handle := func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		defer mu.Unlock()
+		chance := onTheWay.IntN(10)
+		if chance < 2 {
+			panic(errors.New("lost on the way there"))
+		}
+		server.next.ServeHTTP(w, r)
+		if chance == 2 { // the server dies behind what it has acknowledged
+			again := server.fsys.CrashClone(onTheWay.Uint64())
+			server.close()
+			server = openReceiver(t, again, 1)
+		}
+		if chance < 5 {
+			panic(errors.New("lost on the way back"))
+		}
+	}
+	next := 0
+	for range 8 {
+		q := openQueue(t, agent, nil)
+		stop := forwarding(t, q, c, testHTTP(t, c, handle))
+		for range 1 + random.IntN(4) {
+			n := 1 + random.IntN(30)
+			addLogs(t, q, next, next+n, 100+random.IntN(300))
+			next += n
+			<-time.After(time.Duration(random.IntN(2000)) * time.Millisecond)
+		}
+		killed := agent.CrashClone(random.Uint64())
+		stop()
+		_ = q.Close()
+		agent = killed
+	}
+	q := openQueue(t, agent, nil)
+	defer q.Close()
+	stop := forwarding(t, q, c, testHTTP(t, c, handle))
+	waitDone(t, q, buffer.TopicLogs, int64(next))
+	stop()
+	defer server.close()
+	wantBodies(t, server.all()[0], numbers(0, next))
+}
+
+// The same, several partitions behind the door: nothing is there twice. Order holds
+// within a partition only.
+func TestOncePartitions(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := openReceiver(t, vfs.NewMem(), 3)
+		defer server.close()
+		q := openQueue(t, vfs.NewMem(), nil)
+		defer q.Close()
+		lost := 0
+		d := testHTTP(t, DefaultConfig(), func(w http.ResponseWriter, r *http.Request) {
+			server.next.ServeHTTP(w, r)
+			if lost++; lost%2 == 1 {
+				panic(errors.New("lost on the way back"))
+			}
+		})
+		stop := forwarding(t, q, DefaultConfig(), d)
+		for i := range 20 {
+			addLogs(t, q, 10*i, 10*i+10, 200)
+			<-time.After(100 * time.Millisecond)
+		}
+		waitDone(t, q, buffer.TopicLogs, 200)
+		stop()
+		seen := map[string]int{}
+		for _, part := range server.all() {
+			for _, b := range part {
+				seen[strings.TrimSpace(b)]++
+			}
+		}
+		for _, b := range numbers(0, 200) {
+			if seen[b] != 1 {
+				t.Errorf("record %s: got it %d times, want once", b, seen[b])
+			}
+		}
+	})
+}
