@@ -61,8 +61,10 @@ func (t *Table) sendCallLocked(c *conn, r *protocol.Request) {
 	if r.Server {
 		server = c.Local
 	}
-	add("server.address", server.Addr().String())
-	add("server.port", strconv.Itoa(int(server.Port())))
+	if server.IsValid() {
+		add("server.address", server.Addr().String())
+		add("server.port", strconv.Itoa(int(server.Port())))
+	}
 	t.env.Calls.Add(call)
 }
 

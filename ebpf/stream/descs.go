@@ -65,7 +65,7 @@ func (d *descs) send(ch chan<- prometheus.Metric, bounds []float64, s *series, t
 			cumulative[bounds[i]] = n
 		}
 	}
-	port, address := strconv.Itoa(int(s.port)), ""
+	port, address := portLabel(s.port), ""
 	if s.address.IsValid() {
 		address = s.address.String()
 	}
@@ -100,7 +100,7 @@ func (d *descs) send(ch chan<- prometheus.Metric, bounds []float64, s *series, t
 
 func (d *descs) sendHTTP(ch chan<- prometheus.Metric, side int, durations map[float64]uint64, s *series, t *totals) {
 	l := feature.HTTPLabels{
-		Who: s.Who, Port: strconv.Itoa(int(s.port)), Method: s.operation, Status: s.status, Scheme: "http", Version: "2",
+		Who: s.Who, Port: portLabel(s.port), Method: s.operation, Status: s.status, Scheme: "http", Version: "2",
 	}
 	if s.kind == protocol.HTTP1 {
 		l.Version = "1.1"
@@ -121,4 +121,13 @@ func (d *descs) sendHTTP(ch chan<- prometheus.Metric, side int, durations map[fl
 	ch <- prometheus.MustNewConstHistogram(d.http[side].RequestSize, n, float64(t.requestBytes), sizes, labels...)
 	sizes, n = feature.FoldSizes(t.responseSizes[:])
 	ch <- prometheus.MustNewConstHistogram(d.http[side].ResponseSize, n, float64(t.responseBytes), sizes, labels...)
+}
+
+// portLabel is empty where the socket of a connection is not known, as may be
+// inside TLS.
+func portLabel(port uint16) string {
+	if port == 0 {
+		return ""
+	}
+	return strconv.Itoa(int(port))
 }

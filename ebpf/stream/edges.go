@@ -28,7 +28,7 @@ func (t *Table) Edges(visit func(*feature.Edge)) error {
 		return err
 	}
 	for s, v := range sums {
-		if s.server {
+		if s.server || !s.address.IsValid() {
 			continue
 		}
 		e := feature.Edge{
