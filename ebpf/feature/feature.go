@@ -58,6 +58,12 @@ type Runner interface {
 	Run(ctx context.Context) error
 }
 
+// Optional is a feature that its own settings may leave off.
+type Optional interface {
+	// Off says why it stays off; empty: it does not.
+	Off() string
+}
+
 // Rung is one way to load a feature. Lacks says what is worse than on the rung
 // above. A Load that fails leaves nothing behind.
 type Rung struct {

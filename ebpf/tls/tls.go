@@ -290,6 +290,9 @@ func (f *Feature) scanLocked(now time.Time) {
 	f.watching.drop(now.Add(-f.linger))
 }
 
+// Edges tells who asked whom over TLS.
+func (f *Feature) Edges(visit func(*feature.Edge)) error { return f.table.Edges(visit) }
+
 // Describe sends the descriptions.
 func (f *Feature) Describe(ch chan<- *prometheus.Desc) {
 	f.table.Describe(ch)
