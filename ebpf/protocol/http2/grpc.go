@@ -1,7 +1,7 @@
 package http2
 
-// codes are gRPC's, by number.
-var codes = [...]string{
+// codeNames are gRPC's, by number.
+var codeNames = [...]string{
 	"OK", "CANCELLED", "UNKNOWN", "INVALID_ARGUMENT", "DEADLINE_EXCEEDED", "NOT_FOUND", "ALREADY_EXISTS",
 	"PERMISSION_DENIED", "RESOURCE_EXHAUSTED", "FAILED_PRECONDITION", "ABORTED", "OUT_OF_RANGE", "UNIMPLEMENTED",
 	"INTERNAL", "UNAVAILABLE", "DATA_LOSS", "UNAUTHENTICATED",
@@ -28,7 +28,7 @@ func statusCode(b []byte) int8 {
 		if c < '0' || c > '9' {
 			return unknownCode
 		}
-		if n = n*10 + int(c-'0'); n >= len(codes) {
+		if n = n*10 + int(c-'0'); n >= len(codeNames) {
 			return unknownCode
 		}
 	}

@@ -77,6 +77,7 @@ type Parser struct {
 // half is one direction.
 type half struct {
 	synced bool // the next byte is where header and left say
+	found  bool // has been synced before
 	header [9]byte
 	have   int // bytes of header
 
@@ -148,12 +149,12 @@ func (p *Parser) find(d protocol.Direction, b []byte) bool {
 		h.reset()
 		h.skip = len(preface)
 		p.setRole(d)
-	case plausible(b):
+	case plausible(b), !h.found && len(b) < len(h.header):
 		h.reset()
 	default:
 		return false
 	}
-	h.synced = true
+	h.synced, h.found = true, true
 	return true
 }
 
@@ -178,7 +179,7 @@ func (p *Parser) asks() protocol.Direction {
 func plausible(b []byte) bool {
 	for n := 0; len(b) >= 9; n++ {
 		length := int(b[0])<<16 | int(b[1])<<8 | int(b[2])
-		if !sound(length, b[3], b[4], binary.BigEndian.Uint32(b[5:])) {
+		if !sound(length, b[3], b[4], binary.BigEndian.Uint32(b[5:])) || length > 1<<20 || b[4]&^usualFlags(b[3]) != 0 {
 			return false
 		}
 		if 9+length >= len(b) || n == 3 {
@@ -187,6 +188,24 @@ func plausible(b []byte) bool {
 		b = b[9+length:]
 	}
 	return false
+}
+
+// usualFlags are those that a frame of a kind may have. Others are to be ignored,
+// but nobody sets them.
+func usualFlags(kind byte) byte {
+	switch kind {
+	case frameData:
+		return flagEndStream | flagPadded
+	case frameHeaders:
+		return flagEndStream | flagEndHeaders | flagPadded | flagPriority
+	case frameSettings, framePing:
+		return 1
+	case framePush:
+		return flagEndHeaders | flagPadded
+	case frameContinuation:
+		return flagEndHeaders
+	}
+	return 0
 }
 
 // sound says whether a frame may have such a header.

@@ -329,7 +329,7 @@ func (s *stream) describeRPC(r *protocol.Request) {
 		}
 		code = httpStatus(s.status, s.haveStatus)
 	}
-	r.Status = codes[code]
+	r.Status = codeNames[code]
 	r.Failed = code != 0
 	if r.Server {
 		r.Failed = failsServer(code)
