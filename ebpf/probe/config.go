@@ -9,13 +9,15 @@ import (
 	"github.com/vedette-io/vedette/ebpf/dns"
 	"github.com/vedette-io/vedette/ebpf/feature"
 	"github.com/vedette-io/vedette/ebpf/profile"
+	"github.com/vedette-io/vedette/ebpf/span"
 	"github.com/vedette-io/vedette/ebpf/stream"
 	"github.com/vedette-io/vedette/ebpf/tls"
 )
 
 // Config says what the probe watches and how it reports it.
 type Config struct {
-	// Features to load, of http, stream, tcp, dns and process. Those left out are off.
+	// Features to load, of http, stream, tcp, dns, profile, tls and process. Those
+	// left out are off.
 	Features []string `yaml:"features"`
 	// Buckets are the upper bounds, in seconds, of the histograms of durations.
 	// The default is that of OpenTelemetry's semantic conventions.
@@ -34,6 +36,8 @@ type Config struct {
 	Profile profile.Config `yaml:"profile"`
 	// Stream is about the feature stream.
 	Stream stream.Config `yaml:"stream"`
+	// Spans says which requests become spans.
+	Spans span.Config `yaml:"spans"`
 	// TLS is about the feature tls, which is off until it is told whom to watch.
 	TLS tls.Config `yaml:"tls"`
 }
@@ -51,6 +55,7 @@ func DefaultConfig() Config {
 		DNS:       dns.DefaultConfig(),
 		Profile:   profile.DefaultConfig(),
 		Stream:    stream.DefaultConfig(),
+		Spans:     span.DefaultConfig(),
 		TLS:       tls.DefaultConfig(),
 	}
 }
@@ -77,6 +82,9 @@ func (c Config) Validate() error {
 	}
 	if err := c.Profile.Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("profile: %w", err))
+	}
+	if err := c.Spans.Validate(); err != nil {
+		errs = append(errs, fmt.Errorf("spans: %w", err))
 	}
 	if err := c.Stream.Validate(); err != nil {
 		errs = append(errs, fmt.Errorf("stream: %w", err))

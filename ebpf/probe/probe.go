@@ -18,6 +18,7 @@ import (
 	"github.com/vedette-io/vedette/ebpf/identity"
 	"github.com/vedette-io/vedette/ebpf/process"
 	"github.com/vedette-io/vedette/ebpf/profile"
+	"github.com/vedette-io/vedette/ebpf/span"
 	"github.com/vedette-io/vedette/ebpf/stream"
 	"github.com/vedette-io/vedette/ebpf/tcp"
 	"github.com/vedette-io/vedette/ebpf/tls"
@@ -32,6 +33,8 @@ type Options struct {
 	Logger *slog.Logger
 	// Directory names containers and pods; nil: nobody does.
 	Directory identity.Directory
+	// WriteSpans takes spans as OTLP; nil: none are made.
+	WriteSpans span.Write
 }
 
 // Probe watches processes through the kernel.
@@ -42,6 +45,7 @@ type Probe struct {
 	features []feature.Feature
 	states   *states
 	edges    *edges
+	spans    *span.Recorder // nil: nobody wants any
 	started  chan struct{} // closed when every feature was tried
 }
 
@@ -64,6 +68,10 @@ func New(o Options) (*Probe, error) {
 		states:  newStates(),
 		started: make(chan struct{}),
 	}
+	if o.Config.Spans.Ratio > 0 && o.WriteSpans != nil {
+		p.spans = span.New(span.Options{Config: o.Config.Spans, Resolver: p.env.Resolver, Write: o.WriteSpans, Logger: o.Logger})
+		p.env.Calls = p.spans
+	}
 	p.features = []feature.Feature{http1.New(b), stream.New(o.Config.Stream, o.Config.Buckets), tcp.New(), dns.New(o.Config.DNS, o.Config.Buckets), profile.New(o.Config.Profile), tls.New(o.Config.TLS, o.Config.Buckets), process.New()}
 	p.edges = newEdges(p.features, b)
 	for _, f := range p.features {
@@ -76,12 +84,19 @@ func New(o Options) (*Probe, error) {
 // services. They may be registered before Run; what is not loaded exports
 // nothing.
 func (p *Probe) Collectors() []prometheus.Collector {
-	return []prometheus.Collector{p.states, together(p.features), p.edges}
+	var all together
+	for _, f := range p.features {
+		all = append(all, f)
+	}
+	if p.spans != nil {
+		all = append(all, p.spans)
+	}
+	return []prometheus.Collector{p.states, all, p.edges}
 }
 
 // together is one collector of several features, which may have metrics in
 // common.
-type together []feature.Feature
+type together []prometheus.Collector
 
 // Describe sends each description once.
 func (t together) Describe(ch chan<- *prometheus.Desc) {
@@ -166,6 +181,14 @@ func (p *Probe) Run(ctx context.Context) error {
 // serve runs the features and sweeps, until ctx ends.
 func (p *Probe) serve(ctx context.Context, loaded []feature.Feature) error {
 	var wg sync.WaitGroup
+	if p.spans != nil {
+		for _, f := range loaded {
+			if o, ok := f.(feature.Opener); ok {
+				p.spans.Watch(o)
+			}
+		}
+		wg.Go(func() { _ = p.spans.Run(ctx) })
+	}
 	for _, f := range loaded {
 		wg.Go(func() {
 			if err := feature.Serve(ctx, f, p.env.Resolver); err != nil {
