@@ -46,7 +46,7 @@ type Probe struct {
 	states   *states
 	edges    *edges
 	spans    *span.Recorder // nil: nobody wants any
-	started  chan struct{} // closed when every feature was tried
+	started  chan struct{}  // closed when every feature was tried
 }
 
 // New checks the configuration. Nothing is loaded before Run.
