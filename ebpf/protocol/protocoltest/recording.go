@@ -137,7 +137,8 @@ type View struct {
 	// Head is how many bytes of each piece are copied; 0: all. Of longer ones the
 	// last Tail are, too.
 	Head, Tail int
-	// Split cuts chunks into pieces of this size; 0: it does not.
+	// Split cuts chunks but the first, by which sides are told, into pieces of this
+	// size; 0: it does not.
 	Split int
 	// Skip leaves out chunks at the beginning.
 	Skip int
@@ -164,7 +165,7 @@ func Play(p protocol.Parser, r Recording, v View) []protocol.Request {
 		}
 		for data := c.Data; len(data) > 0; {
 			part := data
-			if v.Split > 0 {
+			if v.Split > 0 && i > 0 {
 				part = data[:min(v.Split, len(data))]
 			}
 			data = data[len(part):]

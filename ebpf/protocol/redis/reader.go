@@ -8,7 +8,7 @@ import (
 )
 
 const (
-	maxDepth = 9  // of arrays in arrays
+	maxDepth = 16 // of arrays in arrays
 	maxLine  = 64 // kept of a line
 	maxWords = 3  // kept of what is told
 	wordSize = 24
@@ -44,6 +44,7 @@ type reader struct {
 	size     int64
 
 	lost    bool
+	broken  bool // ... within a command whose name is known
 	line    [maxLine]byte
 	lineLen int   // of the line so far, which may be more than is kept
 	skip    int64 // bytes of a string yet to come, with its line end
@@ -57,7 +58,7 @@ func (r *reader) inside() bool { return r.size > 0 }
 
 // begin makes ready for the next element.
 func (r *reader) begin() {
-	r.kind, r.elements, r.zero, r.size = 0, 0, false, 0
+	r.kind, r.elements, r.zero, r.size, r.broken = 0, 0, false, 0, false
 	r.lineLen, r.skip, r.body, r.depth, r.nth = 0, 0, 0, 0, -1
 	for i := range r.words {
 		r.words[i].n = 0
@@ -87,7 +88,8 @@ func (r *reader) gap(n int) {
 		return
 	}
 	if int64(n) > r.skip {
-		r.lose()
+		r.broken = r.inline && r.depth > 0 && r.words[0].n > 0
+		r.lost = true // what is known of a command serves; resume forgets it
 		return
 	}
 	r.size += int64(n)

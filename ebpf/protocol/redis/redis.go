@@ -142,13 +142,18 @@ func (p *Parser) takeRequests(piece *protocol.Piece) {
 			return
 		}
 		p.requests.resume()
-		if p.queue.Len() == 0 || !p.queue.Last().unseen {
+		if offset > 0 {
 			p.pushUnseen(framing.At(piece, 0))
 		}
 	}
 	p.requests.take(piece, offset)
 	if p.requests.lost && !p.gone {
 		p.lost++
+		if r := &p.requests; r.broken {
+			r.lost = false
+			p.command(r) // its words are missing, not its name
+			r.lose()
+		}
 		p.pushUnseen(framing.At(piece, len(piece.Data)))
 	}
 }
