@@ -266,6 +266,9 @@ func assemble(dst []symbol.Frame, root string, user, kernel []symbol.Frame) []sy
 		dst = append(dst, symbol.Frame{Name: root, Object: "kernel"})
 	}
 	for i := len(user) - 1; i >= 0; i-- {
+		if user[i].Name == symbol.Unknown && i < len(user)-1 && user[i+1].Name == symbol.Unknown {
+			continue // code without frame pointers leads astray, often far
+		}
 		dst = append(dst, user[i])
 	}
 	for i := len(kernel) - 1; i >= 0; i-- {

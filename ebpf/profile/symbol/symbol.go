@@ -33,6 +33,9 @@ type Frame struct {
 	Object string
 }
 
+// Unknown is the name of a frame at an address that nothing is mapped at.
+const Unknown = "[unknown]"
+
 // Options of New.
 type Options struct {
 	// Proc is where the host's /proc is.
@@ -205,7 +208,7 @@ func (s *Symboliser) User(dst []Frame, k identity.Key, addrs []uint64) []Frame {
 }
 
 func (s *Symboliser) userFrame(p *process, addr uint64) Frame {
-	unknown := Frame{Name: "[unknown]"}
+	unknown := Frame{Name: Unknown}
 	if p == nil {
 		return unknown
 	}
