@@ -10,13 +10,16 @@ command -v "$CLANG" >/dev/null || { echo "$CLANG is missing: apt-get install cla
 INCLUDE=/usr/include/$(uname -m)-linux-gnu
 gen() {
 	name=$1; shift
-	GOPACKAGE=bpf $GO run $BPF2GO -cc "$CLANG" -strip llvm-strip-14 -target amd64,arm64 -go-package bpf "$@" \
-		"$name" "$(echo "$name" | tr A-Z a-z).bpf.c" -- -O2 -g -Wall -Werror -I. -I"$INCLUDE"
+	stem=$(echo "$name" | sed 's/\([a-z]\)\([A-Z]\)/\1_\2/g' | tr A-Z a-z)
+	GOPACKAGE=bpf $GO run $BPF2GO -cc "$CLANG" -strip llvm-strip-14 -target amd64,arm64 -go-package bpf -output-stem "$stem" "$@" \
+		"$name" "$stem.bpf.c" -- -O2 -g -Wall -Werror -I. -I"$INCLUDE"
 }
 gen Http -type http_key -type http_value -type http_span -type process -type stat -type method -type role
+gen HttpFexit -no-global-types
 gen Tcp -type tcp_place -type process_key -type tcp_key -type tcp_value -type tcp_failure -type tcp_open -type tcp_stat -type tcp_role
 gen Profile -type profile_key -type profile_stack -type profile_stat -type process
 gen Stream -type stream_event -type stream_stat -type stream_kind -type stream_flag -type process
 gen Dns -type process -type dns_lookup -type dns_key -type dns_stat -type dns_side
 gen Tls -type tls_event -type tls_kind -type tls_stat -type tls_process -type tls_call_key -type tls_call
 gen Process -type process_event -type process_key -type process_kind -type process_stat
+gen Block -type block_key -type block_value -type block_stat -type block_operation

@@ -5,11 +5,10 @@ import (
 	"math"
 )
 
-// The kernel's buckets; they mirror http.h.
+// The kernel's buckets; they mirror http.h and duration.h.
 const (
 	fineBuckets = 82
-	minExp      = 14 // the first bucket ends at 2^14 ns, 16 µs
-	maxExp      = 34 // the last begins at 2^34 ns, 17 s
+	defaultExp  = 14 // the first bucket ends at 2^14 ns, 16 µs; the last begins at 17 s
 	tableSize   = 128
 )
 
@@ -26,8 +25,9 @@ type Buckets struct {
 	upper  []uint64 // of each slot, inclusive
 }
 
-// fineUpper is the largest duration of fine bucket f.
-func fineUpper(f int) uint64 {
+// fineUpper is the largest duration of fine bucket f, where the first one ends at
+// 2^minExp ns.
+func fineUpper(f, minExp int) uint64 {
 	switch {
 	case f == 0:
 		return 1 << minExp
@@ -39,12 +39,16 @@ func fineUpper(f int) uint64 {
 }
 
 // NewBuckets checks bounds, in seconds: they rise, and two of them are a quarter
-// apart at least.
-func NewBuckets(bounds []float64) (*Buckets, error) {
+// apart at least. The kernel tells durations of 16 µs to 17 s apart.
+func NewBuckets(bounds []float64) (*Buckets, error) { return NewBucketsFrom(defaultExp, bounds) }
+
+// NewBucketsFrom is NewBuckets for a kernel that tells apart the durations of
+// twenty octaves, the first ending at 2^minExp ns.
+func NewBucketsFrom(minExp int, bounds []float64) (*Buckets, error) {
 	b := &Buckets{bounds: bounds}
 	next := 0
 	for f := range fineBuckets {
-		upper := fineUpper(f)
+		upper := fineUpper(f, minExp)
 		b.Slot[f], b.Edge[f] = uint8(len(b.upper)), math.MaxUint64
 		for next < len(bounds) {
 			nanos := uint64(math.Round(bounds[next] * 1e9))

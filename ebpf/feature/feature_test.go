@@ -21,7 +21,7 @@ import (
 )
 
 // kernelSlot is duration_slot of http.h.
-func kernelSlot(b *Buckets, nanos uint64) int {
+func kernelSlot(b *Buckets, minExp int, nanos uint64) int {
 	v := nanos
 	if v > 0 {
 		v--
@@ -34,7 +34,7 @@ func kernelSlot(b *Buckets, nanos uint64) int {
 	switch {
 	case e < minExp:
 		f = 0
-	case e >= maxExp:
+	case e >= minExp+20:
 		f = fineBuckets - 1
 	}
 	if nanos > b.Edge[f] {
@@ -44,8 +44,17 @@ func kernelSlot(b *Buckets, nanos uint64) int {
 }
 
 func TestBucketsFoldExactly(t *testing.T) {
-	b, err := NewBuckets([]float64{0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10})
-	require.NoError(t, err)
+	for minExp, bounds := range map[int][]float64{
+		defaultExp: {0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10},
+		10:         {0.000002, 0.00001, 0.0001, 0.001, 0.01, 0.1, 1, 10},
+	} {
+		b, err := NewBucketsFrom(minExp, bounds)
+		require.NoError(t, err)
+		requireExact(t, b, minExp)
+	}
+}
+
+func requireExact(t *testing.T, b *Buckets, minExp int) {
 	var bpfValue bpf.HttpHttpValue
 	require.LessOrEqual(t, len(b.upper), len(bpfValue.Durations))
 	require.True(t, slices.IsSorted(b.upper))
@@ -58,10 +67,10 @@ func TestBucketsFoldExactly(t *testing.T) {
 	for range 10_000 {
 		durations = append(durations, rng.Uint64()>>rng.IntN(64))
 	}
-	durations = append(durations, 0, 1, 1<<minExp, 1<<minExp+1, 1<<maxExp, 1<<maxExp+1, math.MaxUint64)
+	durations = append(durations, 0, 1, 1<<minExp, 1<<minExp+1, 1<<(minExp+20), 1<<(minExp+20)+1, math.MaxUint64)
 	slots := make([]uint64, MaxSlots)
 	for _, d := range durations {
-		s := kernelSlot(b, d)
+		s := kernelSlot(b, minExp, d)
 		require.LessOrEqual(t, d, b.upper[s], "duration %d in slot %d", d, s)
 		if s > 0 {
 			require.Greater(t, d, b.upper[s-1], "duration %d in slot %d", d, s)

@@ -16,7 +16,7 @@ import (
 
 // Config says what the probe watches and how it reports it.
 type Config struct {
-	// Features to load, of http, stream, tcp, dns, profile, tls and process. Those
+	// Features to load, of http, stream, tcp, dns, profile, tls, process and block. Those
 	// left out are off.
 	Features []string `yaml:"features"`
 	// Buckets are the upper bounds, in seconds, of the histograms of durations.
@@ -43,7 +43,7 @@ type Config struct {
 }
 
 // features in the order they load.
-var features = []string{"http", "stream", "tcp", "dns", "profile", "tls", "process"}
+var features = []string{"http", "stream", "tcp", "dns", "profile", "tls", "process", "block"}
 
 // DefaultConfig loads every feature.
 func DefaultConfig() Config {
