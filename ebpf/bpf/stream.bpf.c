@@ -50,6 +50,7 @@ struct io {
 	__u32 seq;  /* of the next byte */
 	__u32 pos;  /* walk: where the next frame begins in the window */
 	__u32 end;
+	__u32 useful; /* walk: bytes of the window before a payload that runs out of it */
 	__u8 failed;
 	__u8 sent;
 };
@@ -234,6 +235,8 @@ static long walk_step(__u32 i, struct half **p)
 		h->blind = 1;
 		return 1;
 	}
+	if (!type)
+		s->io.useful = s->io.pos + 10; /* with the length of a padding */
 	s->io.pos += 9 + len;
 	if (s->io.pos < s->io.end)
 		return 0;
@@ -269,6 +272,8 @@ __noinline int walk(struct half *h, __u32 n)
 		}
 		h->cut = 0;
 		len = be32(h->kept) >> 8;
+		if (!h->kept[3])
+			s->io.useful = 10 - cut;
 		s->io.pos = 9 - cut + len;
 		if (s->io.pos >= n) {
 			h->skip = s->io.pos - n;
@@ -298,7 +303,7 @@ __noinline int window(struct stream_conn *c)
 {
 	struct scratch *s = get_scratch();
 	struct half *h;
-	__u32 n, k, seq;
+	__u32 n, k, seq, head;
 
 	if (!s || !c || !s->io.left)
 		return 1;
@@ -332,9 +337,13 @@ __noinline int window(struct stream_conn *c)
 		s->io.left = 0;
 		return 1;
 	}
+	s->io.useful = n;
 	walk(h, n);
+	head = n;
+	if (!h->blind && h->data && h->skip && s->io.useful < n)
+		head = s->io.useful;
 	k = skip_data(h);
-	submit(c, seq, n + k, n, 0);
+	submit(c, seq, n + k, head, 0);
 	return 0;
 }
 

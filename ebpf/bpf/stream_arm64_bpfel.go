@@ -53,9 +53,10 @@ type StreamScratch struct {
 		Seq    uint32
 		Pos    uint32
 		End    uint32
+		Useful uint32
 		Failed uint8
 		Sent   uint8
-		_      [6]byte
+		_      [2]byte
 	}
 	Start struct {
 		_      structs.HostLayout
@@ -69,9 +70,10 @@ type StreamScratch struct {
 		Seq    uint32
 		Pos    uint32
 		End    uint32
+		Useful uint32
 		Failed uint8
 		Sent   uint8
-		_      [6]byte
+		_      [2]byte
 	}
 }
 

@@ -2,13 +2,19 @@ package stream
 
 import (
 	"strconv"
+	"strings"
 
 	"github.com/vedette-io/vedette/ebpf/feature"
 	"github.com/vedette-io/vedette/ebpf/protocol"
 )
 
 // sendCallLocked describes a request that is wanted as a span.
-func (t *Table) sendCallLocked(c *conn, r *protocol.Request) {
+func (t *Table) sendCallLocked(c *conn, request *protocol.Request) {
+	// The strings of a request may change after the call; those of a span may not.
+	r := *request
+	for _, s := range []*string{&r.Operation, &r.Target, &r.Summary, &r.Status, &r.Traceparent} {
+		*s = strings.Clone(*s)
+	}
 	call := &t.call
 	*call = feature.Call{
 		Process: c.Process, Server: r.Server,
@@ -32,7 +38,7 @@ func (t *Table) sendCallLocked(c *conn, r *protocol.Request) {
 		add("rpc.method", call.Name)
 		add("rpc.response.status_code", r.Status)
 	case r.Kind == protocol.HTTP1, r.Kind == protocol.HTTP2:
-		t.describeHTTPLocked(c, r, add)
+		t.describeHTTPLocked(c, &r, add)
 	case r.Kind == protocol.Kafka:
 		add("messaging.system", systems[r.Kind])
 		add("messaging.operation.name", r.Operation)
