@@ -207,6 +207,7 @@ func (f *Feature) drain() error {
 		return err
 	}
 	read := time.Now()
+	f.store.advance(at)
 	f.keep(at)
 	f.symbols.Release()
 	cpus, err := readCPUs()

@@ -139,6 +139,13 @@ func (s *store) bytesLocked() int64 {
 	return s.forest.bytes + s.held + int64(len(s.running))*runningBytes
 }
 
+// advance drops what is older than it is kept.
+func (s *store) advance(at time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.advanceLocked(at)
+}
+
 // advanceLocked ends the interval that at is behind of.
 func (s *store) advanceLocked(at time.Time) {
 	start := at.Truncate(s.interval)
@@ -156,7 +163,7 @@ func (s *store) advanceLocked(at time.Time) {
 	}
 	s.start = start
 	old := 0
-	for old < len(s.done) && s.done[old].end.Before(at.Add(-s.keep)) {
+	for old < len(s.done) && !s.done[old].end.After(at.Add(-s.keep)) {
 		old++
 	}
 	s.dropLocked(old)
