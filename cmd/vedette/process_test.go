@@ -41,6 +41,8 @@ type process struct {
 	cmd   *exec.Cmd
 	url   string
 	token string // for get
+
+	client *http.Client // nil is the default one
 	log   *lineLog
 	done  chan struct{} // closed once it has ended
 	err   error         // of Wait, after done
@@ -105,8 +107,14 @@ const patience = 60 * time.Second
 // start runs "vedette run" on a free port and waits until it is ready.
 func start(t *testing.T, data string, args ...string) *process {
 	t.Helper()
+	return startAs(t, append([]string{os.Args[0], "run", "--data", data, "--listen", "127.0.0.1:0"}, args...)...)
+}
+
+// startAs runs a command line that ends up as vedette and waits until it is ready.
+func startAs(t *testing.T, command ...string) *process {
+	t.Helper()
 	p := &process{t: t, log: newLineLog(), done: make(chan struct{})}
-	p.cmd = exec.Command(os.Args[0], append([]string{"run", "--data", data, "--listen", "127.0.0.1:0"}, args...)...)
+	p.cmd = exec.Command(command[0], command[1:]...)
 	p.cmd.Env = append(os.Environ(), asVedette+"=1")
 	var readers sync.WaitGroup
 	for _, pipe := range []func() (io.ReadCloser, error){p.cmd.StdoutPipe, p.cmd.StderrPipe} {
@@ -134,7 +142,7 @@ func start(t *testing.T, data string, args ...string) *process {
 	defer cancel()
 	m := p.log.wait(ctx, writeLine, p.done)
 	if m == nil || p.log.wait(ctx, readyLine, p.done) == nil {
-		t.Fatalf("vedette run is not ready:\n%s", p.log)
+		t.Fatalf("vedette is not ready:\n%s", p.log)
 	}
 	p.url = m[1]
 	return p
@@ -190,6 +198,14 @@ func testSeries(name string, at int64, v float64) prompb.TimeSeries {
 	}
 }
 
+// do sends a request.
+func (p *process) do(r *http.Request) (*http.Response, error) {
+	if p.client != nil {
+		return p.client.Do(r)
+	}
+	return http.DefaultClient.Do(r)
+}
+
 // post sends a remote write body.
 func (p *process) post(ctx context.Context, body io.Reader) (*http.Response, error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, p.url+"/api/v1/write", body)
@@ -198,7 +214,7 @@ func (p *process) post(ctx context.Context, body io.Reader) (*http.Response, err
 	}
 	req.Header.Set("Content-Type", "application/x-protobuf")
 	req.Header.Set("Content-Encoding", "snappy")
-	resp, err := http.DefaultClient.Do(req)
+	resp, err := p.do(req)
 	if err != nil {
 		return nil, err
 	}
@@ -229,7 +245,7 @@ func (p *process) get(path string) (int, string) {
 	if p.token != "" {
 		r.Header.Set("Authorization", "Bearer "+p.token)
 	}
-	resp, err := http.DefaultClient.Do(r)
+	resp, err := p.do(r)
 	if err != nil {
 		p.t.Fatal(err)
 	}
