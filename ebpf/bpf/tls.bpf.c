@@ -280,18 +280,18 @@ static __noinline int piece(struct tls_call *call, __u32 tgid, __u64 length)
 	return emit_4096(call, c, tgid, length);
 }
 
-static __always_inline int c_return(struct uregs *ctx)
+static __always_inline int c_return(struct uregs *ctx, bool handshake)
 {
 	struct tls_call_key key = { .task = bpf_get_current_pid_tgid() };
 	struct tls_call *found = bpf_map_lookup_elem(&calls, &key), call;
 	int n = RESULT(ctx);
 	__u64 length = n;
 
-	if (!found || found->stack != RETURN_STACK(ctx))
+	if (!found || (found->kind == TLS_HANDSHAKE) != handshake)
 		return 0;
 	call = *found;
 	bpf_map_delete_elem(&calls, &key);
-	if (n <= 0 || call.kind == TLS_HANDSHAKE)
+	if (n <= 0 || handshake)
 		return 0;
 	if (call.length_at && bpf_probe_read_user(&length, 8, (void *)call.length_at)) {
 		count(TLS_STAT_UNREADABLE);
@@ -353,7 +353,20 @@ int ssl_handshake(struct uregs *ctx)
 SEC("uretprobe")
 int ssl_return(struct uregs *ctx)
 {
-	return c_return(ctx);
+	return c_return(ctx, false);
+}
+
+/* Within the function, where its result is settled. */
+SEC("uprobe")
+int ssl_leave(struct uregs *ctx)
+{
+	return c_return(ctx, false);
+}
+
+SEC("uretprobe")
+int ssl_handshake_return(struct uregs *ctx)
+{
+	return c_return(ctx, true);
 }
 
 SEC("uprobe")

@@ -59,7 +59,6 @@ struct uregs {
 #define ARG4(r) ((r)->cx)
 #define RESULT(r) ((r)->ax)
 #define STACK(r) ((r)->sp)
-#define RETURN_STACK(r) ((r)->sp - 8) /* as it was at entry */
 #define GO_ARG1(r) ((r)->ax)
 #define GO_ARG2(r) ((r)->bx)
 #define GO_RESULT(r) ((r)->ax)
@@ -76,7 +75,6 @@ struct uregs {
 #define ARG4(r) ((r)->regs[3])
 #define RESULT(r) ((r)->regs[0])
 #define STACK(r) ((r)->sp)
-#define RETURN_STACK(r) ((r)->sp)
 #define GO_ARG1(r) ((r)->regs[0])
 #define GO_ARG2(r) ((r)->regs[1])
 #define GO_RESULT(r) ((r)->regs[0])

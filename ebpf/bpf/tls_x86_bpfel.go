@@ -123,36 +123,38 @@ const (
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	TlsMapArrivals           = "arrivals"
-	TlsMapCalls              = "calls"
-	TlsMapConns              = "conns"
-	TlsMapEvents             = "events"
-	TlsMapKnown              = "known"
-	TlsMapProcesses          = "processes"
-	TlsMapSocks              = "socks"
-	TlsMapStats              = "stats"
-	TlsProgClosed            = "closed"
-	TlsProgExec              = "exec"
-	TlsProgGoHandshake       = "go_handshake"
-	TlsProgGoHandshakeReturn = "go_handshake_return"
-	TlsProgGoRead            = "go_read"
-	TlsProgGoReturn          = "go_return"
-	TlsProgGoWrite           = "go_write"
-	TlsProgReady             = "ready"
-	TlsProgReceived          = "received"
-	TlsProgSent              = "sent"
-	TlsProgSslFree           = "ssl_free"
-	TlsProgSslHandshake      = "ssl_handshake"
-	TlsProgSslRead           = "ssl_read"
-	TlsProgSslReadEx         = "ssl_read_ex"
-	TlsProgSslReturn         = "ssl_return"
-	TlsProgSslWrite          = "ssl_write"
-	TlsProgSslWriteEx        = "ssl_write_ex"
-	TlsVarBindEvent          = "bind_event"
-	TlsVarBindKind           = "bind_kind"
-	TlsVarBindProcess        = "bind_process"
-	TlsVarBindStat           = "bind_stat"
-	TlsVarSelfTgid           = "self_tgid"
+	TlsMapArrivals            = "arrivals"
+	TlsMapCalls               = "calls"
+	TlsMapConns               = "conns"
+	TlsMapEvents              = "events"
+	TlsMapKnown               = "known"
+	TlsMapProcesses           = "processes"
+	TlsMapSocks               = "socks"
+	TlsMapStats               = "stats"
+	TlsProgClosed             = "closed"
+	TlsProgExec               = "exec"
+	TlsProgGoHandshake        = "go_handshake"
+	TlsProgGoHandshakeReturn  = "go_handshake_return"
+	TlsProgGoRead             = "go_read"
+	TlsProgGoReturn           = "go_return"
+	TlsProgGoWrite            = "go_write"
+	TlsProgReady              = "ready"
+	TlsProgReceived           = "received"
+	TlsProgSent               = "sent"
+	TlsProgSslFree            = "ssl_free"
+	TlsProgSslHandshake       = "ssl_handshake"
+	TlsProgSslHandshakeReturn = "ssl_handshake_return"
+	TlsProgSslLeave           = "ssl_leave"
+	TlsProgSslRead            = "ssl_read"
+	TlsProgSslReadEx          = "ssl_read_ex"
+	TlsProgSslReturn          = "ssl_return"
+	TlsProgSslWrite           = "ssl_write"
+	TlsProgSslWriteEx         = "ssl_write_ex"
+	TlsVarBindEvent           = "bind_event"
+	TlsVarBindKind            = "bind_kind"
+	TlsVarBindProcess         = "bind_process"
+	TlsVarBindStat            = "bind_stat"
+	TlsVarSelfTgid            = "self_tgid"
 )
 
 // LoadTls returns the embedded CollectionSpec for Tls.
@@ -197,23 +199,25 @@ type TlsSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type TlsProgramSpecs struct {
-	Closed            *ebpf.ProgramSpec `ebpf:"closed"`
-	Exec              *ebpf.ProgramSpec `ebpf:"exec"`
-	GoHandshake       *ebpf.ProgramSpec `ebpf:"go_handshake"`
-	GoHandshakeReturn *ebpf.ProgramSpec `ebpf:"go_handshake_return"`
-	GoRead            *ebpf.ProgramSpec `ebpf:"go_read"`
-	GoReturn          *ebpf.ProgramSpec `ebpf:"go_return"`
-	GoWrite           *ebpf.ProgramSpec `ebpf:"go_write"`
-	Ready             *ebpf.ProgramSpec `ebpf:"ready"`
-	Received          *ebpf.ProgramSpec `ebpf:"received"`
-	Sent              *ebpf.ProgramSpec `ebpf:"sent"`
-	SslFree           *ebpf.ProgramSpec `ebpf:"ssl_free"`
-	SslHandshake      *ebpf.ProgramSpec `ebpf:"ssl_handshake"`
-	SslRead           *ebpf.ProgramSpec `ebpf:"ssl_read"`
-	SslReadEx         *ebpf.ProgramSpec `ebpf:"ssl_read_ex"`
-	SslReturn         *ebpf.ProgramSpec `ebpf:"ssl_return"`
-	SslWrite          *ebpf.ProgramSpec `ebpf:"ssl_write"`
-	SslWriteEx        *ebpf.ProgramSpec `ebpf:"ssl_write_ex"`
+	Closed             *ebpf.ProgramSpec `ebpf:"closed"`
+	Exec               *ebpf.ProgramSpec `ebpf:"exec"`
+	GoHandshake        *ebpf.ProgramSpec `ebpf:"go_handshake"`
+	GoHandshakeReturn  *ebpf.ProgramSpec `ebpf:"go_handshake_return"`
+	GoRead             *ebpf.ProgramSpec `ebpf:"go_read"`
+	GoReturn           *ebpf.ProgramSpec `ebpf:"go_return"`
+	GoWrite            *ebpf.ProgramSpec `ebpf:"go_write"`
+	Ready              *ebpf.ProgramSpec `ebpf:"ready"`
+	Received           *ebpf.ProgramSpec `ebpf:"received"`
+	Sent               *ebpf.ProgramSpec `ebpf:"sent"`
+	SslFree            *ebpf.ProgramSpec `ebpf:"ssl_free"`
+	SslHandshake       *ebpf.ProgramSpec `ebpf:"ssl_handshake"`
+	SslHandshakeReturn *ebpf.ProgramSpec `ebpf:"ssl_handshake_return"`
+	SslLeave           *ebpf.ProgramSpec `ebpf:"ssl_leave"`
+	SslRead            *ebpf.ProgramSpec `ebpf:"ssl_read"`
+	SslReadEx          *ebpf.ProgramSpec `ebpf:"ssl_read_ex"`
+	SslReturn          *ebpf.ProgramSpec `ebpf:"ssl_return"`
+	SslWrite           *ebpf.ProgramSpec `ebpf:"ssl_write"`
+	SslWriteEx         *ebpf.ProgramSpec `ebpf:"ssl_write_ex"`
 }
 
 // TlsMapSpecs contains maps before they are loaded into the kernel.
@@ -299,23 +303,25 @@ type TlsVariables struct {
 //
 // It can be passed to LoadTlsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type TlsPrograms struct {
-	Closed            *ebpf.Program `ebpf:"closed"`
-	Exec              *ebpf.Program `ebpf:"exec"`
-	GoHandshake       *ebpf.Program `ebpf:"go_handshake"`
-	GoHandshakeReturn *ebpf.Program `ebpf:"go_handshake_return"`
-	GoRead            *ebpf.Program `ebpf:"go_read"`
-	GoReturn          *ebpf.Program `ebpf:"go_return"`
-	GoWrite           *ebpf.Program `ebpf:"go_write"`
-	Ready             *ebpf.Program `ebpf:"ready"`
-	Received          *ebpf.Program `ebpf:"received"`
-	Sent              *ebpf.Program `ebpf:"sent"`
-	SslFree           *ebpf.Program `ebpf:"ssl_free"`
-	SslHandshake      *ebpf.Program `ebpf:"ssl_handshake"`
-	SslRead           *ebpf.Program `ebpf:"ssl_read"`
-	SslReadEx         *ebpf.Program `ebpf:"ssl_read_ex"`
-	SslReturn         *ebpf.Program `ebpf:"ssl_return"`
-	SslWrite          *ebpf.Program `ebpf:"ssl_write"`
-	SslWriteEx        *ebpf.Program `ebpf:"ssl_write_ex"`
+	Closed             *ebpf.Program `ebpf:"closed"`
+	Exec               *ebpf.Program `ebpf:"exec"`
+	GoHandshake        *ebpf.Program `ebpf:"go_handshake"`
+	GoHandshakeReturn  *ebpf.Program `ebpf:"go_handshake_return"`
+	GoRead             *ebpf.Program `ebpf:"go_read"`
+	GoReturn           *ebpf.Program `ebpf:"go_return"`
+	GoWrite            *ebpf.Program `ebpf:"go_write"`
+	Ready              *ebpf.Program `ebpf:"ready"`
+	Received           *ebpf.Program `ebpf:"received"`
+	Sent               *ebpf.Program `ebpf:"sent"`
+	SslFree            *ebpf.Program `ebpf:"ssl_free"`
+	SslHandshake       *ebpf.Program `ebpf:"ssl_handshake"`
+	SslHandshakeReturn *ebpf.Program `ebpf:"ssl_handshake_return"`
+	SslLeave           *ebpf.Program `ebpf:"ssl_leave"`
+	SslRead            *ebpf.Program `ebpf:"ssl_read"`
+	SslReadEx          *ebpf.Program `ebpf:"ssl_read_ex"`
+	SslReturn          *ebpf.Program `ebpf:"ssl_return"`
+	SslWrite           *ebpf.Program `ebpf:"ssl_write"`
+	SslWriteEx         *ebpf.Program `ebpf:"ssl_write_ex"`
 }
 
 func (p *TlsPrograms) Close() error {
@@ -332,6 +338,8 @@ func (p *TlsPrograms) Close() error {
 		p.Sent,
 		p.SslFree,
 		p.SslHandshake,
+		p.SslHandshakeReturn,
+		p.SslLeave,
 		p.SslRead,
 		p.SslReadEx,
 		p.SslReturn,

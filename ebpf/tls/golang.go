@@ -72,7 +72,7 @@ func (im *image) goPlacesAt(list []goFunction, start uint64) ([]place, error) {
 		if !goPrologue(code) {
 			return nil, fmt.Errorf("read the code of %s: it does not begin as Go's functions do", fn.name)
 		}
-		p := place{function: goNames[fn.name], begin: offset}
+		p := place{function: goNames[fn.name], begin: offset, enter: offset + uint64(goEntry(code))}
 		at, err := returns(code)
 		if err != nil {
 			return nil, fmt.Errorf("disassemble %s: %w", fn.name, err)
@@ -152,7 +152,7 @@ func (im *image) textStarts(table uint64) []uint64 {
 		add(im.pointer(s, 168))
 	}
 	if at, err := im.symbols([]string{"runtime.text"}); err == nil {
-		add(at["runtime.text"])
+		add(at["runtime.text"].address)
 	}
 	if s := im.Section(".text"); s != nil {
 		add(s.Addr)

@@ -35,8 +35,12 @@ var opensslNames = [...]string{
 type place struct {
 	function function
 	begin    uint64   // offset in the file
-	returns  []uint64 // offsets of its RET instructions, of Go only
+	enter    uint64   // of the instruction to watch for its beginning
+	returns  []uint64 // of those to watch for its end; none: a uretprobe does
 }
+
+// ends says whether the end of the function is watched.
+func (p *place) ends() bool { return p.function != sslFree }
 
 // found is what inspect finds in a file.
 type found struct {
@@ -49,8 +53,8 @@ func (f *found) offsets() int {
 	n := 0
 	for _, p := range f.places {
 		n += 1 + len(p.returns)
-		if p.function < sslFree {
-			n++ // its uretprobe
+		if p.ends() && len(p.returns) == 0 {
+			n++
 		}
 	}
 	return n
@@ -88,18 +92,46 @@ func inspect(r io.ReaderAt) (*found, error) {
 	if err != nil {
 		return nil, err
 	}
+	if addresses["SSL_read"].address == 0 || addresses["SSL_write"].address == 0 {
+		return nil, errNoTLS
+	}
 	out := &found{library: "OpenSSL"}
 	for fn, name := range opensslNames {
-		if address := addresses[name]; address != 0 {
-			if offset, ok := im.offset(address); ok {
-				out.places = append(out.places, place{function: function(fn), begin: offset})
-			}
+		if p, ok := im.cPlace(function(fn), addresses[name]); ok {
+			out.places = append(out.places, p)
 		}
 	}
-	if addresses["SSL_read"] == 0 || addresses["SSL_write"] == 0 || len(out.places) == 0 {
+	if len(out.places) == 0 {
 		return nil, errNoTLS
 	}
 	return out, nil
+}
+
+// symbol is where a function is.
+type symbol struct{ address, size uint64 }
+
+// cPlace finds what to watch of a C function.
+func (im *image) cPlace(fn function, s symbol) (place, bool) {
+	offset, ok := im.offset(s.address)
+	if s.address == 0 || !ok {
+		return place{}, false
+	}
+	p := place{function: fn, begin: offset, enter: offset}
+	if fn != sslFree && fn != sslHandshake && s.size > 0 && s.size <= maxCode {
+		code := make([]byte, s.size)
+		if _, err := im.r.ReadAt(code, int64(offset)); err != nil {
+			return p, true
+		}
+		// A uretprobe is placed on the first instruction, so that another one is
+		// cheaper only if there is none.
+		for _, at := range cLeaves(code) {
+			p.returns = append(p.returns, offset+uint64(at))
+		}
+		if len(p.returns) > 0 {
+			p.enter += uint64(cEntry(code))
+		}
+	}
+	return p, true
 }
 
 // offset is where the code at an address is in the file.
@@ -113,8 +145,8 @@ func (im *image) offset(address uint64) (uint64, bool) {
 }
 
 // symbols gives the addresses of functions, of those that are defined here.
-func (im *image) symbols(names []string) (map[string]uint64, error) {
-	addresses := make(map[string]uint64)
+func (im *image) symbols(names []string) (map[string]symbol, error) {
+	addresses := make(map[string]symbol)
 	for _, s := range im.Sections {
 		if s.Type != elf.SHT_DYNSYM && s.Type != elf.SHT_SYMTAB || int(s.Link) >= len(im.Sections) || s.Flags&elf.SHF_COMPRESSED != 0 {
 			continue
@@ -134,7 +166,7 @@ func (im *image) symbols(names []string) (map[string]uint64, error) {
 			}
 			name, known := at[binary.LittleEndian.Uint32(b)]
 			if known && b[4]&15 == uint8(elf.STT_FUNC) && binary.LittleEndian.Uint16(b[6:]) != 0 {
-				addresses[name] = binary.LittleEndian.Uint64(b[8:])
+				addresses[name] = symbol{binary.LittleEndian.Uint64(b[8:]), binary.LittleEndian.Uint64(b[16:])}
 			}
 		}
 	}
