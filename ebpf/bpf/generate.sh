@@ -23,3 +23,4 @@ gen Dns -type process -type dns_lookup -type dns_key -type dns_stat -type dns_si
 gen Tls -type tls_event -type tls_kind -type tls_stat -type tls_process -type tls_call_key -type tls_call
 gen Process -type process_event -type process_key -type process_kind -type process_stat
 gen Block -type block_key -type block_value -type block_stat -type block_operation
+gen Runq -type runq_value -type process_key -type runq_stat

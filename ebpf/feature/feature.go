@@ -14,6 +14,7 @@ import (
 	"github.com/cilium/ebpf/asm"
 	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
+	"github.com/cilium/ebpf/rlimit"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
 
@@ -93,6 +94,9 @@ type Environment struct {
 // Climb loads f on the first rung that holds. reason is empty when that is the
 // best one.
 func Climb(f Feature, env *Environment) (State, string) {
+	// Kernels before 5.11 charge maps to a limit that is 64 kB by default. Where it
+	// is not to be had, loading says so.
+	_ = rlimit.RemoveMemlock()
 	state, reason := Unsupported, "no way to load it"
 	var first string
 	for i, r := range f.Ladder() {

@@ -61,6 +61,7 @@ func (t *totals) add(v *bpf.HttpHttpValue) {
 // Feature counts HTTP/1.x requests.
 type Feature struct {
 	buckets *feature.Buckets
+	only    string // the one way to try; empty: all; for tests
 	sides   map[bpf.HttpRole]feature.HTTPDescs
 	lost    *prometheus.Desc
 	spans   *prometheus.Desc
@@ -93,25 +94,11 @@ func New(b *feature.Buckets) *Feature {
 // Name is http.
 func (f *Feature) Name() string { return "http" }
 
-// Ladder drops what older kernels lack.
-func (f *Feature) Ladder() []feature.Rung {
-	return []feature.Rung{
-		{Lacks: "", Load: func(env *feature.Environment) error { return f.load(env) }},
-		{Lacks: "durations begin when the server reads, not when data arrives", Load: func(env *feature.Environment) error { return f.load(env, bpf.HttpProgReady) }},
-		{Lacks: "durations begin when the server reads; what a closing connection leaves is not counted", Load: func(env *feature.Environment) error {
-			return f.load(env, bpf.HttpProgReady, bpf.HttpProgClosed)
-		}},
-	}
-}
-
-// load brings the programs into the kernel, but for those named.
-func (f *Feature) load(env *feature.Environment, without ...string) error {
-	spec, err := bpf.LoadHttp()
+// load brings the programs of a way into the kernel.
+func (f *Feature) load(env *feature.Environment, w way) error {
+	spec, err := w.open()
 	if err != nil {
-		return fmt.Errorf("read the HTTP programs: %w", err)
-	}
-	for _, name := range without {
-		delete(spec.Programs, name)
+		return err
 	}
 	spec.Maps[bpf.HttpMapRequests].MaxEntries = uint32(env.MaxSeries)
 	spanning, threshold := uint32(0), uint64(0)
@@ -136,9 +123,7 @@ func (f *Feature) load(env *feature.Environment, without ...string) error {
 	if err != nil {
 		return fmt.Errorf("load the HTTP programs: %w", err)
 	}
-	// Closing first, receiving last: whatever is counted has all it needs.
-	links, err := feature.AttachAll(objects.Programs[bpf.HttpProgClosed], objects.Programs[bpf.HttpProgReady],
-		objects.Programs[bpf.HttpProgSent], objects.Programs[bpf.HttpProgReceived])
+	links, err := attach(spec, objects.Programs)
 	if err != nil {
 		objects.Close()
 		return fmt.Errorf("attach the HTTP programs: %w", err)

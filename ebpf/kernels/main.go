@@ -143,7 +143,7 @@ func boot(ctx context.Context, o options, q command, image, archive string) ([]b
 	ctx, cancel := context.WithTimeout(ctx, o.timeout)
 	defer cancel()
 	args := append([]string{
-		"-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2", "-m", "2048", "-nodefaults", "-no-reboot",
+		"-accel", "tcg,thread=single", "-cpu", "max", "-smp", "2", "-m", "2048", "-nodefaults", "-no-reboot",
 		"-display", "none", "-serial", "stdio", "-kernel", image, "-initrd", archive,
 	}, q.args...)
 	cmd := exec.CommandContext(ctx, q.path, args...)
