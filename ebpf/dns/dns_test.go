@@ -25,7 +25,7 @@ import (
 var testBounds = []float64{0.001, 0.01, 0.1, 1}
 
 func TestMain(m *testing.M) {
-	featuretest.Main(m, map[string]func(){"nameserver": nameserver, "resolver": resolver, "unconnected": unconnected, "vector": vector})
+	featuretest.Main(m, map[string]func(){"nameserver": nameserver, "resolver": resolver, "unconnected": unconnected, "vector": vector, "asker": asker})
 }
 
 // nameserver is a name server on 127.0.0.1, or what the first argument says, UDP

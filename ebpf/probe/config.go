@@ -16,8 +16,8 @@ import (
 
 // Config says what the probe watches and how it reports it.
 type Config struct {
-	// Features to load, of http, stream, tcp, dns, profile, tls, process and block. Those
-	// left out are off.
+	// Features to load, of http, stream, tcp, dns, profile, tls, process, block and
+	// runq. Those left out are off; of the default only runq is.
 	Features []string `yaml:"features"`
 	// Buckets are the upper bounds, in seconds, of the histograms of durations.
 	// The default is that of OpenTelemetry's semantic conventions.
@@ -43,12 +43,16 @@ type Config struct {
 }
 
 // features in the order they load.
-var features = []string{"http", "stream", "tcp", "dns", "profile", "tls", "process", "block"}
+var features = []string{"http", "stream", "tcp", "dns", "profile", "tls", "process", "block", "runq"}
 
-// DefaultConfig loads every feature.
+// costly are those that the default leaves out: runq is paid for by every switch of
+// threads.
+var costly = []string{"runq"}
+
+// DefaultConfig loads every feature but the costly.
 func DefaultConfig() Config {
 	return Config{
-		Features:  slices.Clone(features),
+		Features:  slices.DeleteFunc(slices.Clone(features), func(f string) bool { return slices.Contains(costly, f) }),
 		Buckets:   []float64{0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10},
 		MaxSeries: 4096,
 		Proc:      "/proc",

@@ -19,6 +19,7 @@ import (
 	"github.com/vedette-io/vedette/ebpf/identity"
 	"github.com/vedette-io/vedette/ebpf/process"
 	"github.com/vedette-io/vedette/ebpf/profile"
+	"github.com/vedette-io/vedette/ebpf/runq"
 	"github.com/vedette-io/vedette/ebpf/span"
 	"github.com/vedette-io/vedette/ebpf/stream"
 	"github.com/vedette-io/vedette/ebpf/tcp"
@@ -73,7 +74,7 @@ func New(o Options) (*Probe, error) {
 		p.spans = span.New(span.Options{Config: o.Config.Spans, Resolver: p.env.Resolver, Write: o.WriteSpans, Logger: o.Logger})
 		p.env.Calls = p.spans
 	}
-	p.features = []feature.Feature{http1.New(b), stream.New(o.Config.Stream, o.Config.Buckets), tcp.New(), dns.New(o.Config.DNS, o.Config.Buckets), profile.New(o.Config.Profile), tls.New(o.Config.TLS, o.Config.Buckets), process.New(), block.New()}
+	p.features = []feature.Feature{http1.New(b), stream.New(o.Config.Stream, o.Config.Buckets), tcp.New(), dns.New(o.Config.DNS, o.Config.Buckets), profile.New(o.Config.Profile), tls.New(o.Config.TLS, o.Config.Buckets), process.New(), block.New(), runq.New()}
 	p.edges = newEdges(p.features, b)
 	for _, f := range p.features {
 		p.states.set(f.Name(), feature.Off, "not started")

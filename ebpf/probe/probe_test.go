@@ -58,6 +58,7 @@ vedette_ebpf_feature{name="stream",reason="not started",state="off"} 1
 vedette_ebpf_feature{name="profile",reason="not started",state="off"} 1
 vedette_ebpf_feature{name="process",reason="not started",state="off"} 1
 vedette_ebpf_feature{name="block",reason="not started",state="off"} 1
+vedette_ebpf_feature{name="runq",reason="not started",state="off"} 1
 vedette_ebpf_feature{name="tcp",reason="not started",state="off"} 1
 vedette_ebpf_feature{name="tls",reason="not started",state="off"} 1
 `)))
@@ -72,6 +73,7 @@ vedette_ebpf_feature{name="stream",reason="configuration",state="off"} 1
 vedette_ebpf_feature{name="profile",reason="configuration",state="off"} 1
 vedette_ebpf_feature{name="process",reason="configuration",state="off"} 1
 vedette_ebpf_feature{name="block",reason="configuration",state="off"} 1
+vedette_ebpf_feature{name="runq",reason="configuration",state="off"} 1
 vedette_ebpf_feature{name="tcp",reason="configuration",state="off"} 1
 vedette_ebpf_feature{name="tls",reason="configuration",state="off"} 1
 `)))
@@ -81,7 +83,7 @@ vedette_ebpf_feature{name="tls",reason="configuration",state="off"} 1
 
 // The committed objects are readable and have what load sets.
 func TestSpecs(t *testing.T) {
-	for name, load := range map[string]func() (*ebpf.CollectionSpec, error){"http": bpf.LoadHttp, "stream": bpf.LoadStream, "tcp": bpf.LoadTcp, "profile": bpf.LoadProfile, "dns": bpf.LoadDns, "block": bpf.LoadBlock, "process": bpf.LoadProcess, "tls": bpf.LoadTls} {
+	for name, load := range map[string]func() (*ebpf.CollectionSpec, error){"http": bpf.LoadHttp, "stream": bpf.LoadStream, "tcp": bpf.LoadTcp, "profile": bpf.LoadProfile, "dns": bpf.LoadDns, "runq": bpf.LoadRunq, "block": bpf.LoadBlock, "process": bpf.LoadProcess, "tls": bpf.LoadTls} {
 		spec, err := load()
 		require.NoError(t, err)
 		require.NotEmpty(t, spec.Programs, name)

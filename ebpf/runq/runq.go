@@ -1,0 +1,159 @@
+package runq
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"sync"
+	"time"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/vedette-io/vedette/ebpf/bpf"
+	"github.com/vedette-io/vedette/ebpf/feature"
+	"github.com/vedette-io/vedette/ebpf/identity"
+)
+
+// minExp is where the kernel's buckets begin, 1 µs; it mirrors runq.h.
+const minExp = 10
+
+// bounds of the histogram, in seconds. A wait is some microseconds where a
+// processor is free, and some of the scheduler's slices of milliseconds where not.
+var bounds = []float64{0.000005, 0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 1}
+
+// Feature counts waits.
+type Feature struct {
+	wait, lost, entries *prometheus.Desc
+
+	mu      sync.Mutex
+	env     *feature.Environment
+	objects *bpf.RunqObjects // nil: not loaded; under mu
+	links   []link.Link
+	buckets *feature.Buckets
+	ledger  *feature.Ledger[feature.Who, bpf.RunqRunqValue]
+}
+
+// New returns the feature, not loaded.
+func New() *Feature {
+	return &Feature{
+		wait: prometheus.NewDesc("process_cpu_queue_duration_seconds",
+			"How long threads that could run waited for a processor, once for each time they got one.", feature.WhoLabels[:], nil),
+		lost: prometheus.NewDesc("vedette_ebpf_runq_lost_total",
+			"Waits for a processor that were not counted, by reason.", []string{"reason"}, nil),
+		entries: prometheus.NewDesc("vedette_ebpf_runq_entries",
+			"Processes whose waits the kernel keeps; see max_series.", nil, nil),
+		ledger: feature.NewLedger[feature.Who, bpf.RunqRunqValue](),
+	}
+}
+
+// Name is runq.
+func (f *Feature) Name() string { return "runq" }
+
+// Ladder has one way.
+func (f *Feature) Ladder() []feature.Rung { return []feature.Rung{{Load: f.load}} }
+
+func (f *Feature) load(env *feature.Environment) error {
+	buckets, err := feature.NewBucketsFrom(minExp, bounds)
+	if err != nil {
+		return fmt.Errorf("BUG: bounds of waits: %w", err)
+	}
+	spec, err := bpf.LoadRunq()
+	if err != nil {
+		return fmt.Errorf("read the run queue program: %w", err)
+	}
+	spec.Maps[bpf.RunqMapQueues].MaxEntries = uint32(env.MaxSeries)
+	for name, v := range map[string]any{bpf.RunqVarSelfTgid: env.Self, bpf.RunqVarEdge: buckets.Edge, bpf.RunqVarSlot: buckets.Slot} {
+		if err := spec.Variables[name].Set(v); err != nil {
+			return fmt.Errorf("set %s of the run queue program: %w", name, err)
+		}
+	}
+	objects := new(bpf.RunqObjects)
+	if err := spec.LoadAndAssign(objects, &ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogDisabled: true}}); err != nil {
+		return fmt.Errorf("load the run queue program: %w", err)
+	}
+	links, err := feature.AttachAll(objects.RunqSwitch)
+	if err != nil {
+		objects.Close()
+		return fmt.Errorf("attach the run queue program: %w", err)
+	}
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.env, f.objects, f.links, f.buckets = env, objects, links, buckets
+	return nil
+}
+
+// Arrivals is nil: to announce a process where threads are switched would wake
+// the probe there. Processes are named when metrics are collected.
+func (f *Feature) Arrivals() *ebpf.Map { return nil }
+
+// Close detaches the program.
+func (f *Feature) Close() error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	err := errors.Join(feature.CloseAll(f.links), f.objects.Close())
+	f.objects, f.links = nil, nil
+	return err
+}
+
+func (f *Feature) entriesLocked(visit func(feature.Entry[feature.Who, bpf.RunqRunqValue])) error {
+	m := f.objects.Queues
+	return feature.EachEntry(m, func(k bpf.RunqProcessKey, v *bpf.RunqRunqValue) {
+		process := identity.Key{PID: k.Tgid, StartNanos: k.StartNs}
+		thread, _, _ := bytes.Cut(v.Comm[:], []byte{0})
+		visit(feature.Entry[feature.Who, bpf.RunqRunqValue]{
+			Key: k, Process: process, Series: f.env.Whose(process, string(thread)),
+			Add: func(t *bpf.RunqRunqValue) {
+				t.WaitedNs += v.WaitedNs
+				for i, n := range v.Waits {
+					t.Waits[i] += n
+				}
+			},
+			Drop: func() error { return m.Delete(k) },
+		})
+	})
+}
+
+// Sweep retires the waits of processes that are gone.
+func (f *Feature) Sweep(now time.Time) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.objects == nil {
+		return
+	}
+	_ = f.ledger.Sweep(now, f.env.Resolver, f.entriesLocked) // Collect reports what fails
+}
+
+// Describe sends the descriptions.
+func (f *Feature) Describe(ch chan<- *prometheus.Desc) {
+	ch <- f.wait
+	ch <- f.lost
+	ch <- f.entries
+}
+
+// Collect reads the kernel's counts and folds processes into services.
+func (f *Feature) Collect(ch chan<- prometheus.Metric) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.objects == nil {
+		return
+	}
+	sums, n, err := f.ledger.Totals(f.entriesLocked)
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(f.lost, err)
+		return
+	}
+	full, err := feature.SumStat(f.objects.Stats, uint32(bpf.RunqRunqStatRUNQ_STAT_FULL))
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(f.lost, err)
+		return
+	}
+	ch <- prometheus.MustNewConstMetric(f.lost, prometheus.CounterValue, float64(full), "map_full")
+	ch <- prometheus.MustNewConstMetric(f.lost, prometheus.CounterValue, float64(feature.Missed(f.objects.RunqSwitch)), "recursion")
+	ch <- prometheus.MustNewConstMetric(f.entries, prometheus.GaugeValue, float64(n))
+	for who, t := range sums {
+		slots, count := f.buckets.Fold(t.Waits[:])
+		ch <- prometheus.MustNewConstHistogram(f.wait, count, float64(t.WaitedNs)/1e9, slots, who.Values()...)
+	}
+}
