@@ -1,0 +1,143 @@
+package component
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"go.opentelemetry.io/collector/component"
+	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/receiver"
+	"go.uber.org/zap"
+	"go.uber.org/zap/exp/zapslog"
+)
+
+// Source is something that is measured while it is open.
+type Source struct {
+	Collectors []prometheus.Collector
+	Run        func(ctx context.Context) error // until ctx ends; nil: nothing runs
+	Close      func() error                    // nil: nothing to release
+}
+
+// Open opens a source. What it registers of itself is exported with what it
+// measures.
+type Open[C Validator] func(config C, logger *slog.Logger, own prometheus.Registerer) (*Source, error)
+
+// Kind is a receiver of metrics.
+type Kind[C Validator] struct {
+	Type    string // in configuration, such as vedette_host
+	Job     string // the label job
+	Default func() C
+	Open    Open[C]
+}
+
+// Factory makes the Collector's factory of a kind.
+func (k Kind[C]) Factory() receiver.Factory {
+	return receiver.NewFactory(component.MustNewType(k.Type), k.DefaultConfig,
+		receiver.WithMetrics(func(_ context.Context, set receiver.Settings, c component.Config, next consumer.Metrics) (receiver.Metrics, error) {
+			return k.New(set, c.(*Config[C]), next), nil
+		}, component.StabilityLevelBeta))
+}
+
+// DefaultConfig is the source's, every 15 seconds.
+func (k Kind[C]) DefaultConfig() component.Config {
+	return &Config[C]{CollectionInterval: 15 * time.Second, Source: k.Default()}
+}
+
+// New returns a receiver that Start starts. next may be nil: then the source
+// runs, and nothing is gathered.
+func (k Kind[C]) New(set receiver.Settings, c *Config[C], next consumer.Metrics) *Receiver {
+	return &Receiver{
+		job: k.Job, instance: c.InstanceName(), interval: c.CollectionInterval, next: next, log: set.Logger,
+		open: func(own prometheus.Registerer) (*Source, error) { return k.Open(c.Source, Logger(set.Logger), own) },
+	}
+}
+
+// Logger writes into the Collector's log.
+func Logger(to *zap.Logger) *slog.Logger { return slog.New(zapslog.NewHandler(to.Core())) }
+
+// Receiver gathers a source.
+type Receiver struct {
+	job, instance string
+	interval      time.Duration
+	next          consumer.Metrics
+	log           *zap.Logger
+	open          func(own prometheus.Registerer) (*Source, error)
+
+	source *Source
+	begun  time.Time
+	cancel context.CancelFunc
+	wg     sync.WaitGroup
+}
+
+// Start opens the source and begins to gather. ctx bounds the start only, as the
+// Collector has it.
+func (r *Receiver) Start(context.Context, component.Host) error {
+	registry := prometheus.NewRegistry()
+	source, err := r.open(registry)
+	if err != nil {
+		return err
+	}
+	for _, c := range source.Collectors {
+		if err := registry.Register(c); err != nil {
+			return errors.Join(err, source.close())
+		}
+	}
+	ctx, cancel := context.WithCancel(context.Background())
+	r.source, r.begun, r.cancel = source, time.Now(), cancel
+	if source.Run != nil {
+		r.wg.Go(func() {
+			if err := source.Run(ctx); err != nil && ctx.Err() == nil {
+				r.log.Error("source has stopped", zap.Error(err))
+			}
+		})
+	}
+	if r.next != nil {
+		r.wg.Go(func() { r.gather(ctx, registry) })
+	}
+	return nil
+}
+
+func (s *Source) close() error {
+	if s.Close == nil {
+		return nil
+	}
+	return s.Close()
+}
+
+// Shutdown ends what Start started.
+func (r *Receiver) Shutdown(context.Context) error {
+	if r.cancel == nil {
+		return nil
+	}
+	r.cancel()
+	r.wg.Wait()
+	return r.source.close()
+}
+
+func (r *Receiver) gather(ctx context.Context, from prometheus.Gatherer) {
+	tick := time.NewTicker(r.interval)
+	defer tick.Stop()
+	for {
+		at := time.Now()
+		families, err := from.Gather()
+		if err != nil { // the rest of the families is there
+			r.log.Warn("gather", zap.Error(err))
+		}
+		metrics, err := toMetrics(families, r.job, r.instance, r.begun, at)
+		if err == nil {
+			err = r.next.ConsumeMetrics(ctx, metrics)
+		}
+		if err != nil && ctx.Err() == nil {
+			r.log.Warn("hand metrics on", zap.Error(err))
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-tick.C:
+		}
+	}
+}
