@@ -41,6 +41,18 @@ func (w *waiting) errorIn(head []byte) int16 {
 			b.int32()
 		}
 		return b.firstPartition(w.version >= 10)
+	case creation:
+		if w.version >= 2 {
+			b.int32()
+		}
+		if b.array() <= 0 {
+			return 0
+		}
+		b.string(b.flexible)
+		if w.version >= 7 {
+			b.skip(16)
+		}
+		return b.int16()
 	}
 	return 0
 }

@@ -37,6 +37,7 @@ const (
 	listing    = 2
 	commit     = 8
 	versions   = 18
+	creation   = 19
 )
 
 // waiting is a request that awaits its response.
@@ -134,7 +135,7 @@ func (p *Parser) seekHeader(piece *protocol.Piece) {
 		}
 		return
 	}
-	if !plausible(b) {
+	if !surely(b) {
 		r.Resume()
 		return
 	}
@@ -151,11 +152,32 @@ func beginsRequest(b []byte) bool {
 		return false
 	}
 	n := size(b)
-	return n >= fixed && plausible(b[header:])
+	return n >= fixed && surely(b[header:])
+}
+
+// surely is plausible for what may also be a response: of a response the number,
+// which counts up from 0, stands where a request has API 0, Produce, and its
+// version. That must ask for acknowledgement within some time, then.
+func surely(b []byte) bool {
+	if !plausible(b) || binary.BigEndian.Uint16(b) != produce {
+		return plausible(b)
+	}
+	f := fields{b: b, ok: true}
+	f.int16()
+	version := f.int16()
+	f.int32()
+	f.string(false)
+	f.flexible = apis[produce].isFlexible(version)
+	f.tags()
+	if version >= 3 {
+		f.string(f.flexible)
+	}
+	acks, timeout := f.int16(), f.int32()
+	return f.ok && acks >= -1 && acks <= 1 && timeout >= 100 && timeout <= 1<<22
 }
 
 // plausible says whether b is the header of a request after its size: a known
-// API and version, and the client's name in printable characters.
+// API and version, and the client's name, if it has one, in printable characters.
 func plausible(b []byte) bool {
 	if len(b) < fixed-header {
 		return false
@@ -169,12 +191,7 @@ func plausible(b []byte) bool {
 	if n < -1 || n > 255 {
 		return false
 	}
-	if n <= 0 {
-		// Without a name: a response's zeros look like it. It is taken for one if
-		// it asks for more than API 0 in version 0.
-		return key != 0 || version != 0
-	}
-	for _, c := range name[:min(n, len(name))] {
+	for _, c := range name[:min(max(n, 0), len(name))] {
 		if c < ' ' || c > '~' {
 			return false
 		}
