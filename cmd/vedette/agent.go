@@ -16,6 +16,7 @@ import (
 	"github.com/vedette-io/vedette/collector/log"
 	"github.com/vedette-io/vedette/collector/mesos"
 	"github.com/vedette-io/vedette/ebpf/probe"
+	"github.com/vedette-io/vedette/ebpf/profile"
 	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/ingest/door"
 	"github.com/vedette-io/vedette/internal/tenant"
@@ -101,6 +102,8 @@ type agent struct {
 	runner     *gather.Runner
 	loops      []part               // of sources that have one
 	containers *container.Collector // nil: off
+	profiles   *profile.Feature     // nil: eBPF is off
+	write      gather.Writer
 }
 
 // openAgent opens the sources of metrics that are turned on.
@@ -109,7 +112,11 @@ func (s *server) openAgent() error {
 	if !c.Enabled {
 		return nil
 	}
-	a := &agent{}
+	entry, err := s.doors.Entry("collect", s.config.Ingest.ScrapeLimits)
+	if err != nil {
+		return err
+	}
+	a := &agent{write: intoDoor(entry)}
 	var jobs []gather.Job
 	add := func(name string, sources ...prometheus.Collector) error {
 		registry := prometheus.NewRegistry()
@@ -131,13 +138,9 @@ func (s *server) openAgent() error {
 	if err := s.openLogFiles(a); err != nil {
 		return err
 	}
-	entry, err := s.doors.Entry("collect", s.config.Ingest.ScrapeLimits)
-	if err != nil {
-		return err
-	}
 	a.runner = gather.New(gather.Options{
 		Jobs: jobs, Tenant: c.Tenant, Logger: s.logger.With("part", "collect"), Registerer: s.registry,
-		Write: intoDoor(entry),
+		Write: a.write,
 	})
 	s.agent = a
 	return nil
@@ -190,7 +193,12 @@ func (s *server) openEBPF(a *agent, add func(string, ...prometheus.Collector) er
 	if !s.config.Collect.EBPF.Enabled {
 		return nil
 	}
-	o := probe.Options{Config: s.config.Collect.EBPF.Config, Logger: s.logger.With("part", "ebpf")}
+	o := probe.Options{
+		Config: s.config.Collect.EBPF.Config, Logger: s.logger.With("part", "ebpf"),
+		WriteSpans: func(ctx context.Context, payload []byte) error {
+			return a.write(ctx, s.config.Collect.Tenant, buffer.FormatOTLPTraces, payload)
+		},
+	}
 	if a.containers != nil {
 		o.Directory = a.containers
 	}
@@ -198,6 +206,7 @@ func (s *server) openEBPF(a *agent, add func(string, ...prometheus.Collector) er
 	if err != nil {
 		return err
 	}
+	a.profiles = p.Profiles()
 	a.loops = append(a.loops, part{name: "ebpf", run: p.Run})
 	return add("ebpf", p.Collectors()...)
 }
@@ -224,6 +233,18 @@ func (s *server) openMesos(_ *agent, add func(string, ...prometheus.Collector) e
 		return err
 	}
 	return add("mesos", m)
+}
+
+// endpoints are what the agent answers itself.
+func (a *agent) endpoints() []endpoint {
+	if a == nil || a.profiles == nil {
+		return nil
+	}
+	h := a.profiles.Handler()
+	return []endpoint{
+		{pattern: profile.Path, show: "GET /api/v1/profile", what: "processor time by function: folded stacks, pprof, JSON", handler: h},
+		{pattern: profile.PathServices, show: "GET /api/v1/profile/services", what: "services that have profiles", handler: h},
+	}
 }
 
 // parts are what of the agent runs by itself.

@@ -34,7 +34,7 @@ func (s *server) endpoints() ([]endpoint, error) {
 		{pattern: "/debug/set-aside", show: "GET /debug/set-aside", what: "messages that could not be decoded, as JSON", handler: ingest.ServeSetAside(s.consumer, s.traces.consumer, s.logs.consumer), early: true},
 		{pattern: "/debug/traces", show: "GET /debug/traces", what: "Vedette's own newest spans, as JSON", handler: s.ring, early: true},
 	}
-	return slices.Concat(s.doors.endpoints(traced), list, s.traceEndpoints(), debugEndpoints(), s.health.endpoints()), nil
+	return slices.Concat(s.doors.endpoints(traced), list, s.traceEndpoints(), s.agent.endpoints(), debugEndpoints(), s.health.endpoints()), nil
 }
 
 // queryable is the store as PromQL reads it.
