@@ -4,7 +4,7 @@
  *
  * A process may be gone before anybody has looked at it, so all that it takes to
  * name it is told with its exec: executable, control groups, arguments and
- * environment. An exec takes hundreds of microseconds, telling of it one or two. */
+ * environment. An exec takes half a millisecond, telling of it a few hundredths. */
 #define RING_BYTES (1024 * 1024)
 #include "process.h"
 #include "ring.h"
