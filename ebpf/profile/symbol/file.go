@@ -10,13 +10,12 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// fileKey tells files apart. The build id is in it for file systems that give two
-// files one number.
+// fileKey tells files apart, and a file from what it was before it was written to,
+// without a look into it.
 type fileKey struct {
 	dev, ino uint64
 	size     int64
 	changed  int64
-	buildID  string
 }
 
 // file is what is known of one mapped file.
@@ -61,11 +60,6 @@ func (s *Symboliser) fileOf(p *process, m *mapping) *file {
 		r = f
 		key = fileKey{dev: f.stat.Dev, ino: f.stat.Ino, size: f.stat.Size, changed: unix.TimespecToNsec(f.stat.Mtim)}
 	}
-	im, err := readImage(r, key.size)
-	if err != nil {
-		im = &image{r: r, size: key.size} // remembered as a file without tables
-	}
-	key.buildID = im.buildID
 	if f := s.files[key]; f != nil {
 		s.recent.MoveToFront(f.use)
 		s.hits++
@@ -76,6 +70,10 @@ func (s *Symboliser) fileOf(p *process, m *mapping) *file {
 		return f
 	}
 	s.misses++
+	im, err := readImage(r, key.size)
+	if err != nil {
+		im = &image{r: r, size: key.size} // remembered as a file without tables
+	}
 	f := &file{key: key, segments: im.segments, main: r}
 	s.tables(p.key.PID, m.path, im, f)
 	for _, t := range f.tables {
