@@ -6,7 +6,10 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"os"
+	"runtime/debug"
 	"slices"
+	"time"
 
 	"github.com/vedette-io/vedette/collector/forward"
 	"github.com/vedette-io/vedette/internal/telemetry"
@@ -107,15 +110,33 @@ func (s *server) collect(ctx context.Context, out io.Writer) error {
 	endpoints := slices.Concat(s.doors.endpoints(traced), []endpoint{
 		{pattern: "/metrics", show: "GET /metrics", what: "Vedette's own metrics", handler: telemetry.MetricsHandler(s.registry), early: true},
 		{pattern: "/debug/traces", show: "GET /debug/traces", what: "Vedette's own newest spans, as JSON", handler: s.ring, early: true},
-	}, debugEndpoints(), s.health.endpoints())
+	}, s.agent.endpoints(), debugEndpoints(), s.health.endpoints())
 	g := s.intake(endpoints)
 	g.add(part{
 		name: "forward",
 		run:  s.forward.Run,
 		stop: func(context.Context) error { s.doors.Close(); return nil },
 	})
+	g.add(part{name: "memory", run: keepSmall})
 	fmt.Fprint(out, endpointLines("http://"+selfAddress(s.listener.Addr()), append(endpoints, s.doors.listeners()...)))
 	s.health.ready.Store(true)
 	s.logger.Info("ready", "listen", s.listener.Addr().String(), "data", s.config.DataDir)
 	return g.run(ctx)
+}
+
+// keepSmall makes the collector of garbage run more often than usual, unless GOGC
+// says how often, and gives back what only the start has needed: an agent shares
+// its host with those whom the host is for.
+func keepSmall(ctx context.Context) error {
+	const gcPercent, started = 50, 20 * time.Second
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
+	select {
+	case <-ctx.Done():
+	case <-time.After(started):
+		debug.FreeOSMemory()
+		<-ctx.Done()
+	}
+	return nil
 }

@@ -43,9 +43,9 @@ type process struct {
 	token string // for get
 
 	client *http.Client // nil is the default one
-	log   *lineLog
-	done  chan struct{} // closed once it has ended
-	err   error         // of Wait, after done
+	log    *lineLog
+	done   chan struct{} // closed once it has ended
+	err    error         // of Wait, after done
 }
 
 // lineLog keeps what a process has printed and tells who waits for a line.
