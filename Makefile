@@ -82,12 +82,20 @@ go:
 test-tools:
 	@command -v apt-get >/dev/null && command -v dpkg >/dev/null || exit 0; \
 	mkdir -p .cache/tools && cd .cache/tools || exit 0; \
-	for tool in prometheus-node-exporter:prometheus-node-exporter etcd-server:etcd etcd-client:etcdctl nginx:nginx; do \
-	  package=$${tool%%:*}; program=$${tool#*:}; \
-	  if command -v $$program >/dev/null || [ -x usr/bin/$$program ] || [ -x usr/sbin/$$program ]; then continue; fi; \
-	  { apt-get download -qq $$package || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get download -qq $$package; }; } >/dev/null 2>&1 \
-	    && dpkg -x $${package}_*.deb . && echo "unpacked $$program into .cache/tools for the tests" \
-	    || echo "$$program could not be fetched; tests that need it will be skipped"; \
+	for tool in prometheus-node-exporter:prometheus-node-exporter etcd-server:etcd etcd-client:etcdctl nginx:nginx \
+	  postgresql-15,postgresql-client-15,libpq5,libicu72,libxml2,libldap-2.5-0,libxslt1.1:postgres \
+	  redis-server,redis-tools,libjemalloc2,liblzf1,libatomic1:redis-server \
+	  mariadb-server-core,libaio1,libnuma1,libpcre2-8-0,liburing2:mariadbd \
+	  mariadb-client-core,libmariadb3,libedit2,libncurses6:mariadb; do \
+	  packages=$${tool%%:*}; program=$${tool#*:}; \
+	  if command -v $$program >/dev/null || [ -x usr/bin/$$program ] || [ -x usr/sbin/$$program ] \
+	    || [ -n "$$(ls usr/lib/postgresql/*/bin/$$program /usr/lib/postgresql/*/bin/$$program 2>/dev/null)" ]; then continue; fi; \
+	  got=yes; for package in $$(echo $$packages | tr , ' '); do \
+	    { { apt-get download -qq $$package || { [ "$$(id -u)" = 0 ] && apt-get update -qq && apt-get download -qq $$package; }; } >/dev/null 2>&1 \
+	      && dpkg -x $${package}_*.deb .; } || got=no; \
+	  done; \
+	  if [ $$got = yes ]; then echo "unpacked $$program into .cache/tools for the tests"; \
+	  else echo "$$program could not be fetched; tests that need it will be skipped"; fi; \
 	done
 
 # The jars of a real Apache Kafka broker, from the Maven registry; the tests that

@@ -156,13 +156,14 @@ func unprivileged(t testing.TB, cmd *exec.Cmd, dir string) {
 // needs no password for, or skips the test.
 func StartPostgres(t testing.TB) (addr string) {
 	t.Helper()
-	postgres := Program(t, "postgres")
-	// initdb finds its files from where it is, which a copy elsewhere does not.
-	initdb := filepath.Join(filepath.Dir(postgres), "initdb")
-	if found, _ := filepath.Glob("/usr/lib/postgresql/*/bin/initdb"); len(found) > 0 {
-		initdb = found[len(found)-1]
+	// initdb finds its files from where it is, so a copy elsewhere does not do.
+	var initdb string
+	for _, pattern := range []string{"/usr", tools(t) + "/usr"} {
+		if found, _ := filepath.Glob(pattern + "/lib/postgresql/*/bin/initdb"); len(found) > 0 && initdb == "" {
+			initdb = found[len(found)-1]
+		}
 	}
-	if _, err := os.Stat(initdb); err != nil {
+	if initdb == "" {
 		initdb = Program(t, "initdb")
 	}
 	dir := t.TempDir()
