@@ -17,7 +17,8 @@ import (
 // Config says what the probe watches and how it reports it.
 type Config struct {
 	// Features to load, of http, stream, tcp, dns, profile, tls, process, block and
-	// runq. Those left out are off; of the default only runq is.
+	// runq. Those left out are off; of the default only runq and
+	// profile are.
 	Features []string `yaml:"features"`
 	// Buckets are the upper bounds, in seconds, of the histograms of durations.
 	// The default is that of OpenTelemetry's semantic conventions.
@@ -46,8 +47,8 @@ type Config struct {
 var features = []string{"http", "stream", "tcp", "dns", "profile", "tls", "process", "block", "runq"}
 
 // costly are those that the default leaves out: runq is paid for by every switch of
-// threads.
-var costly = []string{"runq"}
+// threads, profile by about a hundredth of a processor.
+var costly = []string{"runq", "profile"}
 
 // DefaultConfig loads every feature but the costly.
 func DefaultConfig() Config {
