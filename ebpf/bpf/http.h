@@ -85,11 +85,11 @@ struct conn {
 	__u64 tuple; /* hash of both ends */
 	__u32 local_addr[4];
 	__u32 netns;
-	__u32 head_no; /* the request whose head is kept, as pushed counts */
-	__u8 headed;   /* there is one */
-	__u8 spanned;  /* it is that of the response under way */
+	__u32 span_no; /* the request of the response under way, as pushed counts */
+	__u16 headed;  /* requests whose heads are kept, one bit for each of DEPTH */
+	__u8 spanned;  /* the head of span_no is kept */
 	__u8 adopted;  /* the last request came after its response */
-	__u8 pad3[5];
+	__u8 pad3[4];
 };
 
 enum adopted { ADOPTED_NOT, ADOPTED_ACTIVE, ADOPTED_ENDED };
@@ -125,7 +125,7 @@ enum stat {
 	STAT_UNMATCHED,  /* responses whose request was not seen */
 	STAT_DEEP,       /* pipelined requests beyond DEPTH */
 	STAT_SPAN_FULL,      /* spans for which the ring had no room */
-	STAT_SPAN_PIPELINED, /* sampled requests behind another sampled one */
+	STAT_SPAN_PIPELINED, /* sampled requests of pipelines beyond DEPTH */
 	STAT_SPAN_CUT,       /* requests whose traceparent was split between I/Os */
 	STAT_SPAN_EVICTED,   /* sampled requests whose head was evicted */
 	STATS,

@@ -63,11 +63,11 @@ type HttpConn struct {
 	Tuple         uint64
 	LocalAddr     [4]uint32
 	Netns         uint32
-	HeadNo        uint32
-	Headed        uint8
+	SpanNo        uint32
+	Headed        uint16
 	Spanned       uint8
 	Adopted       uint8
-	Pad3          [5]uint8
+	Pad3          [4]uint8
 }
 
 type HttpHttpKey struct {

@@ -78,14 +78,14 @@ static __always_inline int pop(struct conn *c, __u64 now, __u16 status)
 		c->start_ns = q >> 4;
 		c->request_bytes = c->sizes[at % DEPTH];
 		c->popped = at + 1;
-		if (spanning) {
-			c->spanned = c->headed && c->head_no == at;
-			c->headed = c->headed && !c->spanned;
-		}
+		if (spanning)
+			take_head(c, at);
 		return 0;
 	}
 	c->method = OTHER;
 	c->start_ns = now;
+	if (spanning)
+		c->spanned = 0;
 	if (c->role == ROLE_CLIENT)
 		c->orphan = 1;
 	else
@@ -205,7 +205,8 @@ __noinline int start_line(struct conn *c, struct half *h, __u32 sent, __u32 pos,
 	return 1;
 }
 
-/* Looks for the two header fields that say how long the body is. */
+/* Looks for the two header fields that say how long the body is, and for the
+ * trace that a request belongs to. */
 __noinline int header_line(struct half *h, __u32 sent, __u32 pos, __u32 lf)
 {
 	struct scratch *b = get_scratch(sent);
@@ -230,6 +231,14 @@ __noinline int header_line(struct half *h, __u32 sent, __u32 pos, __u32 lf)
 		}
 		h->left = n;
 		h->has_length = 1;
+		return 0;
+	}
+	if (spanning && w == W('t', 'r', 'a', 'c', 'e', 'p', 'a', 'r')) {
+		w = load(b, pos + 8) | 0x2020202020202020ULL;
+		if ((w & LOW(4)) == W('e', 'n', 't', ':', 0, 0, 0, 0)) {
+			b->parent_at = pos;
+			b->parent_lf = lf;
+		}
 		return 0;
 	}
 	if (w == W('t', 'r', 'a', 'n', 's', 'f', 'e', 'r')) {

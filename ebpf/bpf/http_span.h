@@ -44,8 +44,7 @@ struct {
 	__uint(max_entries, 1024 * 1024);
 } spans SEC(".maps");
 
-/* Sampled requests without a whole response, by the address of their
- * connection's state. */
+/* Sampled requests without a whole response, by head_key. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 8192);
@@ -99,14 +98,36 @@ static __always_inline void span_conn(struct conn *c, struct sock *sk)
 	c->tuple = hash_end(c->local_addr, c->local_port) + hash_end(c->addr, c->peer_port);
 }
 
+/* The key of request n of a connection in heads: an address within its state,
+ * which no other connection has. */
+static __always_inline __u64 head_key(struct conn *c, __u32 n)
+{
+	return (__u64)c + n % DEPTH;
+}
+
+/* Is there a head already where that of request n would be? */
+static __always_inline bool taken(struct conn *c, __u32 n)
+{
+	return (c->headed >> (n % DEPTH) & 1) || (c->spanned && c->span_no % DEPTH == n % DEPTH);
+}
+
+/* Request n becomes that of the response under way. */
+static __always_inline void take_head(struct conn *c, __u32 n)
+{
+	c->spanned = c->headed >> (n % DEPTH) & 1;
+	c->span_no = n;
+	c->headed &= ~(1 << (n % DEPTH));
+}
+
 /* Sends the span of the response under way. */
 __noinline int emit(struct conn *c, __u64 end_ns)
 {
 	struct http_span *s;
-	__u64 key = (__u64)c;
+	__u64 key;
 
 	if (!c)
 		return 0;
+	key = head_key(c, c->span_no);
 	c->spanned = 0;
 	s = bpf_map_lookup_elem(&heads, &key);
 	if (!s) {
@@ -135,28 +156,38 @@ static __always_inline bool begins_parent(struct scratch *b, __u32 line)
 	return (load(b, line) | 0x2020202020202020ULL) == W('t', 'r', 'a', 'c', 'e', 'p', 'a', 'r');
 }
 
+#define EACH(n) ((n) * 0x0101010101010101ULL)
+
+/* Reads 8 lowercase hexadecimal digits, all at once, because the verifier would
+ * follow every branch for every digit. *bad is not 0 if there are others. */
+static __always_inline __u64 hexadecimal(__u64 w, __u64 *bad)
+{
+	__u64 letter = w >> 6 & EACH(1), x = (w & EACH(15)) + letter * 9;
+
+	*bad |= (x + EACH('0') + letter * ('a' - '9' - 1)) ^ w;
+	*bad |= (x & EACH(0xf0)) | (((x + EACH(6)) >> 4 & EACH(15)) ^ letter);
+	x = __builtin_bswap64(x);
+	x = (x | x >> 4) & 0x00ff00ff00ff00ffULL;
+	x = (x | x >> 8) & 0x0000ffff0000ffffULL;
+	return (x | x >> 16) & 0xffffffff;
+}
+
 /* Where the value of the traceparent whose line is [pos, lf) begins; 0: it has
  * another form. *r is what the trace id says for sampling. */
 static __always_inline __u32 traceparent(struct scratch *b, __u32 pos, __u32 lf, __u64 *r)
 {
-	__u64 v = 0, bad = 0;
+	__u64 bad = 0, high, low;
 
-	for (int i = 0; i < 4 && (b->data[(pos + 12) & 2047] == ' ' || b->data[(pos + 12) & 2047] == '\t'); i++)
-		pos++;
 	pos += 12;
+	if (b->data[pos & 2047] == ' ')
+		pos++;
 	if (lf < pos + 55)
 		return 0;
-	for (int i = 0; i < 14; i++) {
-		/* without branches, which the verifier would follow all */
-		__u64 ch = b->data[(pos + 21 + i) & 2047], digit = (ch & 15) + (ch >> 6 & 1) * 9;
-
-		bad |= (digit + '0' + ((9 - digit) >> 63) * ('a' - '9' - 1)) ^ ch;
-		bad |= digit >> 4;
-		v = v << 4 | (digit & 15);
-	}
+	high = hexadecimal(load(b, pos + 21), &bad);
+	low = hexadecimal(load(b, pos + 27), &bad);
 	if (bad || b->data[(pos + 2) & 2047] != '-' || b->data[(pos + 35) & 2047] != '-' || b->data[(pos + 52) & 2047] != '-')
 		return 0;
-	*r = v;
+	*r = high << 24 | (low & 0xffffff);
 	return pos;
 }
 
@@ -193,18 +224,19 @@ __noinline int part_of_head(struct conn *c, struct half *h, __u32 sent)
 {
 	struct scratch *b = get_scratch(sent);
 	struct http_span *s;
-	__u64 key = (__u64)c, r = 0;
+	__u64 key, r = 0;
 	__u32 parent = 0;
 
 	if (!c || !h || !b)
 		return 0;
+	key = head_key(c, c->pushed - 1);
 	if (b->parent_lf)
 		parent = traceparent(b, b->parent_at, b->parent_lf, &r);
 	if (h->in_part) {
 		s = bpf_map_lookup_elem(&heads, &key);
 		if (s && parent)
 			keep_head(c, h, b, s, parent);
-	} else if (b->start_len && !c->spanned && !(c->headed && (__s32)(c->head_no - c->popped) >= 0)) {
+	} else if (b->start_len && !taken(c, c->pushed - 1)) {
 		s = bpf_map_lookup_elem(&span_scratch, &sent);
 		if (!s)
 			return 0;
@@ -225,12 +257,14 @@ __noinline int sample(struct conn *c, struct half *h, __u32 sent)
 {
 	struct scratch *b = get_scratch(sent);
 	struct http_span *s;
-	__u64 key = (__u64)c, r = 0;
-	__u32 parent = 0;
+	__u64 key, r = 0;
+	__u32 parent = 0, n;
 	__u8 part, traced, cut;
 
 	if (!c || !h || !b)
 		return 0;
+	n = c->pushed - 1;
+	key = head_key(c, n);
 	part = h->in_part;
 	traced = h->traced;
 	cut = h->cut;
@@ -249,8 +283,7 @@ __noinline int sample(struct conn *c, struct half *h, __u32 sent)
 		r = mix(c->tuple ^ h->seq) >> (64 - RANDOM_BITS);
 	if (r < threshold)
 		return 0;
-	/* one request of a connection at a time */
-	if ((!part && !b->start_len) || c->spanned || (c->headed && (__s32)(c->head_no - c->popped) >= 0)) {
+	if ((!part && !b->start_len) || taken(c, n)) {
 		count(STAT_SPAN_PIPELINED);
 		return 0;
 	}
@@ -273,12 +306,13 @@ __noinline int sample(struct conn *c, struct half *h, __u32 sent)
 		}
 	}
 	if (c->adopted == ADOPTED_ENDED) {
+		c->span_no = n;
 		emit(c, c->end_ns);
 	} else if (c->adopted == ADOPTED_ACTIVE && c->active) {
+		c->span_no = n;
 		c->spanned = 1;
-	} else {
-		c->headed = 1;
-		c->head_no = c->pushed - 1;
+	} else if (c->adopted == ADOPTED_NOT) {
+		c->headed |= 1 << (n % DEPTH);
 	}
 	return 0;
 }

@@ -2,17 +2,24 @@ package http1
 
 import (
 	"bufio"
+	"bytes"
+	"context"
+	"encoding/binary"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"log/slog"
+	"math/rand/v2"
 	"net"
 	"net/http"
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -26,14 +33,31 @@ import (
 // a request with the probe on, minus that with the probe off, taken in turns.
 //
 //	go test -run '^$' -bench NginxOverhead -benchtime 1x ./ebpf/http1
-func BenchmarkNginxOverhead(b *testing.B) {
+func BenchmarkNginxOverhead(b *testing.B) { overhead(b, newFeature, nil) }
+
+// BenchmarkNginxSpans is BenchmarkNginxOverhead with spans of a tenth of the
+// requests, each of which carries a traceparent.
+//
+//	go test -run '^$' -bench NginxSpans -benchtime 1x ./ebpf/http1
+func BenchmarkNginxSpans(b *testing.B) { overhead(b, newFeature, &tenth{}) }
+
+// tenth wants a tenth of the calls, and counts them.
+type tenth struct{ n atomic.Int64 }
+
+func (*tenth) Threshold() uint64 { return 1 << 56 / 10 * 9 }
+
+func (*tenth) Wanted(string, uint32, netip.AddrPort, netip.AddrPort) bool { return true }
+
+func (t *tenth) Add(*feature.Call) { t.n.Add(1) }
+
+func overhead(b *testing.B, create func(testing.TB) *Feature, calls *tenth) {
 	const rounds, perRound, connections = 8, 40_000, 8
 	port, master := featuretest.StartNginx(b, "127.0.0.1:1")
 	load := func() float64 {
 		before := workersNanos(b, master)
 		var wg sync.WaitGroup
 		for range connections {
-			wg.Go(func() { hammer(b, port, perRound/connections) })
+			wg.Go(func() { hammer(b, port, perRound/connections, calls != nil) })
 		}
 		wg.Wait()
 		return float64(workersNanos(b, master)-before) / perRound / 1e3
@@ -43,7 +67,7 @@ func BenchmarkNginxOverhead(b *testing.B) {
 		var off, on []float64
 		for range rounds {
 			off = append(off, load())
-			stop := watch(b)
+			stop := watchFeature(b, create(b), calls)
 			on = append(on, load())
 			stop()
 		}
@@ -52,25 +76,36 @@ func BenchmarkNginxOverhead(b *testing.B) {
 		b.ReportMetric(off[rounds/2], "µs/request-off")
 		b.ReportMetric(on[rounds/2], "µs/request-on")
 		b.ReportMetric(on[rounds/2]-off[rounds/2], "µs/request-overhead")
+		if calls != nil {
+			b.ReportMetric(float64(calls.n.Load())/float64(rounds*perRound), "spans/request")
+		}
 		b.ReportMetric(0, "ns/op")
 	}
 }
 
-// watch loads the feature until stop is called.
-func watch(b *testing.B) (stop func()) { return watchFeature(b, newFeature(b)) }
-
-func watchFeature(b *testing.B, f *Feature) (stop func()) {
+// watchFeature loads the feature until stop is called.
+func watchFeature(b *testing.B, f *Feature, calls *tenth) (stop func()) {
 	self, err := feature.SelfID()
 	require.NoError(b, err)
 	env := &feature.Environment{MaxSeries: 4096, Resolver: identity.New("/proc", nil), Self: self, Logger: slog.New(slog.DiscardHandler)}
+	if calls != nil {
+		env.Calls = calls
+	}
 	if state, reason := feature.Climb(f, env); state != feature.Loaded {
 		b.Skipf("eBPF feature http is %s: %s", state, reason)
 	}
-	return func() { require.NoError(b, f.Close()) }
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- f.Run(ctx) }()
+	return func() {
+		cancel()
+		require.NoError(b, <-done)
+		require.NoError(b, f.Close())
+	}
 }
 
 // hammer sends n requests over one connection.
-func hammer(b *testing.B, port string, n int) {
+func hammer(b *testing.B, port string, n int, traced bool) {
 	c, err := net.Dial("tcp", "127.0.0.1:"+port)
 	if err != nil {
 		b.Error(err)
@@ -79,7 +114,14 @@ func hammer(b *testing.B, port string, n int) {
 	defer c.Close()
 	r := bufio.NewReader(c)
 	request := []byte("GET /hello HTTP/1.1\r\nHost: localhost\r\nUser-Agent: bench/1.0\r\nAccept: */*\r\nAccept-Encoding: gzip\r\n\r\n")
+	if traced {
+		request = []byte(strings.Replace(string(request), "Accept:", "Traceparent: 00-"+strings.Repeat("1", 32)+"-00f067aa0ba902b7-01\r\nAccept:", 1))
+	}
+	at := bytes.Index(request, []byte("00-")) + 3
 	for range n {
+		if traced {
+			hex.Encode(request[at+16:], binary.BigEndian.AppendUint64(nil, rand.Uint64()))
+		}
 		if _, err := c.Write(request); err != nil {
 			b.Error(err)
 			return

@@ -24,12 +24,12 @@ func BenchmarkNginxPrograms(b *testing.B) {
 	}
 	defer stats.Close()
 	f := newFeature(b)
-	stop := watchFeature(b, f)
+	stop := watchFeature(b, f, nil)
 	defer stop()
 	for b.Loop() {
 		var wg sync.WaitGroup
 		for range connections {
-			wg.Go(func() { hammer(b, port, requests/connections) })
+			wg.Go(func() { hammer(b, port, requests/connections, false) })
 		}
 		wg.Wait()
 		var sum float64

@@ -1,0 +1,147 @@
+package span
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/require"
+	collectortrace "go.opentelemetry.io/proto/otlp/collector/trace/v1"
+	"google.golang.org/protobuf/proto"
+
+	"github.com/vedette-io/vedette/ebpf/feature"
+	"github.com/vedette-io/vedette/ebpf/identity"
+)
+
+// opener has requests without a response.
+type opener struct {
+	calls []*feature.Call
+	lost  uint64
+}
+
+func (o *opener) Open(visit func(*feature.Call)) (uint64, error) {
+	for _, c := range o.calls {
+		visit(c)
+	}
+	return o.lost, nil
+}
+
+func TestRecorder(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var got []*collectortrace.ExportTraceServiceRequest
+		fail := false
+		c := DefaultConfig()
+		c.Ratio, c.Buffer = 1, 64
+		r := New(Options{
+			Config: c, Resolver: identity.New(t.TempDir(), nil), Logger: slog.New(slog.DiscardHandler),
+			Write: func(_ context.Context, payload []byte) error {
+				if fail {
+					return errors.New("no")
+				}
+				req := new(collectortrace.ExportTraceServiceRequest)
+				require.NoError(t, proto.Unmarshal(payload, req))
+				got = append(got, req)
+				return nil
+			},
+		})
+		o := &opener{}
+		r.Watch(o)
+		reg := prometheus.NewPedanticRegistry()
+		require.NoError(t, reg.Register(r))
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- r.Run(ctx) }()
+
+		one := call(1, false, 1, 10, 40, "").call
+		one.Attributes = []string{"server.port", "80", "url.full", "http://x"}
+		two := call(2, true, 1, 20, 30, "").call
+		two.Failed, two.Name = true, "GET"
+		r.Add(&one)
+		one.Attributes[3] = "changed" // Add has copied it
+		time.Sleep(1500 * time.Millisecond)
+		r.Add(&two)
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		require.Empty(t, got)
+		time.Sleep(4 * time.Second)
+		synctest.Wait()
+		require.Len(t, got, 2)
+		client, server := got[0].ResourceSpans[0].ScopeSpans[0].Spans[0], got[1].ResourceSpans[0].ScopeSpans[0].Spans[0]
+		require.Equal(t, client.SpanId, server.ParentSpanId)
+		require.Equal(t, client.TraceId, server.TraceId)
+		require.Equal(t, "http://x", attr(client, "url.full"))
+		require.EqualValues(t, 80, client.Attributes[0].Value.GetIntValue())
+		require.EqualValues(t, 2, server.Status.Code)
+		require.Equal(t, scopeName, got[0].ResourceSpans[0].ScopeSpans[0].Scope.Name)
+
+		// What finds no room is counted, and room comes back.
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		for i := range 100 {
+			c := call(3, true, uint16(i), 20, 30, "").call
+			r.Add(&c)
+		}
+		require.NoError(t, testutil.CollectAndCompare(r, lostText("36", "0"), "vedette_ebpf_span_lost_total"))
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		require.Zero(t, r.held)
+		require.Empty(t, r.known)
+
+		// What is not written is counted too. What is left is written at the end.
+		fail = true
+		r.Add(&two)
+		time.Sleep(10 * time.Second)
+		synctest.Wait()
+		require.NoError(t, testutil.CollectAndCompare(r, lostText("36", "1"), "vedette_ebpf_span_lost_total"))
+		fail = false
+		before := len(got)
+		r.Add(&two)
+		cancel()
+		require.NoError(t, <-done)
+		require.Len(t, got, before+1)
+	})
+}
+
+// A request that is open is somebody's cause, and what it caused is remembered
+// as long as it may cause more.
+func TestRecorderRemembers(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := DefaultConfig()
+		c.Ratio = 1
+		r := New(Options{
+			Config: c, Resolver: identity.New(t.TempDir(), nil), Logger: slog.New(slog.DiscardHandler),
+			Write: func(context.Context, []byte) error { return nil },
+		})
+		late := call(2, false, 2, 30, 0, tp(spanX, "01")).call
+		o := &opener{calls: []*feature.Call{&late}}
+		r.Watch(o)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- r.Run(ctx) }()
+		cause := call(2, true, 1, 20, 80, tp(spanX, "01")).call
+		r.Add(&cause)
+		time.Sleep(30 * time.Second)
+		synctest.Wait()
+		require.Len(t, r.known, 1)
+		o.calls = nil
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		require.Empty(t, r.known)
+		cancel()
+		require.NoError(t, <-done)
+	})
+}
+
+func lostText(full, write string) *strings.Reader {
+	return strings.NewReader(`
+# HELP vedette_ebpf_span_lost_total Sampled requests that have become no span, by reason.
+# TYPE vedette_ebpf_span_lost_total counter
+vedette_ebpf_span_lost_total{reason="buffer_full"} ` + full + `
+vedette_ebpf_span_lost_total{reason="write"} ` + write + "\n")
+}
