@@ -115,11 +115,10 @@ func (r *Reader) bytes(p *protocol.Piece, b []byte, offset int, l *Limits, handl
 			}
 		}
 		n := min(int64(len(b)), r.size-r.seen)
-		head := r.buf
-		switch whole := r.seen == 0 && n == r.size; {
-		case whole:
+		var head []byte
+		if r.seen == 0 && n == r.size { // whole in b
 			head = b[:min(int(n), l.Keep)]
-		default:
+		} else {
 			r.keep(b[:n], l)
 			head = r.buf
 		}
