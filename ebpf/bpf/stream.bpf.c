@@ -367,6 +367,15 @@ static __always_inline void find_frames(struct half *h, struct look *l)
 		h->blind = 1;
 }
 
+/* Has the connection turned to TLS, as PostgreSQL's and MySQL's may? */
+static __always_inline bool turned_to_tls(struct stream_conn *c, struct scratch *s, __u32 n)
+{
+	if (c->early >= EARLY || (c->kind != KIND_POSTGRESQL && c->kind != KIND_MYSQL))
+		return false;
+	c->early++;
+	return n >= 5 && s->data[0] == 0x16 && s->data[1] == 3 && s->data[2] <= 4;
+}
+
 /* Sends the head and the tail of a database's I/O. */
 __noinline int send_database(struct stream_conn *c)
 {
@@ -386,6 +395,12 @@ __noinline int send_database(struct stream_conn *c)
 		if (s->io.base)
 			count(STREAM_UNREADABLE);
 		submit(c, seq, length, 0, 0);
+		return 0;
+	}
+	if (turned_to_tls(c, s, n)) {
+		s->e.flags |= FLAG_CLOSED;
+		submit(c, seq, 0, 0, 0);
+		c->ignored = 1;
 		return 0;
 	}
 	if (s->io.left) {

@@ -99,7 +99,8 @@ type StreamStreamConn struct {
 	Ignored     uint8
 	Tries       uint8
 	Told        uint8
-	Pad         [2]uint8
+	Early       uint8
+	Pad         uint8
 }
 
 type StreamStreamEvent struct {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"testing"
 	"time"
@@ -75,6 +76,77 @@ func TestConnectionOlderThanProbe(t *testing.T) {
 			require.Contains(t, []string{"POST 200", "_OTHER 200", "_OTHER OK", "_OTHER ", service + "UnaryCall OK"}, k)
 		}
 	}
+}
+
+// turnToTLS is the role upgrade: a connection that is PostgreSQL's until both ends
+// agree on TLS.
+func turnToTLS() {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	record := append([]byte{0x16, 3, 1, 0, 95}, make([]byte, 95)...)
+	serve := func() error {
+		c, err := l.Accept()
+		if err != nil {
+			return err
+		}
+		b := make([]byte, len(record))
+		if _, err := io.ReadFull(c, b[:8]); err != nil {
+			return err
+		}
+		if _, err := c.Write([]byte("S")); err != nil {
+			return err
+		}
+		for {
+			if _, err := io.ReadFull(c, b); err != nil {
+				return err
+			}
+			if _, err := c.Write(b); err != nil {
+				return err
+			}
+		}
+	}
+	go serve()
+	said := l.Addr().String()
+	c, err := net.Dial("tcp", said)
+	for _, ask := range [][]byte{{0, 0, 0, 8, 4, 0xd2, 0x16, 0x2f}, record, record, record} {
+		if err == nil {
+			_, err = c.Write(ask)
+		}
+		if err == nil {
+			_, err = c.Read(make([]byte, 100))
+		}
+	}
+	if err != nil {
+		said = err.Error()
+	}
+	fmt.Println(said)
+	io.Copy(io.Discard, os.Stdin)
+}
+
+// A connection that turns to TLS is forgotten, while it is still open.
+func TestConnectionTurnsToTLS(t *testing.T) {
+	f := New(DefaultConfig(), bounds())
+	featuretest.Start(t, f, nil)
+	addr, _ := featuretest.StartRole(t, "upgrade")
+	rpc, _ := featuretest.StartRole(t, "rpc")
+	done, _ := featuretest.StartRole(t, "caller", rpc, "empty", "10", "1")
+	require.Equal(t, "done", done)
+	ends := func(addr string) (n int) {
+		f.table.mu.Lock()
+		defer f.table.mu.Unlock()
+		for _, c := range f.table.conns {
+			if c.Local.String() == addr || c.Peer.String() == addr {
+				n++
+			}
+		}
+		return n
+	}
+	// what is later in the ring has been read
+	require.Eventually(t, func() bool { return ends(rpc) == 2 }, 10*time.Second, 10*time.Millisecond)
+	require.Zero(t, ends(addr))
 }
 
 // Connections of other protocols are left alone.
