@@ -185,6 +185,8 @@ static __always_inline void fill(struct tls_event *e, struct tls_call *call, str
 	e->peer_port = c->peer_port;
 	e->kind = call->kind;
 	e->tail = 0;
+	e->offset = call->kind == TLS_SENT ? c->moved[1] : c->moved[0];
+	e->placed = c->placed;
 	__builtin_memset(e->pad, 0, sizeof(e->pad));
 }
 
@@ -259,6 +261,11 @@ static __noinline int piece(struct tls_call *call, __u32 tgid, __u64 length)
 	if (found) {
 		settle(call, found, length);
 		copy = *found;
+		copy.placed = 1;
+		if (call->kind == TLS_SENT)
+			found->moved[1] += length;
+		else
+			found->moved[0] += length;
 	} else {
 		/* closed by the peer before the call returned */
 		copy.id = call->conn;
@@ -271,6 +278,8 @@ static __noinline int piece(struct tls_call *call, __u32 tgid, __u64 length)
 			emit_4096(call, c, tgid, CAPTURE);
 			call->buffer += CAPTURE;
 			length -= CAPTURE;
+			c->moved[0] += CAPTURE; /* only one of them is looked at */
+			c->moved[1] += CAPTURE;
 		}
 	}
 	if (length <= 256)
@@ -511,6 +520,8 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, bool sent)
 		if (c && !c->sk) {
 			fresh.known = c->known;
 			fresh.http2 = c->http2;
+			fresh.moved[0] = c->moved[0];
+			fresh.moved[1] = c->moved[1];
 		}
 		learn(sk, &fresh);
 		bpf_map_update_elem(&conns, &key, &fresh, BPF_ANY);

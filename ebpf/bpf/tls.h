@@ -115,8 +115,10 @@ struct tls_event {
 	__u16 peer_port;
 	__u16 head;
 	__u16 tail;
+	__u32 offset; /* of the first byte in what the connection carried this way */
 	__u8 kind;
-	__u8 pad[7];
+	__u8 placed; /* offset is known */
+	__u8 pad[2];
 };
 
 /* A call that has not returned: of a thread, or of a goroutine. */
@@ -157,7 +159,9 @@ struct tls_conn {
 	__u32 netns;
 	__u8 known; /* whether it is HTTP/2 */
 	__u8 http2;
-	__u8 pad[6];
+	__u8 placed;
+	__u8 pad;
+	__u32 moved[2]; /* bytes received and sent */
 };
 
 /* Of a socket that TLS was seen on. */

@@ -54,7 +54,10 @@ type TlsTlsConn struct {
 	Netns     uint32
 	Known     uint8
 	Http2     uint8
-	Pad       [6]uint8
+	Placed    uint8
+	Pad       uint8
+	Moved     [2]uint32
+	_         [4]byte
 }
 
 type TlsTlsConnKey struct {
@@ -80,8 +83,10 @@ type TlsTlsEvent struct {
 	PeerPort     uint16
 	Head         uint16
 	Tail         uint16
+	Offset       uint32
 	Kind         uint8
-	Pad          [7]uint8
+	Placed       uint8
+	Pad          [2]uint8
 }
 
 type TlsTlsKind uint32

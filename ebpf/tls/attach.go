@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"strconv"
 	"time"
 
@@ -37,6 +38,7 @@ type file struct {
 type fileSet struct {
 	logger   *slog.Logger
 	programs map[string]*ebpf.Program
+	multi    bool // the programs are loaded for many offsets at once
 	of       map[fileID]*file
 }
 
@@ -80,31 +82,77 @@ func (b *fileSet) attach(f *opened, what *found) ([]link.Link, error) {
 		return nil, err
 	}
 	var links []link.Link
-	var errs []error
-	add := func(l link.Link, err error) {
+	for _, p := range plan(what) {
+		more, err := b.place(ex, &p)
+		links = append(links, more...)
 		if err != nil {
-			errs = append(errs, err)
-			return
+			return nil, errors.Join(fmt.Errorf("attach to %s: %w", f.name, err), detach(links))
+		}
+	}
+	return links, nil
+}
+
+// probe is a program and the offsets in a file that it is for.
+type probe struct {
+	program string
+	ret     bool // a uretprobe
+	offsets []uint64
+}
+
+// plan lists the probes of a file, those of the ends of calls first.
+func plan(what *found) []probe {
+	var list []probe
+	add := func(program string, ret bool, offsets ...uint64) {
+		i := slices.IndexFunc(list, func(p probe) bool { return p.program == program })
+		if i < 0 {
+			i = len(list)
+			list = append(list, probe{program: program, ret: ret})
+		}
+		list[i].offsets = append(list[i].offsets, offsets...)
+	}
+	for _, p := range what.places {
+		switch {
+		case !p.ends():
+		case len(p.returns) == 0:
+			add(ends[p.function], true, p.begin)
+		case p.function < sslHandshake:
+			add(bpf.TlsProgSslLeave, false, p.returns...)
+		default:
+			add(ends[p.function], false, p.returns...)
+		}
+	}
+	for _, p := range what.places {
+		add(entries[p.function], false, p.enter)
+	}
+	return list
+}
+
+// place attaches a program: by one link where the kernel can, which needs fewer
+// rights, else by one for each offset.
+func (b *fileSet) place(ex *link.Executable, p *probe) ([]link.Link, error) {
+	program := b.programs[p.program]
+	if b.multi {
+		multi := ex.UprobeMulti
+		if p.ret {
+			multi = ex.UretprobeMulti
+		}
+		l, err := multi(nil, program, &link.UprobeMultiOptions{Addresses: p.offsets})
+		if err != nil {
+			return nil, err
+		}
+		return []link.Link{l}, nil
+	}
+	single := ex.Uprobe
+	if p.ret {
+		single = ex.Uretprobe
+	}
+	var links []link.Link
+	for _, at := range p.offsets {
+		l, err := single("", program, &link.UprobeOptions{Address: at})
+		if err != nil {
+			return links, err
 		}
 		links = append(links, l)
-	}
-	for _, p := range what.places {
-		end := b.programs[ends[p.function]]
-		if p.ends() && len(p.returns) == 0 {
-			add(ex.Uretprobe("", end, &link.UprobeOptions{Address: p.begin}))
-		}
-		if p.function < sslHandshake {
-			end = b.programs[bpf.TlsProgSslLeave]
-		}
-		for _, at := range p.returns {
-			add(ex.Uprobe("", end, &link.UprobeOptions{Address: at}))
-		}
-	}
-	for _, p := range what.places {
-		add(ex.Uprobe("", b.programs[entries[p.function]], &link.UprobeOptions{Address: p.enter}))
-	}
-	if len(errs) > 0 {
-		return nil, errors.Join(fmt.Errorf("attach to %s: %w", f.name, errs[0]), detach(links))
 	}
 	return links, nil
 }

@@ -19,6 +19,11 @@ type event struct {
 	kind  bpf.TlsTlsKind
 	conn  stream.Conn
 	piece protocol.Piece
+
+	// Where the piece is in what the connection carried in its direction, if that
+	// is known.
+	offset uint32
+	placed bool
 }
 
 // decode reads struct tls_event of tls.h.
@@ -33,6 +38,7 @@ func (e *event) decode(b []byte) bool {
 	length := int(half(unsafe.Offsetof(h.Length)))
 	head, tail := int(order.Uint16(b[unsafe.Offsetof(h.Head):])), int(order.Uint16(b[unsafe.Offsetof(h.Tail):]))
 	e.kind = bpf.TlsTlsKind(b[unsafe.Offsetof(h.Kind)])
+	e.offset, e.placed = half(unsafe.Offsetof(h.Offset)), b[unsafe.Offsetof(h.Placed)] != 0
 	e.conn = stream.Conn{
 		ID: word(unsafe.Offsetof(h.Conn)), TLS: true, NetNS: half(unsafe.Offsetof(h.Netns)),
 		Process: identity.Key{PID: half(unsafe.Offsetof(h.Tgid)), StartNanos: word(unsafe.Offsetof(h.ProcessStart))},

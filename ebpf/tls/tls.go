@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/features"
 	"github.com/cilium/ebpf/link"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -23,6 +24,7 @@ const (
 	looks      = 20                     // at such a process
 	maxYoung   = 1024                   // such processes
 	maxDecided = 16384                  // processes whose events are wanted or not
+	maxPlaces  = 16384                  // connections whose place is known
 	maxClosing = 8192                   // connections that have ended
 	closeAfter = 200 * time.Millisecond // for a call may return after its connection has ended
 )
@@ -46,6 +48,7 @@ type Feature struct {
 	// Of Run alone.
 	execs   chan uint32
 	decided map[identity.Key]bool
+	next    map[uint64]*[2]position // by connection
 
 	closingMu sync.Mutex
 	closing   []ending // under closingMu
@@ -65,6 +68,12 @@ type ending struct {
 	due     time.Time
 }
 
+// position is where a direction of a connection goes on.
+type position struct {
+	offset uint32
+	known  bool
+}
+
 // New returns the feature, not loaded. Bounds are those of the histograms of
 // durations, in seconds.
 func New(c Config, bounds []float64) *Feature {
@@ -72,6 +81,7 @@ func New(c Config, bounds []float64) *Feature {
 		config: c, scanEvery: 5 * time.Second, linger: 30 * time.Second,
 		execs:   make(chan uint32, 256),
 		decided: make(map[identity.Key]bool),
+		next:    make(map[uint64]*[2]position),
 		files: prometheus.NewDesc("vedette_ebpf_tls_files",
 			"Executables and libraries whose TLS is watched.", nil, nil),
 		offsets: prometheus.NewDesc("vedette_ebpf_tls_offsets",
@@ -116,6 +126,12 @@ func (f *Feature) load(env *feature.Environment, without ...string) error {
 	if err := spec.Variables[bpf.TlsVarSelfTgid].Set(env.Self); err != nil {
 		return fmt.Errorf("set the TLS programs' own process: %w", err)
 	}
+	multi := features.HaveBPFLinkUprobeMulti() == nil
+	for _, p := range spec.Programs {
+		if multi && p.Type == ebpf.Kprobe {
+			p.AttachType = ebpf.AttachTraceUprobeMulti
+		}
+	}
 	objects, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogDisabled: true}})
 	if err != nil {
 		return fmt.Errorf("load the TLS programs: %w", err)
@@ -130,7 +146,7 @@ func (f *Feature) load(env *feature.Environment, without ...string) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.env, f.objects, f.links = env, objects, links
-	f.watching = fileSet{logger: env.Logger, programs: objects.Programs, of: make(map[fileID]*file)}
+	f.watching = fileSet{logger: env.Logger, programs: objects.Programs, multi: multi, of: make(map[fileID]*file)}
 	f.search = processes{env: env, targets: f.config.Targets, known: make(map[uint32]decision)}
 	f.scanLocked(time.Now()) // what runs already is watched when this returns
 	return nil
@@ -175,12 +191,36 @@ func (f *Feature) handle(e *event) {
 		default: // the next scan finds it
 		}
 	case bpf.TlsTlsKindTLS_CLOSE:
+		delete(f.next, e.conn.ID)
 		f.endLater(ending{id: e.conn.ID, atNanos: e.piece.AtNanos, due: time.Now().Add(closeAfter)})
 	default:
 		if f.decide(e.conn.Process) {
+			f.fillGap(e)
 			f.table.Take(e.conn, protocol.Unknown, &e.piece)
 		}
 	}
+}
+
+// fillGap tells of bytes that the ring had no room for.
+func (f *Feature) fillGap(e *event) {
+	if !e.placed {
+		return
+	}
+	at := f.next[e.conn.ID]
+	if at == nil {
+		if len(f.next) >= maxPlaces {
+			clear(f.next) // gaps of the next pieces go unseen
+		}
+		at = new([2]position)
+		f.next[e.conn.ID] = at
+	}
+	p := &at[e.piece.Direction&1]
+	if missed := int32(e.offset - p.offset); p.known && missed > 0 {
+		f.table.Take(e.conn, protocol.Unknown, &protocol.Piece{
+			Direction: e.piece.Direction, Missed: int(missed), ReadyNanos: e.piece.ReadyNanos, AtNanos: e.piece.AtNanos,
+		})
+	}
+	*p = position{e.offset + uint32(e.piece.Len()), true}
 }
 
 // endLater ends a connection a little later.

@@ -20,9 +20,12 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
 
+	"github.com/vedette-io/vedette/ebpf/bpf"
 	"github.com/vedette-io/vedette/ebpf/feature"
 	"github.com/vedette-io/vedette/ebpf/feature/featuretest"
 	"github.com/vedette-io/vedette/ebpf/identity"
+	"github.com/vedette-io/vedette/ebpf/protocol"
+	"github.com/vedette-io/vedette/ebpf/stream"
 )
 
 func TestMain(m *testing.M) { featuretest.Main(m, nil) }
@@ -209,12 +212,26 @@ func TestGo(t *testing.T) {
 	}
 }
 
-// A server under load survives probes that come and go.
-func TestGoSurvives(t *testing.T) {
-	app := buildApp(t, "CGO_ENABLED=0")
-	cert, key := featuretest.Certificate(t)
-	server := launch(t, app, "serve", cert, key)
-	addr := server.line(t)
+// Servers under load survive probes that come and go.
+func TestSurvives(t *testing.T) {
+	t.Run("Go", func(t *testing.T) {
+		app := buildApp(t, "CGO_ENABLED=0")
+		cert, key := featuretest.Certificate(t)
+		server := launch(t, app, "serve", cert, key)
+		comeAndGo(t, "https://"+server.line(t)+"/chunked", app)
+	})
+	t.Run("nginx", func(t *testing.T) {
+		port, _ := featuretest.StartNginxTLS(t)
+		comeAndGo(t, "https://127.0.0.1:"+port+"/file", "nginx")
+	})
+}
+
+// comeAndGo asks for url while probes are placed in target and taken out.
+func comeAndGo(t *testing.T, url, target string) {
+	t.Helper()
+	asked := make(chan struct{}, 1)
+	failed := make(chan struct{})
+	var once sync.Once
 	stop := make(chan struct{})
 	var wg sync.WaitGroup
 	for i := range 4 {
@@ -226,36 +243,42 @@ func TestGoSurvives(t *testing.T) {
 					return
 				default:
 				}
-				resp, err := c.Get("https://" + addr + "/chunked")
+				resp, err := c.Get(url)
 				if err != nil {
 					t.Error(err)
+					once.Do(func() { close(failed) })
 					return
 				}
 				_, _ = io.Copy(io.Discard, resp.Body)
 				resp.Body.Close()
+				select {
+				case asked <- struct{}{}:
+				default:
+				}
 			}
 		})
 	}
-	for range 3 {
-		f := New(Config{Targets: []string{app}}, bounds)
-		self, err := feature.SelfID()
-		require.NoError(t, err)
-		env := environment(self)
-		if state, reason := feature.Climb(f, env); state != feature.Loaded {
-			close(stop)
-			wg.Wait()
+	defer wg.Wait()
+	defer close(stop)
+	self, err := feature.SelfID()
+	require.NoError(t, err)
+	for range 4 {
+		f := New(Config{Targets: []string{target}}, bounds)
+		if state, reason := feature.Climb(f, environment(self)); state != feature.Loaded {
 			t.Skipf("eBPF feature tls is %s: %s", state, reason)
 		}
 		files, offsets := f.watching.watched()
 		require.Equal(t, 1, files)
 		require.Greater(t, offsets, 6)
-		<-time.After(200 * time.Millisecond) // of requests that are watched
+		for range 50 {
+			select {
+			case <-asked:
+			case <-failed:
+				t.FailNow()
+			}
+		}
 		require.NoError(t, f.Close())
 	}
-	close(stop)
-	wg.Wait()
-	c := featuretest.NewTLSClient(t, false, true)
-	featuretest.Get(t, c, "GET", "https://"+addr+"/status/200", nil)
 }
 
 func TestNginx(t *testing.T) {
@@ -400,4 +423,30 @@ func TestMatches(t *testing.T) {
 		p := processes{targets: []string{tc.target}}
 		require.Equal(t, tc.want, p.matches(tc.exe, tc.service), fmt.Sprint(tc))
 	}
+}
+
+// Bytes that the ring had no room for are told to the parser, so that it knows
+// where a body ends.
+func TestGap(t *testing.T) {
+	f := New(Config{Targets: []string{"x"}}, bounds)
+	f.table.Use(environment(1))
+	process := identity.Key{PID: 1 << 30, StartNanos: 1}
+	f.decided[process] = true
+	reg := prometheus.NewPedanticRegistry()
+	require.NoError(t, reg.Register(f.table))
+	var offset [2]uint32
+	take := func(d protocol.Direction, b string) {
+		e := &event{kind: bpf.TlsTlsKind(d), placed: true, offset: offset[d]}
+		e.conn = stream.Conn{ID: 1, Process: process, TLS: true}
+		e.piece = protocol.Piece{Direction: d, Data: []byte(b), AtNanos: 1}
+		f.handle(e)
+		offset[d] += uint32(len(b))
+	}
+	for range 3 {
+		take(protocol.Received, "GET / HTTP/1.1\r\n\r\n")
+		take(protocol.Sent, "HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n")
+		offset[protocol.Sent] += 4990 // lost
+		take(protocol.Sent, "0123456789")
+	}
+	require.Equal(t, counts{"GET 200 1.1": 3}, countsOn(t, reg, "server", ""))
 }
