@@ -450,3 +450,47 @@ func TestGap(t *testing.T) {
 	}
 	require.Equal(t, counts{"GET 200 1.1": 3}, countsOn(t, reg, "server", ""))
 }
+
+// A library that only another mount namespace has, as in a container.
+func TestMountNamespace(t *testing.T) {
+	libraries, err := filepath.Glob("/usr/lib/*-linux-gnu/libssl.so.3")
+	require.NoError(t, err)
+	for _, program := range []string{"unshare", "mount", "python3"} {
+		if _, err := exec.LookPath(program); err != nil {
+			t.Skip(program + " is missing")
+		}
+	}
+	if len(libraries) == 0 || os.Geteuid() != 0 {
+		t.Skip("OpenSSL's library or the right to mount is missing")
+	}
+	port, _ := featuretest.StartNginxTLS(t)
+	script := filepath.Join(t.TempDir(), "ask-from-inside.py")
+	require.NoError(t, os.WriteFile(script, []byte(`
+import http.client, ssl, sys
+print("ready", flush=True)
+sys.stdin.readline()
+c = http.client.HTTPSConnection("127.0.0.1", `+port+`, context=ssl._create_unverified_context())
+for i in range(10):
+    c.request("GET", "/hello")
+    c.getresponse().read()
+print("done", flush=True)
+sys.stdin.read()
+`), 0o644))
+	dir := t.TempDir()
+	inside := launch(t, "unshare", "-m", "sh", "-ec",
+		`mount -t tmpfs tmpfs "$1"; cp "$2" "$1"/; export LD_LIBRARY_PATH="$1"; exec python3 "$3"`, "sh", dir, libraries[0], script)
+	require.Equal(t, "ready", inside.line(t))
+	maps, err := os.ReadFile(fmt.Sprintf("/proc/%d/maps", inside.pid))
+	require.NoError(t, err)
+	if !strings.Contains(string(maps), filepath.Join(dir, "libssl")) {
+		t.Skip("python3 does not take the library that it is given")
+	}
+	_, err = os.Stat(filepath.Join(dir, "libssl.so.3"))
+	require.ErrorIs(t, err, os.ErrNotExist, "the library is seen from outside")
+	_, reg := start(t, "ask-from-inside*")
+	watching(t, reg, 1)
+	_, err = inside.in.Write([]byte("\n"))
+	require.NoError(t, err)
+	require.Equal(t, "done", inside.line(t))
+	requireCounts(t, reg, "client", port, counts{"GET 200 1.1": 10})
+}
