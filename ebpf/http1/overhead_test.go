@@ -33,13 +33,13 @@ import (
 // a request with the probe on, minus that with the probe off, taken in turns.
 //
 //	go test -run '^$' -bench NginxOverhead -benchtime 1x ./ebpf/http1
-func BenchmarkNginxOverhead(b *testing.B) { overhead(b, newFeature, nil) }
+func BenchmarkNginxOverhead(b *testing.B) { overhead(b, nil) }
 
 // BenchmarkNginxSpans is BenchmarkNginxOverhead with spans of a tenth of the
 // requests, each of which carries a traceparent.
 //
 //	go test -run '^$' -bench NginxSpans -benchtime 1x ./ebpf/http1
-func BenchmarkNginxSpans(b *testing.B) { overhead(b, newFeature, &tenth{}) }
+func BenchmarkNginxSpans(b *testing.B) { overhead(b, &tenth{}) }
 
 // tenth wants a tenth of the calls, and counts them.
 type tenth struct{ n atomic.Int64 }
@@ -50,7 +50,7 @@ func (*tenth) Wanted(string, uint32, netip.AddrPort, netip.AddrPort) bool { retu
 
 func (t *tenth) Add(*feature.Call) { t.n.Add(1) }
 
-func overhead(b *testing.B, create func(testing.TB) *Feature, calls *tenth) {
+func overhead(b *testing.B, calls *tenth) {
 	const rounds, perRound, connections = 8, 40_000, 8
 	port, master := featuretest.StartNginx(b, "127.0.0.1:1")
 	load := func() float64 {
@@ -67,7 +67,7 @@ func overhead(b *testing.B, create func(testing.TB) *Feature, calls *tenth) {
 		var off, on []float64
 		for range rounds {
 			off = append(off, load())
-			stop := watchFeature(b, create(b), calls)
+			stop := watchFeature(b, newFeature(b), calls)
 			on = append(on, load())
 			stop()
 		}
