@@ -16,7 +16,7 @@ type Config struct {
 	// Timeout is how long a question may wait for its answer; then it is counted
 	// with error_type "timeout".
 	Timeout time.Duration `yaml:"timeout"`
-	// Names bounds the domains that are told of each process as the label
+	// Names bounds the domains that are told of each service as the label
 	// dns_question_name; those beyond are "other". 0 turns the label off.
 	Names int `yaml:"names"`
 }
