@@ -83,7 +83,7 @@ func front() {
 		req, _ := http.NewRequest("GET", os.Args[1]+"/back/"+k, nil)
 		n, _ := strconv.Atoi(k)
 		switch os.Args[2] {
-		case "forward":
+		case "forward", "hold":
 			req.Header["traceparent"] = r.Header["Traceparent"]
 		case "child":
 			req.Header.Set("Traceparent", "00-"+traceOf(n)+"-"+childOf(n)+"-01")
@@ -91,6 +91,9 @@ func front() {
 			req.Header.Set("Traceparent", "00-"+traceOf(n)+"-"+childOf(n)+"-00")
 		}
 		ask(client, req)
+		if os.Args[2] == "hold" { // what it has asked is long forgotten when it answers
+			<-time.After(5 * tick)
+		}
 		fmt.Fprintln(w, "front")
 	})
 }
@@ -250,9 +253,12 @@ func drive(t *testing.T, mode string, n int) {
 // Every link in a chain of nginx and two Go servers is the one that the
 // application made, or is not there; with a traceparent all of them are.
 func TestChain(t *testing.T) {
-	const n = 200
-	for _, mode := range []string{"none", "forward", "child", "unsampled"} {
+	for _, mode := range []string{"none", "forward", "child", "unsampled", "hold"} {
 		t.Run(mode, func(t *testing.T) {
+			n := 200
+			if mode == "hold" {
+				n = 8
+			}
 			w := watch(t, 1)
 			drive(t, mode, n)
 			got := w.await(t, 6*n)
@@ -289,15 +295,29 @@ func TestChain(t *testing.T) {
 					}
 				}
 			}
+			for i, at := range chainOf(1) {
+				t.Logf("%s%s %s", strings.Repeat("  ", i), at, attr(got[at], "url.full"))
+			}
 			t.Logf("%d spans, %d links right, %d absent, none wrong", len(got), right, absent)
 			require.Len(t, got, 6*n)
-			if mode == "none" {
+			switch {
+			case mode == "none":
 				require.Equal(t, 3*n, right)
-			} else {
+			case w.lost(t) > 0:
+				// of others on this host: nobody knows then who was first
+				require.GreaterOrEqual(t, right, 4*n)
+			default:
 				require.Equal(t, 6*n, right)
 			}
 		})
 	}
+}
+
+func (w *watcher) lost(t *testing.T) (n float64) {
+	for _, m := range featuretest.Family(t, w.reg, "vedette_ebpf_span_lost_total", nil) {
+		n += m.Counter.GetValue()
+	}
+	return n
 }
 
 // Half of the traces are kept, each whole: those that Wanted names.
