@@ -148,3 +148,7 @@ func TestWhatIsTold(t *testing.T) {
 func TestNoAllocations(t *testing.T) {
 	require.Zero(t, protocoltest.Allocs(New(), protocoltest.Load(t, "testdata/conn.txt"), 4))
 }
+
+func BenchmarkParser(b *testing.B) {
+	protocoltest.Bench(b, New(), protocoltest.Load(b, "testdata/conn.txt"), 4)
+}

@@ -200,3 +200,7 @@ func TestNoAllocations(t *testing.T) {
 	r := protocoltest.Load(t, "testdata/mariadb.txt")
 	require.Zero(t, protocoltest.Allocs(New(), r, 6))
 }
+
+func BenchmarkParser(b *testing.B) {
+	protocoltest.Bench(b, New(), protocoltest.Load(b, "testdata/mariadb.txt"), 6)
+}

@@ -228,3 +228,7 @@ func TestNoAllocations(t *testing.T) {
 		require.Zero(t, protocoltest.Allocs(New(), r, 4), name)
 	}
 }
+
+func BenchmarkParser(b *testing.B) {
+	protocoltest.Bench(b, New(), protocoltest.Load(b, "testdata/psql.txt"), 4)
+}
