@@ -188,6 +188,7 @@ static __always_inline void fill(struct tls_event *e, struct tls_call *call, str
 	e->offset = call->kind == TLS_SENT ? c->moved[1] : c->moved[0];
 	e->placed = c->placed;
 	__builtin_memset(e->pad, 0, sizeof(e->pad));
+	bpf_get_current_comm(e->comm, sizeof(e->comm));
 }
 
 /* The size of what is reserved in a ring must be known to the verifier, so there

@@ -119,6 +119,7 @@ struct tls_event {
 	__u8 kind;
 	__u8 placed; /* offset is known */
 	__u8 pad[2];
+	__u8 comm[16]; /* the thread's name, for a process that soon exits */
 };
 
 /* A call that has not returned: of a thread, or of a goroutine. */

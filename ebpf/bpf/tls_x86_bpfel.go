@@ -87,6 +87,7 @@ type TlsTlsEvent struct {
 	Kind         uint8
 	Placed       uint8
 	Pad          [2]uint8
+	Comm         [16]uint8
 }
 
 type TlsTlsKind uint32

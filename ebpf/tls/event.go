@@ -1,6 +1,7 @@
 package tls
 
 import (
+	"bytes"
 	"encoding/binary"
 	"net/netip"
 	"unsafe"
@@ -24,6 +25,7 @@ type event struct {
 	// is known.
 	offset uint32
 	placed bool
+	thread []byte // its name
 }
 
 // decode reads struct tls_event of tls.h.
@@ -39,6 +41,7 @@ func (e *event) decode(b []byte) bool {
 	head, tail := int(order.Uint16(b[unsafe.Offsetof(h.Head):])), int(order.Uint16(b[unsafe.Offsetof(h.Tail):]))
 	e.kind = bpf.TlsTlsKind(b[unsafe.Offsetof(h.Kind)])
 	e.offset, e.placed = half(unsafe.Offsetof(h.Offset)), b[unsafe.Offsetof(h.Placed)] != 0
+	e.thread, _, _ = bytes.Cut(b[unsafe.Offsetof(h.Comm):][:len(h.Comm)], []byte{0})
 	e.conn = stream.Conn{
 		ID: word(unsafe.Offsetof(h.Conn)), TLS: true, NetNS: half(unsafe.Offsetof(h.Netns)),
 		Process: identity.Key{PID: half(unsafe.Offsetof(h.Tgid)), StartNanos: word(unsafe.Offsetof(h.ProcessStart))},

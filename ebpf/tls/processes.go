@@ -78,6 +78,16 @@ func (p *processes) matches(exe, service string) bool {
 	return false
 }
 
+// matchesName says whether a pattern, without its directories, is one of a name.
+func (p *processes) matchesName(name string) bool {
+	for _, t := range p.targets {
+		if ok, err := path.Match(path.Base(t), name); name != "" && ok && err == nil {
+			return true
+		}
+	}
+	return false
+}
+
 // key reads when a process began, to the hundredth of a second, which is as much
 // as tells processes with the same number apart.
 func (p *processes) key(pid uint32) (identity.Key, bool) {

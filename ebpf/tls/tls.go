@@ -194,7 +194,7 @@ func (f *Feature) handle(e *event) {
 		delete(f.next, e.conn.ID)
 		f.endLater(ending{id: e.conn.ID, atNanos: e.piece.AtNanos, due: time.Now().Add(closeAfter)})
 	default:
-		if f.decide(e.conn.Process) {
+		if f.decide(e.conn.Process, e.thread) {
 			f.fillGap(e)
 			f.table.Take(e.conn, protocol.Unknown, &e.piece)
 		}
@@ -248,7 +248,7 @@ func (f *Feature) endDue(now time.Time) {
 
 // decide says whether a process is one to watch: others may share its library.
 // Those are told to the kernel, so that they are not looked at again.
-func (f *Feature) decide(k identity.Key) bool {
+func (f *Feature) decide(k identity.Key, thread []byte) bool {
 	if want, ok := f.decided[k]; ok {
 		return want
 	}
@@ -256,9 +256,9 @@ func (f *Feature) decide(k identity.Key) bool {
 	defer f.mu.Unlock()
 	want := f.search.wants(k.PID)
 	if !want && !f.env.Resolver.Alive(k) {
-		// It is gone, and only its name is left.
-		p := f.env.Resolver.Resolve(k, "")
-		want = f.search.matches(p.Executable, p.Service)
+		// It is gone, and only names are left.
+		p := f.env.Resolver.Resolve(k, string(thread))
+		want = f.search.matchesName(p.Executable) || f.search.matchesName(p.Service)
 	}
 	if len(f.decided) >= maxDecided {
 		clear(f.decided)
