@@ -10,6 +10,14 @@
 
 #include "http.h"
 
+/* Rounds of a loop are functions that bpf_loop calls, or, with BOUNDED defined as
+ * the most steps of an I/O, part of a loop of C. */
+#ifdef BOUNDED
+#define STEP static __always_inline
+#else
+#define STEP static
+#endif
+
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
 struct ns_common___span {
 	__u32 inum;
@@ -303,10 +311,25 @@ static __always_inline long scan_one(struct io *io)
 	return found == NO_MORE || (found == NO_LINE && io->b->lf >= io->end);
 }
 
+#ifdef BOUNDED /* kernels without bpf_loop, before 5.17 */
+static __always_inline void scan_rest(struct io *io)
+{
+	for (int i = 0; i < 32; i++) {
+		if (scan_one(io))
+			break;
+	}
+}
+#else
 static long scan_line(__u32 i, struct io *io)
 {
 	return scan_one(io);
 }
+
+static __always_inline void scan_rest(struct io *io)
+{
+	bpf_loop(WINDOW, scan_line, io, 0);
+}
+#endif
 
 static __always_inline void advance(struct scratch *b, __u64 n)
 {
@@ -375,7 +398,7 @@ static __always_inline int lines(struct io *io)
 	b->line = CARRY - h->carried;
 	/* most often a message's start line, then the rest of its head */
 	if (!scan_one(io) && !scan_one(io))
-		bpf_loop(WINDOW, scan_line, io, 0);
+		scan_rest(io);
 	line = b->line;
 	h->carried = 0;
 	if (io->stop) {
@@ -428,7 +451,7 @@ static __always_inline int next_buffer(struct scratch *b)
 
 /* One step over an I/O: a window of lines or a body, and what ends with it.
  * Returns 1 when nothing is left of it. */
-static long step(__u32 i, struct io *io)
+STEP long step(__u32 i, struct io *io)
 {
 	struct scratch *b = io->b;
 	struct half *h = io->h;
@@ -469,6 +492,36 @@ static long step(__u32 i, struct io *io)
 		message_end(c, h, b->now);
 	return !b->left;
 }
+
+#ifdef BOUNDED
+/* A function that is not static is verified once, not in every round. */
+__noinline int step_of(struct conn *c, __u32 sent)
+{
+	struct io io = { .c = c, .sent = sent };
+
+	if (!c)
+		return 1;
+	io.b = get_scratch(sent);
+	if (!io.b)
+		return 1;
+	io.h = &c->half[sent & 1];
+	return step(0, &io);
+}
+
+static __always_inline bool endless(struct io *io)
+{
+	for (int i = 0; i < BOUNDED; i++) {
+		if (step_of(io->c, io->sent))
+			return false;
+	}
+	return true;
+}
+#else
+static __always_inline bool endless(struct io *io)
+{
+	return bpf_loop(STEPS, step, io, 0) == STEPS;
+}
+#endif
 
 /* Does the I/O begin like a message? */
 static __always_inline bool looks_new(struct scratch *b)
@@ -513,7 +566,7 @@ static __always_inline void follow(struct io *io)
 			count(STAT_LOST);
 		}
 	}
-	if (bpf_loop(STEPS, step, io, 0) == STEPS) {
+	if (endless(io)) {
 		count(STAT_LOST);
 		h->state = LOST;
 	}
@@ -650,7 +703,7 @@ static __always_inline int on_ready(struct sock *sk)
 	return 0;
 }
 
-static long abandon(__u32 i, struct conn **p)
+STEP long abandon(__u32 i, struct conn **p)
 {
 	struct conn *c = *p;
 	__u64 q;
@@ -668,6 +721,18 @@ static long abandon(__u32 i, struct conn **p)
 	c->response_bytes = 0;
 	record(c, bpf_ktime_get_ns());
 	return 0;
+}
+
+static __always_inline void abandon_all(struct conn *c)
+{
+#ifdef BOUNDED
+	for (int i = 0; i < DEPTH; i++) {
+		if (abandon(i, &c))
+			break;
+	}
+#else
+	bpf_loop(DEPTH, abandon, &c, 0);
+#endif
 }
 
 /* What is under way ends with the connection. */
@@ -690,7 +755,7 @@ static __always_inline int conn_state(struct conn *c, int newstate)
 		reset_half(h, AT_START);
 	}
 	if (newstate == CLOSE && !c->blind)
-		bpf_loop(DEPTH, abandon, &c, 0);
+		abandon_all(c);
 	return 0;
 }
 

@@ -72,8 +72,10 @@ func requireCounts(t testing.TB, reg *prometheus.Registry, side, port string, wa
 	}
 }
 
-func TestHTTPGoServer(t *testing.T) {
-	reg := start(t, nil)
+func TestHTTPGoServer(t *testing.T) { driveGoServer(t, start(t, nil), "") }
+
+// driveGoServer wants exact counts of everything but the case that is left out.
+func driveGoServer(t *testing.T, reg *prometheus.Registry, leaveOut string) {
 	for _, tc := range []struct {
 		name   string
 		server string
@@ -194,6 +196,9 @@ func TestHTTPGoServer(t *testing.T) {
 			return counts{"_OTHER 200": 5}
 		}},
 	} {
+		if tc.name == leaveOut {
+			continue
+		}
 		t.Run(tc.name, func(t *testing.T) {
 			addr, _ := featuretest.StartRole(t, "server", tc.server)
 			want := tc.drive(t, addr)
