@@ -5,6 +5,8 @@ import (
 	"errors"
 	"log/slog"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -21,27 +23,35 @@ import (
 
 // opener has requests without a response.
 type opener struct {
+	mu    sync.Mutex
 	calls []*feature.Call
-	lost  uint64
 }
 
 func (o *opener) Open(visit func(*feature.Call)) (uint64, error) {
+	o.mu.Lock()
+	defer o.mu.Unlock()
 	for _, c := range o.calls {
 		visit(c)
 	}
-	return o.lost, nil
+	return 0, nil
+}
+
+func (r *Recorder) holds() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.held
 }
 
 func TestRecorder(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		var got []*collectortrace.ExportTraceServiceRequest
-		fail := false
+		var fail atomic.Bool
 		c := DefaultConfig()
 		c.Ratio, c.Buffer = 1, 64
 		r := New(Options{
 			Config: c, Resolver: identity.New(t.TempDir(), nil), Logger: slog.New(slog.DiscardHandler),
 			Write: func(_ context.Context, payload []byte) error {
-				if fail {
+				if fail.Load() {
 					return errors.New("no")
 				}
 				req := new(collectortrace.ExportTraceServiceRequest)
@@ -90,16 +100,15 @@ func TestRecorder(t *testing.T) {
 		require.NoError(t, testutil.CollectAndCompare(r, lostText("36", "0"), "vedette_ebpf_span_lost_total"))
 		time.Sleep(20 * time.Second)
 		synctest.Wait()
-		require.Zero(t, r.held)
-		require.Empty(t, r.known)
+		require.Zero(t, r.holds())
 
 		// What is not written is counted too. What is left is written at the end.
-		fail = true
+		fail.Store(true)
 		r.Add(&two)
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
 		require.NoError(t, testutil.CollectAndCompare(r, lostText("36", "1"), "vedette_ebpf_span_lost_total"))
-		fail = false
+		fail.Store(false)
 		before := len(got)
 		r.Add(&two)
 		cancel()
@@ -128,11 +137,13 @@ func TestRecorderRemembers(t *testing.T) {
 		r.Add(&cause)
 		time.Sleep(30 * time.Second)
 		synctest.Wait()
-		require.Len(t, r.known, 1)
+		require.Equal(t, 1, r.holds())
+		o.mu.Lock()
 		o.calls = nil
+		o.mu.Unlock()
 		time.Sleep(3 * time.Second)
 		synctest.Wait()
-		require.Empty(t, r.known)
+		require.Zero(t, r.holds())
 		cancel()
 		require.NoError(t, <-done)
 	})
