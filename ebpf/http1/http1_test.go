@@ -21,7 +21,9 @@ import (
 	"github.com/vedette-io/vedette/ebpf/feature/featuretest"
 )
 
-func TestMain(m *testing.M) { featuretest.Main(m, nil) }
+func TestMain(m *testing.M) {
+	featuretest.Main(m, map[string]func(){"uring": uringServer, "rights": tryRights})
+}
 
 func newFeature(t testing.TB) *Feature {
 	t.Helper()
