@@ -24,6 +24,7 @@ const (
 	sectionCrash = "kill -9"
 
 	sectionTraces = "Traces"
+	sectionAgent  = "Agent"
 )
 
 // sections returns what the report has, in order.
@@ -43,6 +44,9 @@ func (r *Report) sections() []string {
 	}
 	if r.Traces != nil {
 		out = append(out, sectionTraces)
+	}
+	if r.Agent != nil {
+		out = append(out, sectionAgent)
 	}
 	return out
 }
@@ -66,6 +70,8 @@ func (r *Report) origin(section string) Origin {
 		if v := r.Traces.find(tracesMain, peer.Vedette); v != nil {
 			o.Version = v.Version
 		}
+	case sectionAgent:
+		o.Version = r.Agent.Version
 	case sectionCrash:
 		for _, x := range r.Results {
 			if x.Peer == peer.Vedette {
@@ -109,6 +115,9 @@ func (r *Report) Merge(later *Report) {
 	}
 	if later.Traces != nil {
 		r.Traces = later.Traces
+	}
+	if later.Agent != nil {
+		r.Agent = later.Agent
 	}
 	r.Origins = origins
 }
@@ -164,6 +173,9 @@ func (r *Report) versions() [][2]string {
 		for _, x := range r.Traces.Results {
 			note(x.Peer, x.Name, x.Version)
 		}
+	}
+	if r.Agent != nil {
+		note(peer.Vedette, "Vedette", r.Agent.Version)
 	}
 	var out [][2]string
 	for _, name := range order {

@@ -20,6 +20,7 @@ type Report struct {
 	Kafka   *KafkaReport  `json:"kafka,omitempty"`
 	Crash   *crash.Report `json:"crash,omitempty"`
 	Traces  *TracesReport `json:"traces,omitempty"`
+	Agent   *AgentReport  `json:"agent,omitempty"`
 
 	// Origins tells by section where it comes from, if not from this run.
 	Origins map[string]Origin `json:"origins,omitempty"`
@@ -82,7 +83,7 @@ func Targets() []Target {
 		{"ready after kill -9, scenario A", 2, 1, "s", readySeconds},
 		{"acknowledged samples lost by kill -9 under full load", 0, 0, "samples", lostSamples},
 		{"acknowledged samples lost by kill -9 with Kafka", 0, 0, "samples", lostOnKafka},
-	}, traceTargets()...)
+	}, append(traceTargets(), agentTargets()...)...)
 }
 
 func readySeconds(r *Report) (float64, bool) {
@@ -169,6 +170,7 @@ func (r *Report) Markdown() string {
 	r.writeKafka(&b)
 	r.writeCrash(&b)
 	r.writeTraces(&b)
+	r.writeAgent(&b)
 	b.WriteString(method)
 	return b.String()
 }
@@ -348,6 +350,9 @@ const method = `
   Latencies: median / 95th percentile over up to 200 different questions (40 searches, 10 scans), each asked once over one connection right after the settling, with no
   warm-up: the first of a kind is among them; files are in the page cache, as just written. Every answer is compared with what was sent: counts by
   service, whole traces, exactly the newest twenty, quantiles within 5%; one that differs fails the run. The given columns were measured before the run.
+- **The agent**: nginx with two workers answers a small page over 8 keep-alive connections as fast as it is asked; its workers' processor time is the
+  scheduler's (/proc/<pid>/schedstat). Each kind of agent is started anew for each of its turns. Then the agent with its defaults, asked
+  at a steady rate; its own processor time and memory are those of its process.
 - **Settings**: each server's defaults on an empty directory; remote write receiver on; nothing is scraped; Prometheus and Vedette with delayed name removal,
   without which both refuse one of the queries.
 

@@ -19,7 +19,7 @@ import (
 
 type runCommand struct {
 	Peers       []string `help:"Peers to run." default:"vedette,victoriametrics,prometheus,jaeger"`
-	Scenarios   []string `help:"Scenarios to run: A, B, C, OTLP, Kafka, Traces." default:"A,B,C,OTLP,Kafka,Traces"`
+	Scenarios   []string `help:"Scenarios to run: A, B, C, OTLP, Kafka, Traces, Agent." default:"A,B,C,OTLP,Kafka,Traces,Agent"`
 	Targets     int      `help:"Targets instead of each scenario's own number."`
 	Scrapes     int      `help:"Scrapes instead of each scenario's own number."`
 	Spans       int      `help:"Spans of the scenario with traces." default:"5000000"`
@@ -85,6 +85,9 @@ func (c *runCommand) Run(e *env) error {
 	if err := c.traces(e, r, shrink, rep, save); err != nil {
 		return err
 	}
+	if err := c.agent(e, specs, shrink, rep, save); err != nil {
+		return err
+	}
 	if err := c.crash(e, specs, rep); err != nil {
 		return err
 	}
@@ -110,7 +113,9 @@ func (c *runCommand) asked(key string) bool {
 
 // metrics reports whether any scenario with metrics was asked for.
 func (c *runCommand) metrics() bool {
-	return slices.ContainsFunc(c.Scenarios, func(s string) bool { return !strings.EqualFold(strings.TrimSpace(s), report.TracesKey) })
+	return slices.ContainsFunc(c.Scenarios, func(s string) bool {
+		return !strings.EqualFold(strings.TrimSpace(s), report.TracesKey) && !strings.EqualFold(strings.TrimSpace(s), report.AgentKey)
+	})
 }
 
 // kafka runs the scenario with Kafka as the buffer and the rounds of kill -9

@@ -1,0 +1,267 @@
+package overhead
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/vedette-io/vedette/bench/peer"
+)
+
+// Options of Run.
+type Options struct {
+	Vedette peer.Spec
+	Nginx   string // its executable
+	Dir     string // where files may be left while it runs
+	Rounds  int    // turns of each kind
+	PerTurn int    // requests in a turn
+	Rate    float64
+	Span    time.Duration // how long the agent is watched at that rate
+	Log     *slog.Logger
+}
+
+// DefaultOptions are those of what is published.
+func DefaultOptions(vedette peer.Spec, nginx, dir string) Options {
+	return Options{Vedette: vedette, Nginx: nginx, Dir: dir, Rounds: 9, PerTurn: 40_000, Rate: 20_000, Span: time.Minute, Log: slog.Default()}
+}
+
+// connections that nginx is asked over.
+const connections = 8
+
+// Report is what was measured.
+type Report struct {
+	PerTurn  int             `json:"requests_per_turn"`
+	Off      []time.Duration `json:"off_nanos"` // nginx's processor time for a request without an agent, sorted
+	Variants []Variant       `json:"variants"`
+	Agent    *Agent          `json:"agent,omitempty"`
+}
+
+// Variant is the agent with some features.
+type Variant struct {
+	Name     string          `json:"name"`
+	Title    string          `json:"title"`
+	Config   string          `json:"config"`
+	Features []string        `json:"features"` // that must load
+	On       []time.Duration `json:"on_nanos"` // nginx's processor time for a request, sorted
+}
+
+// Agent is what the whole agent with its defaults took while nginx was asked.
+type Agent struct {
+	PerSecond float64       `json:"requests_per_second"` // answered
+	Span      time.Duration `json:"span_nanos"`
+	CPU       time.Duration `json:"cpu_nanos"`
+	Memory    peer.Memory   `json:"memory"`
+}
+
+// Median of sorted figures.
+func Median(sorted []time.Duration) time.Duration {
+	if len(sorted) == 0 {
+		return 0
+	}
+	return sorted[len(sorted)/2]
+}
+
+// Overhead is the median with minus the median without.
+func (r *Report) Overhead(name string) (time.Duration, bool) {
+	for _, v := range r.Variants {
+		if v.Name == name {
+			return Median(v.On) - Median(r.Off), true
+		}
+	}
+	return 0, false
+}
+
+// Names of the variants.
+const (
+	HTTP    = "http"
+	Default = "default"
+	Spans   = "spans"
+)
+
+func variants() []Variant {
+	only := func(ebpf string) string {
+		return "collect:\n  host: {enabled: false}\n  containers: {enabled: false}\n  gpu: {enabled: false}\n  ebpf:\n" + ebpf
+	}
+	return []Variant{
+		{Name: HTTP, Title: "HTTP metrics", Config: only("    features: [http]\n"), Features: []string{"http"}},
+		{Name: Default, Title: "every feature that is on by default", Config: "", Features: []string{"http", "tcp"}},
+		{
+			Name: Spans, Title: "HTTP metrics and spans of a tenth of the requests",
+			Config: only("    features: [http]\n    spans: {ratio: 0.1}\n"), Features: []string{"http"},
+		},
+	}
+}
+
+// Run measures. It needs the rights that the agent needs.
+func Run(ctx context.Context, o Options) (_ *Report, err error) {
+	s, err := startNginx(ctx, o.Nginx, filepath.Join(o.Dir, "nginx"))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, s.stop()) }()
+	r := &Report{PerTurn: o.PerTurn, Variants: variants()}
+	if _, err := turn(ctx, o, s); err != nil { // warm
+		return nil, err
+	}
+	for round := range o.Rounds {
+		off, err := turn(ctx, o, s)
+		if err != nil {
+			return nil, err
+		}
+		r.Off = append(r.Off, off)
+		for i := range r.Variants {
+			v := &r.Variants[i]
+			on, err := watched(ctx, o, v, func() (time.Duration, error) { return turn(ctx, o, s) })
+			if err != nil {
+				return nil, fmt.Errorf("measure %s: %w", v.Title, err)
+			}
+			v.On = append(v.On, on)
+			o.Log.Info("turns", "round", round+1, "variant", v.Name, "off", off, "on", on)
+		}
+	}
+	slices.Sort(r.Off)
+	for i := range r.Variants {
+		slices.Sort(r.Variants[i].On)
+	}
+	r.Agent, err = ownCost(ctx, o, s)
+	return r, err
+}
+
+// turn gives nginx's processor time for one request.
+func turn(ctx context.Context, o Options, s *server) (time.Duration, error) {
+	before, err := s.processor()
+	if err != nil {
+		return 0, err
+	}
+	if err := send(ctx, s.addr, connections, o.PerTurn/connections, 0); err != nil {
+		return 0, err
+	}
+	after, err := s.processor()
+	return (after - before) / time.Duration(o.PerTurn), err
+}
+
+// watched runs an agent while measure runs.
+func watched(ctx context.Context, o Options, v *Variant, measure func() (time.Duration, error)) (_ time.Duration, err error) {
+	stop, _, err := startAgent(ctx, o, v)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	return measure()
+}
+
+// ownCost watches the agent with its defaults at a steady rate of requests.
+func ownCost(ctx context.Context, o Options, s *server) (_ *Agent, err error) {
+	stop, p, err := startAgent(ctx, o, &Variant{Name: "agent", Features: []string{"http", "tcp"}})
+	if err != nil {
+		return nil, fmt.Errorf("measure the agent: %w", err)
+	}
+	defer func() { err = errors.Join(err, stop()) }()
+	before, err := p.CPU()
+	if err != nil {
+		return nil, err
+	}
+	start := time.Now()
+	n := int(o.Rate * o.Span.Seconds() / connections)
+	if err := send(ctx, s.addr, connections, n, o.Rate); err != nil {
+		return nil, err
+	}
+	took := time.Since(start)
+	after, err := p.CPU()
+	if err != nil {
+		return nil, err
+	}
+	a := &Agent{PerSecond: float64(n*connections) / took.Seconds(), Span: took, CPU: after - before}
+	a.Memory, err = p.Memory()
+	o.Log.Info("agent", "requests_per_second", int(a.PerSecond), "cpu", a.CPU, "peak_mb", a.Memory.Peak>>20)
+	return a, err
+}
+
+// startAgent starts a server and an agent that ships to it, and waits until the
+// features have loaded.
+func startAgent(ctx context.Context, o Options, v *Variant) (stop func() error, _ *peer.Process, err error) {
+	dir := filepath.Join(o.Dir, v.Name)
+	if err := os.RemoveAll(dir); err != nil {
+		return nil, nil, err
+	}
+	var running []*peer.Process
+	stop = func() error {
+		var errs []error
+		for _, p := range slices.Backward(running) {
+			errs = append(errs, p.Stop())
+		}
+		return errors.Join(append(errs, os.RemoveAll(dir))...)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, stop())
+		}
+	}()
+	start := func(name string, args []string, config string) (*peer.Process, error) {
+		spec := o.Vedette
+		runDir := filepath.Join(dir, name)
+		spec.Prepare = func(runDir string) error {
+			return os.WriteFile(filepath.Join(runDir, "vedette.yaml"), []byte(config), 0o644)
+		}
+		spec.Args = func(addr, runDir string) []string {
+			return append(args, "--config", filepath.Join(runDir, "vedette.yaml"), "--data", filepath.Join(runDir, peer.Data), "--listen", addr)
+		}
+		p, err := spec.Start(runDir)
+		if err != nil {
+			return nil, err
+		}
+		running = append(running, p)
+		_, err = p.WaitReady(ctx)
+		return p, err
+	}
+	store, err := start("server", []string{"run"}, "collect: {enabled: false}\ntracing: {sample_ratio: 0}\n"+doors)
+	if err != nil {
+		return nil, nil, err
+	}
+	agent, err := start("agent", []string{"collect"}, "forward: {endpoint: "+store.URL+"}\n"+doors+v.Config)
+	if err != nil {
+		return nil, nil, err
+	}
+	return stop, agent, loaded(ctx, agent, v.Features)
+}
+
+// doors keeps the servers off each other's ports.
+const doors = "otlp:\n  grpc: {listen: 127.0.0.1:0}\n  http: {listen: 127.0.0.1:0}\n"
+
+// loaded waits until an agent says of each feature what became of it.
+func loaded(ctx context.Context, p *peer.Process, features []string) error {
+	var refused string
+	err := until(ctx, time.Minute, func() (bool, error) {
+		b, err := os.ReadFile(filepath.Join(p.RunDir, "log"))
+		if err != nil {
+			return false, err
+		}
+		n := 0
+		for line := range strings.Lines(string(b)) {
+			for _, f := range features {
+				switch {
+				case !strings.Contains(line, "feature="+f+" "):
+				case strings.Contains(line, "eBPF feature is loaded"):
+					n++
+				case strings.Contains(line, "eBPF feature is not available"):
+					refused = strings.TrimSpace(line)
+					return true, nil
+				}
+			}
+		}
+		return n == len(features), nil
+	})
+	if err == nil && refused != "" {
+		err = errors.New(refused)
+	}
+	if err != nil {
+		return fmt.Errorf("wait for eBPF features: %w", err)
+	}
+	return nil
+}

@@ -1,0 +1,69 @@
+package report
+
+import (
+	"fmt"
+	"strings"
+	"time"
+
+	"github.com/vedette-io/vedette/bench/overhead"
+	"github.com/vedette-io/vedette/bench/peer"
+)
+
+// AgentKey is the name of the scenario that measures what the agent costs.
+const AgentKey = "AGENT"
+
+// AgentReport is what the scenario measured.
+type AgentReport struct {
+	Version string `json:"version"`
+	*overhead.Report
+}
+
+// agentTargets are the rows of what must be reached that are about the agent.
+func agentTargets() []Target {
+	added := func(name string) func(*Report) (float64, bool) {
+		return func(r *Report) (float64, bool) {
+			if r.Agent == nil {
+				return 0, false
+			}
+			d, ok := r.Agent.Overhead(name)
+			return float64(d) / 1e3, ok
+		}
+	}
+	return []Target{
+		{"agent: nginx's CPU for a request, HTTP metrics on minus off", 1.5, 1.5, "µs", added(overhead.HTTP)},
+		{"agent: the same, with spans of a tenth of the requests", 2, 2, "µs", added(overhead.Spans)},
+		{"agent: peak memory at 20,000 requests a second", 60, 60, "MB", func(r *Report) (float64, bool) {
+			if r.Agent == nil || r.Agent.Agent == nil {
+				return 0, false
+			}
+			return float64(r.Agent.Agent.Memory.Peak) / 1e6, true
+		}},
+	}
+}
+
+func (r *Report) writeAgent(b *strings.Builder) {
+	if r.Agent == nil {
+		return
+	}
+	us := func(d time.Duration) string { return fmt.Sprintf("%.2f", float64(d)/1e3) }
+	quarters := func(sorted []time.Duration) string {
+		return us(sorted[len(sorted)/4]) + " – " + us(sorted[len(sorted)*3/4])
+	}
+	fmt.Fprintf(b, "\n## What the agent costs\n\nProcessor time of nginx's workers for a request, in µs: medians of %d turns of %d requests each, all kinds in turns.\n\n",
+		len(r.Agent.Off), r.Agent.PerTurn)
+	rows := [][]string{{"agent", "CPU a request", "half of the turns", "on minus off"}, {"none", us(overhead.Median(r.Agent.Off)), quarters(r.Agent.Off), "–"}}
+	for _, v := range r.Agent.Variants {
+		d, _ := r.Agent.Overhead(v.Name)
+		rows = append(rows, []string{v.Title, us(overhead.Median(v.On)), quarters(v.On), us(d)})
+	}
+	table(b, rows)
+	if a := r.Agent.Agent; a != nil {
+		fmt.Fprintf(b, "\nThe agent itself, with everything that is on by default and shipping to a server beside it, while nginx answered %.0f requests a second for %s: %.1f%% of a core, %.0f MB of memory at most (%.0f MB of them not of its executable's file).\n",
+			a.PerSecond, a.Span.Round(time.Second), 100*a.CPU.Seconds()/a.Span.Seconds(), float64(a.Memory.Peak)/1e6, float64(a.Memory.Anon)/1e6)
+	}
+}
+
+// NewAgentReport wraps what was measured of a version of Vedette.
+func NewAgentReport(vedette peer.Spec, m *overhead.Report) *AgentReport {
+	return &AgentReport{Version: vedette.Version, Report: m}
+}
