@@ -6,7 +6,7 @@ FUZZTIME    ?= 10s
 TESTFLAGS   ?= -timeout 20m
 RACE_PKGS   ?= ./cmd/... ./internal/... ./ingest/... ./collector/... ./ebpf/... ./storage/... ./query/...
 
-.PHONY: help all run build test race lint fuzz bench crash generate generate-ebpf check-clean e2e clean go test-tools test-kernels kafka kafka-jars
+.PHONY: help all run build collector test race lint fuzz bench crash generate generate-ebpf check-clean e2e clean go test-tools test-kernels kafka kafka-jars
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,6 +21,9 @@ build: go ## build bin/vedette, and bin/vedette-nvml, which reads GPUs
 
 test: go test-tools kafka-jars trace-pages ## run the whole suite; say why a test was skipped
 	@$(GO) test -json $(TESTFLAGS) ./... | $(GO) run ./internal/testlog
+
+collector: go ## build bin/vedette-collector, the OpenTelemetry Collector with Vedette's components
+	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/vedette-collector ./cmd/vedette-collector
 
 test-kernels: go ## run the eBPF tests in other kernels under QEMU; not part of test: fetches some 400 MB
 	@ebpf/kernels/fetch.sh .cache/kernels

@@ -18,7 +18,15 @@ import (
 )
 
 func main() {
-	settings := otelcol.CollectorSettings{
+	if err := otelcol.NewCommand(settings()).Execute(); err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		os.Exit(1)
+	}
+}
+
+// settings are what the command is made of.
+func settings() otelcol.CollectorSettings {
+	return otelcol.CollectorSettings{
 		BuildInfo: component.BuildInfo{Command: "vedette-collector", Description: "OpenTelemetry Collector with Vedette's components", Version: version()},
 		Factories: factories,
 		ConfigProviderSettings: otelcol.ConfigProviderSettings{ResolverSettings: confmap.ResolverSettings{
@@ -27,10 +35,6 @@ func main() {
 			},
 			DefaultScheme: "env",
 		}},
-	}
-	if err := otelcol.NewCommand(settings).Execute(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
 	}
 }
 

@@ -14,6 +14,9 @@ func (checkConfigCmd) Help() string {
 
 // Run prints the verdict.
 func (c checkConfigCmd) Run(s streams) error {
+	if isCollectorConfig(c.File) {
+		return becomeCollector("validate", "--config", c.File)
+	}
 	l, err := loadConfig(c.File)
 	if err != nil {
 		fmt.Fprintln(s.err, err)

@@ -30,6 +30,8 @@ type collectCmd struct {
 func (collectCmd) Help() string {
 	return `One process measures this host, reads its logs, scrapes, and takes in what applications send to it, and forwards everything to the Vedette or the Kafka that the section forward of the configuration names. What is not delivered yet waits in a queue on disk, which is bounded. It stores nothing else and answers no queries.
 
+A file with the sections receivers and service is a configuration of the OpenTelemetry Collector: it is handed to vedette-collector, a Collector with Vedette's components; see docs/collector.md.
+
 SIGINT or SIGTERM stops it gracefully: the sources stop, the queue is on disk. The next start goes on where this one ended.
 
 Examples:
@@ -39,6 +41,9 @@ Examples:
 
 // Run collects until a signal.
 func (c collectCmd) Run(ctx context.Context, s streams) error {
+	if isCollectorConfig(c.Config) {
+		return becomeCollector("--config", c.Config)
+	}
 	l, err := loadConfig(c.Config)
 	if err != nil {
 		return err

@@ -33,10 +33,6 @@ import (
 	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/ingest/buffer/kafka"
 	"github.com/vedette-io/vedette/ingest/door"
-	"github.com/vedette-io/vedette/ingest/otlp"
-	"github.com/vedette-io/vedette/ingest/otlplogs"
-	"github.com/vedette-io/vedette/ingest/otlptraces"
-	"github.com/vedette-io/vedette/ingest/wire"
 	"github.com/vedette-io/vedette/internal/tenant"
 )
 
@@ -154,12 +150,8 @@ func (k *producer) start(ctx context.Context, _ component.Host) (err error) {
 	if k.buffer, err = kafka.Open(ctx, cfg, []string{k.topic}, logger, registry); err != nil {
 		return err
 	}
-	formats := &wire.Formats{}
-	formats.Register(func() wire.Decoder { return otlp.New(otlp.DefaultConfig()) }, buffer.FormatOTLP, buffer.FormatOTLPSnappy)
-	otlptraces.Register(formats)
-	otlplogs.Register(formats)
 	k.door, err = door.New(door.Options{
-		Buffer: k.buffer, Config: door.DefaultConfig(), Formats: formats, MaxRecordBytes: int(k.buffer.MaxRecordBytes()), Plain: true,
+		Buffer: k.buffer, Config: door.DefaultConfig(), Formats: own.Formats(), MaxRecordBytes: int(k.buffer.MaxRecordBytes()), Plain: true,
 		Logger: logger, Registerer: registry,
 	})
 	if err == nil {

@@ -138,7 +138,7 @@ func (q *queue) Start(context.Context, component.Host) error {
 	}
 	logger, registry := own.Logger(q.log), prometheus.NewRegistry()
 	opened, err := forward.OpenQueue(forward.QueueOptions{
-		Config: q.config.Queue, Log: q.config.Log, FS: vfs.OS, Dir: q.config.Directory, Logger: logger, Registerer: registry,
+		Config: q.config.Queue, Log: q.config.Log, FS: vfs.OS, Dir: q.config.Directory, Formats: own.Formats(), Logger: logger, Registerer: registry,
 	})
 	if err != nil {
 		return err

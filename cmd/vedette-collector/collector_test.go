@@ -1,0 +1,111 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"io"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/klauspost/compress/snappy"
+	"github.com/stretchr/testify/require"
+	"go.opentelemetry.io/collector/otelcol"
+	"go.opentelemetry.io/collector/pdata/plog"
+	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
+)
+
+// server notes what it is sent.
+type server struct {
+	mu  sync.Mutex
+	got map[string][]byte // bodies by path, under mu
+}
+
+func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	body, _ := io.ReadAll(r.Body)
+	if r.Header.Get("Content-Encoding") == "snappy" {
+		body, _ = snappy.Decode(nil, body)
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.got[r.URL.Path] = append(s.got[r.URL.Path], body...)
+}
+
+func (s *server) has(path, text string) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return bytes.Contains(s.got[path], []byte(text))
+}
+
+// The example of the documentation runs: what the host measures and what an
+// application sends arrive, edited by a processor of others.
+func TestExample(t *testing.T) {
+	example, err := os.ReadFile("../../deploy/collector.yaml")
+	require.NoError(t, err)
+	s := &server{got: map[string][]byte{}}
+	srv := httptest.NewServer(s)
+	t.Cleanup(srv.Close)
+	door := freeAddr(t)
+	config := strings.NewReplacer(
+		"http://vedette.example:9190", srv.URL, "/var/lib/vedette", t.TempDir(), "0.0.0.0:4318", door, "0.0.0.0:4317", freeAddr(t), "0.0.0.0:13133", freeAddr(t), "15s", "1s",
+	).Replace(string(example))
+	file := filepath.Join(t.TempDir(), "collector.yaml")
+	require.NoError(t, os.WriteFile(file, []byte(config), 0o644))
+	set := settings()
+	set.ConfigProviderSettings.ResolverSettings.URIs = []string{file}
+	set.DisableGracefulShutdown = true
+	c, err := otelcol.NewCollector(set)
+	require.NoError(t, err)
+	require.NoError(t, c.DryRun(t.Context()))
+	ctx, cancel := context.WithCancel(t.Context())
+	done := make(chan error, 1)
+	go func() { done <- c.Run(ctx) }()
+	logs := plog.NewLogs()
+	logs.ResourceLogs().AppendEmpty().ScopeLogs().AppendEmpty().LogRecords().AppendEmpty().Body().SetStr("a line of an application")
+	payload, err := plogotlp.NewExportRequestFromLogs(logs).MarshalProto()
+	require.NoError(t, err)
+	require.Eventually(t, func() bool {
+		resp, err := http.Post("http://"+door+"/v1/logs", "application/x-protobuf", bytes.NewReader(payload))
+		if err != nil {
+			return false
+		}
+		resp.Body.Close()
+		return resp.StatusCode == http.StatusOK
+	}, time.Minute, 20*time.Millisecond)
+	for path, text := range map[string]string{"/v1/metrics": "node_cpu_seconds_total", "/v1/logs": "a line of an application"} {
+		require.Eventually(t, func() bool { return s.has(path, text) }, time.Minute, 20*time.Millisecond, "%s has no %q", path, text)
+		require.True(t, s.has(path, "deployment.environment.name"), "the processor resource edits %s", path)
+	}
+	cancel()
+	require.NoError(t, <-done)
+}
+
+func freeAddr(t *testing.T) string {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	require.NoError(t, err)
+	defer l.Close()
+	return l.Addr().String()
+}
+
+// A key that no component knows is told, with where it is.
+func TestUnknownKey(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "collector.yaml")
+	require.NoError(t, os.WriteFile(file, []byte(`
+receivers: {vedette_host: {colection_interval: 1s}}
+exporters: {nop: {}}
+service: {pipelines: {metrics: {receivers: [vedette_host], exporters: [nop]}}}
+`), 0o644))
+	set := settings()
+	set.ConfigProviderSettings.ResolverSettings.URIs = []string{file}
+	c, err := otelcol.NewCollector(set)
+	require.NoError(t, err)
+	err = c.DryRun(t.Context())
+	require.ErrorContains(t, err, "vedette_host")
+	require.ErrorContains(t, err, "colection_interval: unknown key")
+}
