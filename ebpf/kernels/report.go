@@ -19,8 +19,8 @@ var (
 // each that failed with what it said, and each that was skipped with the reason.
 // It is true when all ran to their end and none failed.
 func report(w io.Writer, name string, out []byte, took time.Duration, told bool) bool {
-	var pkg, last, kernel string
-	var said []string
+	var pkg, test, kernel string
+	said := make(map[string][]string) // by test: verdicts on subtests come at the end
 	passed, ended := 0, false
 	ok := true
 	var lines []string
@@ -33,6 +33,7 @@ func report(w io.Writer, name string, out []byte, took time.Duration, told bool)
 			kernel = strings.TrimPrefix(line, "KERNEL ")
 		case strings.HasPrefix(line, "PACKAGE "):
 			pkg = fields[1]
+			clear(said)
 		case strings.HasPrefix(line, "EXIT ") && len(fields) == 3:
 			if fields[2] != "0" {
 				ok = false
@@ -40,34 +41,32 @@ func report(w io.Writer, name string, out []byte, took time.Duration, told bool)
 			}
 		case line == "END":
 			ended = true
-		case strings.HasPrefix(line, "=== "):
-			said = nil
+		case strings.HasPrefix(line, "=== ") && len(fields) == 3:
+			test = fields[2]
 		case verdict.MatchString(line):
 			m := verdict.FindStringSubmatch(line)
-			last = m[1]
 			switch m[1] {
 			case "PASS":
 				passed++
 			case "SKIP":
 				reason := ""
-				if len(said) > 0 {
-					reason = said[len(said)-1]
+				if r := said[m[2]]; len(r) > 0 {
+					reason = r[len(r)-1]
 				}
 				lines = append(lines, fmt.Sprintf("  SKIP %s.%s: %s", pkg, m[2], reason))
 			case "FAIL":
 				ok = false
 				lines = append(lines, fmt.Sprintf("  FAIL %s.%s", pkg, m[2]))
 				if !told {
-					for _, r := range said {
+					for _, r := range said[m[2]] {
 						lines = append(lines, "       "+r)
 					}
 				}
 			}
-			said = nil
 		case remark.MatchString(line):
-			said = append(said, remark.FindStringSubmatch(line)[1])
-		case last != "" && len(said) > 0 && len(said) < 30:
-			said = append(said, strings.TrimSpace(line))
+			said[test] = append(said[test], remark.FindStringSubmatch(line)[1])
+		case len(said[test]) > 0 && len(said[test]) < 30:
+			said[test] = append(said[test], strings.TrimSpace(line))
 		}
 	}
 	if !ended {

@@ -18,6 +18,7 @@ func TestReport(t *testing.T) {
 	}{
 		{"all", head + "=== RUN   TestA\r\n--- PASS: TestA (0.1s)\r\nEXIT http1 0\r\nEND\r\n", true, []string{"6.1-amd64 (6.1.0 x86_64): 1 passed"}},
 		{"skipped", head + "=== RUN   TestA\n    a_test.go:1: no BTF\n--- SKIP: TestA (0s)\nEXIT http1 0\nEND\n", true, []string{"0 passed", "SKIP http1.TestA: no BTF"}},
+		{"subtests", head + "=== RUN   TestA\n=== RUN   TestA/x\n    a_test.go:1: no fexit\n=== RUN   TestA/y\n--- PASS: TestA (0s)\n    --- SKIP: TestA/x (0s)\n    --- PASS: TestA/y (0s)\nEXIT http1 0\nEND\n", true, []string{"2 passed", "SKIP http1.TestA/x: no fexit"}},
 		{"failed", head + "=== RUN   TestA\n    a_test.go:1: got 1, want 2\n--- FAIL: TestA (0s)\nEXIT http1 1\nEND\n", false, []string{"FAIL http1.TestA", "got 1, want 2", "exit status 1"}},
 		{"panicked", head + "Kernel panic - not syncing\n", false, []string{"did not come to the end", "Kernel panic"}},
 		{"silent", "", false, []string{"did not come to the end"}},
