@@ -20,9 +20,9 @@ type Group struct {
 }
 
 var (
-	containerSegment = regexp.MustCompile(`^(?:(docker|cri-containerd|crio|libpod)-)?([0-9a-f]{64})(?:\.scope)?$`)
-	podSegment       = regexp.MustCompile(`^(?:kubepods(?:-burstable|-besteffort)?-)?pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:\.slice)?$`)
-	engines          = map[string]string{"docker": "docker", "cri-containerd": "containerd", "crio": "cri-o", "libpod": "podman"}
+	containerSegment = regexp.MustCompile(`^(?:(docker|cri-containerd|nerdctl|crio|libpod|libpod-payload)-)?([0-9a-f]{64})(?:\.scope)?$`)
+	podSegment       = regexp.MustCompile(`^(?:[a-z-]*kubepods(?:-burstable|-besteffort)?-)?pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:\.slice)?$`)
+	engines          = map[string]string{"docker": "docker", "cri-containerd": "containerd", "crio": "cri-o", "libpod": "podman", "libpod-payload": "podman", "nerdctl": "containerd"}
 )
 
 // ParseGroup reads the contents of /proc/<pid>/cgroup. On a host with both
@@ -65,7 +65,8 @@ func parsePath(path string) Group {
 		if strings.HasSuffix(s, ".service") {
 			g.Unit = s
 		}
-		if m := podSegment.FindStringSubmatch(s); m != nil {
+		slice, _, _ := strings.Cut(s, ":")
+		if m := podSegment.FindStringSubmatch(slice); m != nil {
 			g.PodUID = strings.ReplaceAll(m[1], "_", "-")
 		}
 		// containerd's cgroupfs and systemd drivers also write
@@ -87,5 +88,6 @@ func parsePath(path string) Group {
 	if g.ContainerID != "" {
 		g.Unit = "" // the engine's, if any
 	}
+	g.Unit = clean(g.Unit)
 	return g
 }

@@ -1,28 +1,31 @@
 package identity
 
 import (
-	"bytes"
 	"errors"
+	"io"
 	"io/fs"
-	"maps"
 	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
-// maxCached bounds what a resolver remembers; Sweep is what keeps it small.
-const maxCached = 16384
+const (
+	// maxCached bounds what a resolver remembers; Sweep is what keeps it small.
+	maxCached = 16384
+	// lookForRoom is how many are looked at for one that is gone when it is full.
+	lookForRoom = 64
+	// maxRead bounds what is read of a file of a process.
+	maxRead = 256 << 10
+	// settling is the age at which a process has begun its program, mostly.
+	settling = 2 * time.Second
+)
 
 // keepGone is how long a process that has exited keeps its name.
 const keepGone = 15 * time.Minute
-
-// nanosPerTick is the unit of times in /proc: USER_HZ is 100 on every
-// architecture that Vedette runs on.
-const nanosPerTick = int64(time.Second / 100)
 
 // Key tells a process from all others since boot.
 type Key struct {
@@ -76,7 +79,9 @@ type Resolver struct {
 type entry struct {
 	process Process   // without the directory's names
 	told    bool      // its environment says what it is called
-	gone    time.Time // when Sweep found it gone; zero: it was there
+	program program   // that ran when /proc was read; zero: not known
+	again   time.Time // when to look whether another program runs by now; zero: Sweep does; under mu
+	gone    time.Time // when Sweep found it gone; zero: it was there; under mu
 }
 
 // New returns a resolver that reads from proc, usually /proc, and asks the
@@ -90,18 +95,48 @@ func New(proc string, directory Directory) *Resolver {
 func (r *Resolver) Resolve(k Key, thread string) Process {
 	r.mu.Lock()
 	e := r.cache[k]
+	due := e != nil && !e.again.IsZero() && !time.Now().Before(e.again)
+	if due {
+		e.again = time.Time{}
+	}
 	r.mu.Unlock()
+	if due {
+		e = r.reread(k, e)
+	}
 	if e != nil && (e.process.Executable != "" || thread == "") {
 		return r.named(e)
 	}
-	e = new(entry)
-	e.process, e.told = r.read(k, thread)
+	e = r.read(k, clean(thread))
+	r.put(k, e)
+	return r.named(e)
+}
+
+// reread gives what is known of process k, read again if another program has
+// begun in it since.
+func (r *Resolver) reread(k Key, e *entry) *entry {
+	s, err := r.stat(k.PID)
+	if err != nil || !s.is(k) {
+		return e // gone
+	}
+	return r.compare(k, e, s)
+}
+
+func (r *Resolver) compare(k Key, e *entry, s stat) *entry {
 	r.mu.Lock()
-	if len(r.cache) < maxCached {
-		r.cache[k] = e
+	was := e.program
+	if was == (program{}) { // the kernel has told of it
+		e.program = s.program
 	}
 	r.mu.Unlock()
-	return r.named(e)
+	if was == (program{}) || was == s.program || e.process.Executable == "" {
+		return e
+	}
+	fresh := r.read(k, "")
+	if fresh.process.Executable == "" {
+		return e
+	}
+	r.put(k, fresh)
+	return fresh
 }
 
 // named adds what the directory knows by now: engines are asked later than the
@@ -112,6 +147,9 @@ func (r *Resolver) named(e *entry) Process {
 		return p
 	}
 	p.Names = r.directory.Names(p.ContainerID, p.PodUID)
+	for _, name := range []*string{&p.Container, &p.Pod, &p.PodNamespace, &p.Workload, &p.Names.Service} {
+		*name = clean(*name)
+	}
 	if p.Namespace == "" {
 		p.Namespace = p.PodNamespace
 	}
@@ -126,106 +164,145 @@ func (r *Resolver) named(e *entry) Process {
 
 // Alive says whether process k still exists; true when that cannot be told.
 func (r *Resolver) Alive(k Key) bool {
-	stat, err := os.ReadFile(r.path(k.PID, "stat"))
-	if errors.Is(err, fs.ErrNotExist) {
-		return false
-	}
-	if err != nil {
-		// ESRCH comes from a process that vanished while it was read.
-		return !strings.Contains(err.Error(), "no such process")
-	}
-	start, ok := startTicks(stat)
-	return !ok || start == int64(k.StartNanos)/nanosPerTick
+	s, err := r.stat(k.PID)
+	return err != nil && !gone(err) || err == nil && s.is(k)
 }
 
-// Sweep forgets the processes that have been gone for a quarter of an hour.
+// gone says whether an error of reading in /proc means that the process is gone.
+func gone(err error) bool {
+	return errors.Is(err, fs.ErrNotExist) || errors.Is(err, syscall.ESRCH)
+}
+
+// Sweep forgets the processes that have been gone for a quarter of an hour, and
+// looks whether other programs have begun in those that live.
 func (r *Resolver) Sweep(now time.Time) {
 	r.mu.Lock()
-	keys := slices.Collect(maps.Keys(r.cache))
-	r.mu.Unlock()
-	for _, k := range keys {
-		alive := r.Alive(k)
-		r.mu.Lock()
-		switch e := r.cache[k]; {
-		case e == nil || alive:
+	var live []Key
+	for k, e := range r.cache {
+		switch {
 		case e.gone.IsZero():
-			e.gone = now
+			live = append(live, k)
 		case now.Sub(e.gone) > keepGone:
 			delete(r.cache, k)
 		}
-		r.mu.Unlock()
 	}
+	r.mu.Unlock()
+	for _, k := range live {
+		s, err := r.stat(k.PID)
+		if err != nil && !gone(err) {
+			continue
+		}
+		r.mu.Lock()
+		e := r.cache[k]
+		dead := err != nil || !s.is(k)
+		if e != nil && dead {
+			e.gone = now
+		}
+		r.mu.Unlock()
+		if e != nil && !dead {
+			r.compare(k, e, s)
+		}
+	}
+}
+
+// put remembers a process. Where there is no room one that is gone makes it, else
+// any other, which is read again when it is asked for.
+func (r *Resolver) put(k Key, e *entry) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if _, known := r.cache[k]; !known && len(r.cache) >= maxCached {
+		var victim Key
+		seen := 0
+		for other, o := range r.cache { // in an order of chance
+			if seen == 0 || !o.gone.IsZero() {
+				victim = other
+			}
+			if seen++; !o.gone.IsZero() || seen == lookForRoom {
+				break
+			}
+		}
+		delete(r.cache, victim)
+	}
+	r.cache[k] = e
 }
 
 func (r *Resolver) path(pid uint32, name string) string {
 	return filepath.Join(r.proc, strconv.FormatUint(uint64(pid), 10), name)
 }
 
-// read gives what /proc says of a process, and whether its environment names it.
-func (r *Resolver) read(k Key, thread string) (p Process, told bool) {
-	p = Process{Key: k, Service: thread, Executable: thread}
-	if k.PID == 0 || !r.Alive(k) {
-		return p, false
+// read asks /proc what a process is. What it cannot tell is called thread.
+func (r *Resolver) read(k Key, thread string) *entry {
+	e := &entry{process: Process{Key: k, Service: thread, Executable: thread}}
+	p := &e.process
+	if k.PID == 0 {
+		return e
 	}
-	if g, err := os.ReadFile(r.path(k.PID, "cgroup")); err == nil {
+	s, err := r.stat(k.PID)
+	if err != nil && gone(err) || err == nil && !s.is(k) {
+		return e
+	}
+	if err == nil {
+		e.program = s.program
+		if now, ok := bootNanos(); ok && now < int64(k.StartNanos)+int64(settling) {
+			// Between a fork and its exec a process looks like its parent.
+			e.again = time.Now().Add(settling)
+		}
+	}
+	if g, err := r.readFile(k.PID, "cgroup"); err == nil {
 		p.Group = ParseGroup(string(g))
 	}
 	var args []string
-	if b, err := os.ReadFile(r.path(k.PID, "cmdline")); err == nil {
+	if b, err := r.readFile(k.PID, "cmdline"); err == nil {
 		args = splitZero(b)
 	}
 	if exe, err := os.Readlink(r.path(k.PID, "exe")); err == nil {
-		p.Executable = filepath.Base(strings.TrimSuffix(exe, " (deleted)"))
+		p.Executable = clean(filepath.Base(strings.TrimSuffix(exe, " (deleted)")))
 	} else if p.Executable == "" && len(args) > 0 {
-		p.Executable = filepath.Base(args[0])
+		p.Executable = clean(filepath.Base(args[0]))
 	}
 	var environ []string
-	if b, err := os.ReadFile(r.path(k.PID, "environ")); err == nil {
+	if b, err := r.readFile(k.PID, "environ"); err == nil {
 		environ = splitZero(b)
 	}
-	told = p.settle(args, environ)
-	return p, told
+	e.told = p.settle(args, environ)
+	return e
+}
+
+// readFile reads a file of a process, of which the process may make as much as it
+// likes.
+func (r *Resolver) readFile(pid uint32, name string) ([]byte, error) {
+	f, err := os.Open(r.path(pid, name))
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	return io.ReadAll(io.LimitReader(f, maxRead))
 }
 
 // settle names the service of a process whose executable and control group are
 // known; true: its environment says it.
 func (p *Process) settle(args, environ []string) (told bool) {
 	name, namespace := fromEnviron(environ)
-	p.Namespace = namespace
+	name, p.Namespace = clean(name), clean(namespace)
 	switch {
 	case name != "":
 		p.Service = name
 	case serviceOfUnit(p.Unit) != "":
-		p.Service = serviceOfUnit(p.Unit)
+		p.Service = clean(serviceOfUnit(p.Unit))
 	case fromInterpreter(p.Executable, args) != "":
-		p.Service = fromInterpreter(p.Executable, args)
+		p.Service = clean(fromInterpreter(p.Executable, args))
 	case p.Executable != "":
 		p.Service = p.Executable
 	}
 	return name != ""
 }
 
-// startTicks reads field 22 of /proc/<pid>/stat. The second field may hold
-// anything, so counting begins after its last bracket.
-func startTicks(stat []byte) (int64, bool) {
-	i := bytes.LastIndexByte(stat, ')')
-	if i < 0 {
-		return 0, false
-	}
-	fields := bytes.Fields(stat[i+1:])
-	if len(fields) < 20 {
-		return 0, false
-	}
-	n, err := strconv.ParseInt(string(fields[19]), 10, 64)
-	return n, err == nil
-}
-
 func splitZero(b []byte) []string {
-	b = bytes.TrimRight(b, "\x00")
-	if len(b) == 0 {
+	text := strings.TrimRight(string(b), "\x00")
+	if text == "" {
 		return nil
 	}
-	return strings.Split(string(b), "\x00")
+	return strings.Split(text, "\x00")
 }
 
 // fromEnviron reads what OpenTelemetry's SDKs would.
@@ -263,49 +340,4 @@ func serviceOfUnit(unit string) string {
 		}
 	}
 	return strings.TrimSuffix(unit, ".service")
-}
-
-// fromInterpreter names what java, python, node, ruby, perl or php runs.
-func fromInterpreter(exe string, args []string) string {
-	lang := strings.TrimRight(exe, "0123456789.")
-	switch lang {
-	case "java":
-		return fromJava(args)
-	case "python", "node", "nodejs", "ruby", "perl", "php":
-		return fromScript(args)
-	}
-	return ""
-}
-
-func fromJava(args []string) string {
-	for i := 1; i < len(args); i++ {
-		switch a := args[i]; {
-		case a == "-jar" && i+1 < len(args):
-			return strings.TrimSuffix(filepath.Base(args[i+1]), ".jar")
-		case a == "-cp" || a == "-classpath" || a == "--class-path" || a == "-p" || a == "--module-path":
-			i++
-		case strings.HasPrefix(a, "-") || strings.HasPrefix(a, "@"):
-		default:
-			return a[strings.LastIndexByte(a, '.')+1:]
-		}
-	}
-	return ""
-}
-
-func fromScript(args []string) string {
-	for i := 1; i < len(args); i++ {
-		switch a := args[i]; {
-		case a == "-m" && i+1 < len(args):
-			return args[i+1]
-		case a == "-c" || a == "-e":
-			return ""
-		case a == "-r" || a == "--require" || a == "-W" || a == "-X":
-			i++
-		case strings.HasPrefix(a, "-"):
-		default:
-			base := filepath.Base(a)
-			return strings.TrimSuffix(base, filepath.Ext(base))
-		}
-	}
-	return ""
 }

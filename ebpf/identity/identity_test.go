@@ -3,10 +3,13 @@ package identity
 import (
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf8"
 )
 
 const id = "3f4a1c9d8e7b6a5f4e3d2c1b0a9f8e7d6c5b4a3f2e1d0c9b8a7f6e5d4c3b2a1f"
@@ -36,7 +39,10 @@ func TestParseGroup(t *testing.T) {
 			Group{Path: "/kubepods/besteffort/pod" + uid + "/" + id, ContainerID: id, PodUID: uid}},
 		{"pod, inside a unit", "0::/system.slice/containerd.service/kubepods-pod" + under + ".slice:cri-containerd:" + id + "\n",
 			Group{Path: "/system.slice/containerd.service/kubepods-pod" + under + ".slice:cri-containerd:" + id,
-				ContainerID: id, Engine: "containerd"}},
+				ContainerID: id, Engine: "containerd", PodUID: uid}},
+		{"pod, in kind", "0::/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-pod" + under + ".slice/cri-containerd-" + id + ".scope\n",
+			Group{Path: "/kubelet.slice/kubelet-kubepods.slice/kubelet-kubepods-burstable.slice/kubelet-kubepods-burstable-pod" + under + ".slice/cri-containerd-" + id + ".scope",
+				ContainerID: id, Engine: "containerd", PodUID: uid}},
 		{"cri-o", "0::/kubepods.slice/kubepods-pod" + under + ".slice/crio-" + id + ".scope\n",
 			Group{Path: "/kubepods.slice/kubepods-pod" + under + ".slice/crio-" + id + ".scope", ContainerID: id, Engine: "cri-o", PodUID: uid}},
 	} {
@@ -88,6 +94,23 @@ func TestServiceName(t *testing.T) {
 		{exe: "/usr/bin/python3.11", args: []string{"python3", "-m", "http.server"}, service: "http.server"},
 		{exe: "/usr/bin/python3.11", args: []string{"python3", "-c", "pass"}, service: "python3.11"},
 		{exe: "/usr/bin/node", args: []string{"node", "-r", "x", "/srv/web/server.js"}, service: "server"},
+		{exe: "/usr/bin/java", args: []string{"java", "--add-opens", "java.base/java.lang=ALL-UNNAMED", "-Dx=y", "com.acme.Main"}, service: "Main"},
+		{exe: "/usr/bin/java", args: []string{"java", "-p", "mods", "-m", "shop/com.acme.Shop"}, service: "Shop"},
+		{exe: "/usr/bin/python3.11", args: []string{"python3", "-Im", "api"}, service: "api"},
+		{exe: "/usr/bin/python3.11", args: []string{"python3", "-Wignore", "/srv/api.py"}, service: "api"},
+		// Text of programs may hold secrets, and is of any length.
+		{exe: "/usr/bin/python3.11", args: []string{"python3", "-Bc", "token='s3cret'"}, service: "python3.11"},
+		{exe: "/usr/bin/perl", args: []string{"perl", "-pe", "s/s3cret//"}, service: "perl"},
+		{exe: "/usr/bin/perl", args: []string{"perl", "-Mlib=x", "/srv/tell.pl"}, service: "tell"},
+		{exe: "/usr/bin/ruby", args: []string{"ruby", "-ne", "puts 's3cret'"}, service: "ruby"},
+		{exe: "/usr/bin/node", args: []string{"node", "--eval", "s3cret()"}, service: "node"},
+		{exe: "/usr/bin/node", args: []string{"node", "-pe", "s3cret"}, service: "node"},
+		{exe: "/usr/bin/php8.2", args: []string{"php", "-S", "localhost:80", "/srv/front.php"}, service: "front"},
+		{exe: "/usr/bin/node", args: []string{"node", "a b; s3cret"}, service: "node"},
+		// Names are the process's own choice, and must be fit for labels.
+		{exe: "/opt/app", environ: []string{"OTEL_SERVICE_NAME=\xffshop"}, service: "\uFFFDshop"},
+		{exe: "/opt/\xc3\x28", service: "\uFFFD("},
+		{exe: "/opt/app", environ: []string{"OTEL_SERVICE_NAME=" + strings.Repeat("a", 199) + "é"}, service: strings.Repeat("a", 199)},
 	} {
 		proc := t.TempDir()
 		fake(t, proc, 7, 1234, tc.exe, tc.cgroup, tc.args, tc.environ)
@@ -168,8 +191,8 @@ func TestOwnProcess(t *testing.T) {
 	if err != nil {
 		t.Skipf("no /proc: %v", err)
 	}
-	ticks, ok := startTicks(stat)
-	if !ok {
+	ticks := parseStat(stat).start
+	if ticks < 0 {
 		t.Fatal("own start time is not readable")
 	}
 	k := Key{PID: uint32(os.Getpid()), StartNanos: uint64(ticks * nanosPerTick)}
@@ -186,4 +209,142 @@ func FuzzParseGroup(f *testing.F) {
 	f.Add("0::/system.slice/docker-" + id + ".scope\n")
 	f.Add("1:a:b:c\n")
 	f.Fuzz(func(t *testing.T, s string) { ParseGroup(s) })
+}
+
+// A process that was seen between its fork and its exec, or that begins another
+// program, is read again.
+func TestExec(t *testing.T) {
+	proc := t.TempDir()
+	become := func(exe, args string) {
+		t.Helper()
+		if err := os.RemoveAll(filepath.Join(proc, "7")); err != nil {
+			t.Fatal(err)
+		}
+		fake(t, proc, 7, 1234, exe, "0::/\n", nil, nil)
+		stat := "7 (sh) S 1" + strings.Repeat(" 0", 17) + " 1234" + strings.Repeat(" 0", 25) + " " + args + " 0 0 0 0\n"
+		if err := os.WriteFile(filepath.Join(proc, "7", "stat"), []byte(stat), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	k := Key{PID: 7, StartNanos: 12_340_000_000}
+	r := New(proc, nil)
+	want := func(service string) {
+		t.Helper()
+		if got := r.Resolve(k, "t").Service; got != service {
+			t.Errorf("got %q, want %q", got, service)
+		}
+	}
+	become("/bin/sh", "1000")
+	want("sh")
+	become("/opt/shop", "2000")
+	want("sh")
+	r.Sweep(time.Now())
+	want("shop")
+	become("/opt/other", "2000") // as an upgraded file may: the program is the same
+	r.Sweep(time.Now())
+	want("shop")
+
+	// What the kernel tells is not read again, until the next program.
+	r.Introduce(k, Facts{Executable: "told"})
+	r.Sweep(time.Now())
+	want("told")
+	become("/opt/late", "3000")
+	r.Sweep(time.Now())
+	want("late")
+
+	// A child has its parent's program, and may be asked for before any sweep.
+	child := Key{PID: 7, StartNanos: 12_349_999_999}
+	r.Inherit(child, k)
+	r.mu.Lock()
+	r.cache[child].again = time.Now()
+	r.mu.Unlock()
+	if got := r.Resolve(child, ""); got.Service != "late" {
+		t.Errorf("same program: got %q, want late", got.Service)
+	}
+	become("/opt/child", "4000")
+	r.mu.Lock()
+	r.cache[child].again = time.Now()
+	r.mu.Unlock()
+	if got := r.Resolve(child, ""); got.Service != "child" {
+		t.Errorf("another program: got %q, want child", got.Service)
+	}
+}
+
+// A real shell becomes another program.
+func TestRealExec(t *testing.T) {
+	cmd := exec.Command("sh", "-c", "read x; exec cat")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Skip(err)
+	}
+	defer func() { _ = cmd.Wait() }()
+	defer in.Close()
+	r := New("/proc", nil)
+	s, err := r.stat(uint32(cmd.Process.Pid))
+	if err != nil {
+		t.Skip(err)
+	}
+	k := Key{PID: uint32(cmd.Process.Pid), StartNanos: uint64(s.start * nanosPerTick)}
+	first := r.Resolve(k, "").Executable
+	if first == "cat" {
+		t.Fatal("the shell is cat")
+	}
+	if r.cache[k].again.IsZero() {
+		t.Error("a process that was born just now is not looked at again")
+	}
+	fmt.Fprintln(in)
+	for deadline := time.Now().Add(20 * time.Second); r.Resolve(k, "").Executable != "cat"; r.Sweep(time.Now()) {
+		if time.Now().After(deadline) {
+			t.Fatalf("still %q", r.Resolve(k, "").Executable)
+		}
+		runtime.Gosched()
+	}
+}
+
+// A host that begins many programs still has room for the newest.
+func TestRoom(t *testing.T) {
+	r := New(t.TempDir(), nil)
+	for i := range maxCached + 100 {
+		r.Introduce(Key{PID: uint32(i), StartNanos: 1}, Facts{Executable: "x"})
+	}
+	if len(r.cache) != maxCached {
+		t.Errorf("got %d entries, want %d", len(r.cache), maxCached)
+	}
+	last := Key{PID: maxCached + 99, StartNanos: 1}
+	if got := r.Resolve(last, "").Service; got != "x" {
+		t.Errorf("the newest: got %q, want x", got)
+	}
+}
+
+func TestReadIsBounded(t *testing.T) {
+	proc := t.TempDir()
+	fake(t, proc, 7, 1234, "/opt/app", "0::/\n", []string{strings.Repeat("a", 2*maxRead)}, []string{strings.Repeat("b", 2*maxRead), "OTEL_SERVICE_NAME=x"})
+	r := New(proc, nil)
+	if b, err := r.readFile(7, "cmdline"); err != nil || len(b) != maxRead {
+		t.Errorf("got %d bytes and %v, want %d", len(b), err, maxRead)
+	}
+	if got := r.Resolve(Key{PID: 7, StartNanos: 12_340_000_000}, "").Service; got != "app" {
+		t.Errorf("got %q, want app", got)
+	}
+}
+
+func FuzzParseStat(f *testing.F) {
+	f.Add([]byte("7 (a) b) S 1 2 3"))
+	f.Fuzz(func(t *testing.T, b []byte) { parseStat(b) })
+}
+
+func FuzzSettle(f *testing.F) {
+	f.Add("python3", "python3\x00-m\x00x", "OTEL_SERVICE_NAME=a")
+	f.Fuzz(func(t *testing.T, exe, args, environ string) {
+		p := Process{Executable: clean(exe)}
+		p.settle(splitZero([]byte(args)), splitZero([]byte(environ)))
+		for _, s := range []string{p.Service, p.Namespace} {
+			if !utf8.ValidString(s) || len(s) > 3*maxName {
+				t.Errorf("got %q", s)
+			}
+		}
+	})
 }

@@ -15,15 +15,15 @@ type Facts struct {
 // /proc is asked, as long as the process lives.
 func (r *Resolver) Introduce(k Key, f Facts) {
 	e := new(entry)
-	if f.Partial && r.Alive(k) {
-		e.process, e.told = r.read(k, "")
+	if f.Partial {
+		e = r.read(k, "")
 	}
 	if e.process.Executable == "" {
 		var groups string
 		for _, path := range f.Groups {
 			groups += "0::" + path + "\n"
 		}
-		e.process = Process{Key: k, Executable: f.Executable, Group: ParseGroup(groups)}
+		e.process = Process{Key: k, Executable: clean(f.Executable), Group: ParseGroup(groups)}
 		e.told = e.process.settle(f.Args, f.Environ)
 	}
 	r.put(k, e)
@@ -34,20 +34,12 @@ func (r *Resolver) Introduce(k Key, f Facts) {
 func (r *Resolver) Inherit(k, parent Key) {
 	r.mu.Lock()
 	e := r.cache[parent]
-	r.mu.Unlock()
 	if e == nil {
+		r.mu.Unlock()
 		return
 	}
-	child := &entry{process: e.process, told: e.told}
+	child := &entry{process: e.process, told: e.told, program: e.program}
+	r.mu.Unlock()
 	child.process.Key = k
 	r.put(k, child)
-}
-
-// put remembers a process, if there is room.
-func (r *Resolver) put(k Key, e *entry) {
-	r.mu.Lock()
-	defer r.mu.Unlock()
-	if _, known := r.cache[k]; known || len(r.cache) < maxCached {
-		r.cache[k] = e
-	}
 }
