@@ -13,7 +13,7 @@ func (t *Table) sendCallLocked(c *conn, request *protocol.Request) {
 	// The strings of a request may change after the call; those of a span may not.
 	r := *request
 	for _, s := range []*string{&r.Operation, &r.Target, &r.Summary, &r.Status, &r.Traceparent} {
-		*s = strings.Clone(*s)
+		*s = strings.ToValidUTF8(strings.Clone(*s), "\uFFFD")
 	}
 	call := &t.call
 	*call = feature.Call{

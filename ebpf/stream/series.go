@@ -136,9 +136,18 @@ func keep(had, s string) string {
 	return strings.Clone(s)
 }
 
+// maxLabel bounds what a label has of what somebody sent.
+const maxLabel = 200
+
+// label gives a copy of s that may be a label's value, which is UTF-8: s may be
+// whatever a client sent.
+func label(s string) string {
+	return strings.ToValidUTF8(strings.Clone(s[:min(len(s), maxLabel)]), "\uFFFD")
+}
+
 // newSeriesLocked makes the series of k, or finds the one that stands in for it.
 func (t *Table) newSeriesLocked(k *seriesKey) *totals {
-	k.operation, k.service, k.status = strings.Clone(k.operation), strings.Clone(k.service), strings.Clone(k.status)
+	k.operation, k.service, k.status = label(k.operation), label(k.service), label(k.status)
 	if k.grpc {
 		name := k.service + "/" + k.operation
 		if _, known := t.methods[name]; !known {
@@ -148,9 +157,9 @@ func (t *Table) newSeriesLocked(k *seriesKey) *totals {
 				t.methods[name] = struct{}{}
 			}
 		}
-		if v := t.series[*k]; v != nil {
-			return v
-		}
+	}
+	if v := t.series[*k]; v != nil {
+		return v
 	}
 	if len(t.series) >= t.env.MaxSeries {
 		return nil
