@@ -240,7 +240,10 @@ func (f *Feature) countLocked(e *bpf.ProcessProcessEvent) {
 	case bpf.ProcessProcessKindPROCESS_EXEC:
 		f.env.Resolver.Introduce(k, factsOf(e))
 	case bpf.ProcessProcessKindPROCESS_EXIT:
-		s.code = e.Code
+		s.code = e.Code & 0xff00
+		if signal := e.Code & 0x7f; signal != 0 {
+			s.code = signal // whether it left a core besides is not told
+		}
 	}
 	s.Who = f.env.Whose(whose, cString(e.Comm[:]))
 	f.addLocked(s, whose, func(t *totals) { t.n++ })

@@ -227,6 +227,25 @@ func TestExitOf(t *testing.T) {
 	require.Equal(t, syscall.SIGKILL, syscall.Signal(9))
 }
 
+// Whether a process left a core is not told, so it must not part a series in two of
+// the same labels.
+func TestCoreDumps(t *testing.T) {
+	f := New()
+	f.env = &feature.Environment{Resolver: identity.New(t.TempDir(), nil)}
+	f.tally = feature.NewTally[series, totals](16)
+	for _, code := range []uint32{11, 11 | 0x80, 11 | 0x80 | 3<<8, 3 << 8, 3<<8 | 1<<16} {
+		f.countLocked(&bpf.ProcessProcessEvent{Tgid: 1, Kind: uint8(bpf.ProcessProcessKindPROCESS_EXIT), Code: code})
+	}
+	seen := make(map[string]uint64)
+	f.tally.Each(func(s series, n *totals) {
+		if !s.life {
+			require.NotContains(t, seen, strings.Join(exitOf(s.code), " "))
+			seen[strings.Join(exitOf(s.code), " ")] = n.n
+		}
+	})
+	require.Equal(t, map[string]uint64{" SIGSEGV": 3, "3 ": 2}, seen)
+}
+
 func TestFacts(t *testing.T) {
 	var e bpf.ProcessProcessEvent
 	copy(e.Executable[:], "python3.11")
