@@ -664,8 +664,9 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, __u8 sent)
 	s->io.iov = 0;
 	s->io.failed = 0;
 	s->io.sent = sent;
+	w = (void *)tp;
+	s->e.acked = w->snd_una;
 	if (sent) {
-		w = (void *)tp;
 		s->io.seq = w->write_seq - ret;
 		s->look.virgin = tp->bytes_sent <= (__u64)ret;
 	} else {

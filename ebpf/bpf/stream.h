@@ -75,7 +75,8 @@ struct stream_event {
 	__u16 peer_port;
 	__u8 kind;
 	__u8 flags;
-	__u8 pad[6];
+	__u8 pad[2];
+	__u32 acked; /* received: the bytes sent before this one had arrived at the peer */
 	__u32 local[4];
 	__u32 peer[4];
 };
@@ -94,6 +95,7 @@ enum stream_stat {
 
 struct tcp_sock___stream {
 	__u32 write_seq;
+	__u32 snd_una;
 };
 
 #pragma clang attribute pop

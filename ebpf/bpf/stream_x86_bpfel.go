@@ -119,7 +119,8 @@ type StreamStreamEvent struct {
 	PeerPort     uint16
 	Kind         uint8
 	Flags        uint8
-	Pad          [6]uint8
+	Pad          [2]uint8
+	Acked        uint32
 	Local        [4]uint32
 	Peer         [4]uint32
 }

@@ -47,6 +47,11 @@ type Piece struct {
 	// Seq is TCP's sequence number of the first byte.
 	Seq uint32
 
+	// Acked, of received bytes, is the sequence number up to which the peer had got
+	// what was sent when these were read; 0: not known. An answer never comes with
+	// less than all of its request.
+	Acked uint32
+
 	// ReadyNanos is when the first of the bytes arrived at the socket, for received
 	// ones; AtNanos is when they had been read or written. Nanoseconds of the
 	// kernel's monotonic clock.

@@ -14,6 +14,7 @@ import (
 	"github.com/cilium/ebpf/link"
 	"github.com/cilium/ebpf/ringbuf"
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sys/unix"
 
 	"github.com/vedette-io/vedette/ebpf/bpf"
 	"github.com/vedette-io/vedette/ebpf/feature"
@@ -129,6 +130,7 @@ func (f *Feature) Run(ctx context.Context) error {
 			seen++
 			f.take(record.RawSample)
 		}
+		f.table.Release(monotonic() - patience)
 		if errors.Is(err, ringbuf.ErrClosed) {
 			return nil
 		}
@@ -140,6 +142,15 @@ func (f *Feature) Run(ctx context.Context) error {
 		}
 		seen = 0
 	}
+}
+
+// monotonic is the clock of the kernel's programs; 0: it is not known.
+func monotonic() int64 {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &now); err != nil {
+		return 0
+	}
+	return now.Nano()
 }
 
 // take hands an event to the table. See struct stream_event of stream.h.
@@ -161,6 +172,9 @@ func (f *Feature) take(b []byte) {
 		Direction: protocol.Direction(e.Flags & uint8(bpf.StreamStreamFlagFLAG_SENT)),
 		Data:      b[header : header+head], Missed: int(e.Length) - head - tail, Tail: b[header+head : header+head+tail],
 		Seq: e.Seq, ReadyNanos: int64(e.ReadyNs), AtNanos: int64(e.AtNs),
+	}
+	if p.Direction == protocol.Received {
+		p.Acked = e.Acked
 	}
 	f.table.Take(Conn{
 		ID:      e.Conn,

@@ -60,6 +60,8 @@ type Table struct {
 	methods map[string]struct{} // of RPC, known so far
 	ledger  *feature.Ledger[series, totals]
 	events  uint64
+	held    map[*conn]struct{} // with pieces held back
+	heldAll int                // bytes of them
 	lost    [lostReasons]uint64
 	call    feature.Call // reused
 }
@@ -72,9 +74,11 @@ type conn struct {
 	parser     protocol.Parser // nil: not classified, or left alone
 	lost       int             // what the parser has told
 	tries      int
-	seq        [2]uint32 // of the byte that comes next
-	begun      [2]bool   // seq is known
-	last       *totals   // the series counted last, and its key
+	seq        [2]uint32        // of the byte that comes next
+	begun      [2]bool          // seq is known
+	held       []protocol.Piece // received before what they answer was seen
+	overdue    int              // how often that never came
+	last       *totals          // the series counted last, and its key
 	lastKey    seriesKey
 }
 
@@ -101,6 +105,7 @@ func NewTable(o TableOptions) *Table {
 		conns:   make(map[uint64]*conn),
 		series:  make(map[seriesKey]*totals),
 		methods: make(map[string]struct{}),
+		held:    make(map[*conn]struct{}),
 		ledger:  feature.NewLedger[series, totals](),
 	}
 	t.oldest.prev, t.oldest.next = &t.oldest, &t.oldest
@@ -129,12 +134,22 @@ func (t *Table) Take(c Conn, k protocol.Kind, p *protocol.Piece) {
 	if s.parser == nil && !s.settle(k, p) {
 		return
 	}
-	t.current = s
-	if !c.TLS && !t.inOrderLocked(s, p) {
+	if s.mustWait(p) {
+		t.holdLocked(s, p)
 		return
 	}
-	s.parser.Take(p, t.done)
-	t.noteLossLocked(s)
+	t.feedLocked(s, p)
+	t.resumeLocked(s, p.AtNanos)
+}
+
+// feedLocked hands a piece to the parser.
+func (t *Table) feedLocked(c *conn, p *protocol.Piece) {
+	t.current = c
+	if !c.TLS && !t.inOrderLocked(c, p) {
+		return
+	}
+	c.parser.Take(p, t.done)
+	t.noteLossLocked(c)
 }
 
 // Close ends a connection: what is under way ends with it.
@@ -142,6 +157,7 @@ func (t *Table) Close(id uint64, atNanos int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if c := t.conns[id]; c != nil && t.env != nil {
+		t.releaseLocked(c)
 		t.dropLocked(c, atNanos)
 	}
 }
@@ -181,6 +197,7 @@ func (t *Table) dropLocked(c *conn, atNanos int64) {
 		t.current = c
 		c.parser.Close(atNanos, t.done)
 	}
+	t.forgetHeldLocked(c)
 	c.prev.next, c.next.prev = c.next, c.prev
 	delete(t.conns, c.ID)
 }
