@@ -21,6 +21,10 @@ type Batch struct {
 	Partition  int
 	Partitions int // that the topic has there
 
+	// Session tells these messages apart from others that have the same offsets, as
+	// there are once the log was copied.
+	Session uint64
+
 	Messages []buffer.Message // at least one; valid during a Send
 }
 

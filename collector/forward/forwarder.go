@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"sort"
 	"sync"
 	"time"
 
@@ -179,7 +180,9 @@ func (s *shipper) choose(messages []buffer.Message) int {
 			break
 		}
 	}
-	return s.dest.Choose(messages)
+	_, end := s.q.opened.of(s.lane, messages[0].Offset)
+	n := sort.Search(len(messages), func(i int) bool { return messages[i].Offset >= end })
+	return s.dest.Choose(messages[:max(n, 1)])
 }
 
 // next waits for messages, and commits what was delivered while there are none.
@@ -217,7 +220,8 @@ func (s *shipper) commit(ctx context.Context) error {
 // is the context's.
 func (s *shipper) deliver(ctx context.Context, messages []buffer.Message) error {
 	for attempt := 0; len(messages) > 0; attempt++ {
-		b := &Batch{Source: s.q.Source(), Topic: s.lane.topic, Partition: s.lane.partition, Partitions: s.q.Partitions(s.lane.topic), Messages: messages}
+		id, _ := s.q.opened.of(s.lane, messages[0].Offset)
+		b := &Batch{Source: s.q.Source(), Session: id, Topic: s.lane.topic, Partition: s.lane.partition, Partitions: s.q.Partitions(s.lane.topic), Messages: messages}
 		begin := time.Now()
 		receipt, err := s.dest.Send(ctx, b)
 		s.metrics.seconds.WithLabelValues(s.lane.topic).Observe(time.Since(begin).Seconds())

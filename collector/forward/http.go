@@ -91,6 +91,7 @@ func (h *HTTP) Send(ctx context.Context, b *Batch) (Receipt, error) {
 	}
 	r.Header.Set(tenant.Header, b.Messages[0].Tenant)
 	r.Header.Set(door.HeaderFrom, b.sender())
+	r.Header.Set(door.HeaderSession, strconv.FormatUint(b.Session, 10))
 	r.Header.Set(door.HeaderOffsets, fmt.Sprintf("%d-%d", b.first(), b.last()))
 	resp, err := h.client.Do(r)
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"math/rand/v2"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -195,4 +196,83 @@ func TestOncePartitions(t *testing.T) {
 			}
 		}
 	})
+}
+
+// Two agents of which one is a copy of the other, data directory included, number
+// different messages alike: all arrive. What both have of before may come twice.
+func TestCopiedAgent(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		server := openReceiver(t, vfs.NewMem(), 1)
+		defer server.close()
+		fsys := vfs.NewMem()
+		q := openQueue(t, fsys, nil)
+		addLogs(t, q, 0, 10, 100)
+		if err := q.Close(); err != nil {
+			t.Fatal(err)
+		}
+		lost := 0
+		handle := func(w http.ResponseWriter, r *http.Request) {
+			server.next.ServeHTTP(w, r)
+			if lost++; lost%2 == 1 {
+				panic(errors.New("lost on the way back"))
+			}
+		}
+		copied := fsys.CrashClone(1)
+		for i, dir := range []*vfs.Mem{fsys, copied} {
+			q := openQueue(t, dir, nil)
+			stop := forwarding(t, q, DefaultConfig(), testHTTP(t, DefaultConfig(), handle))
+			waitDone(t, q, buffer.TopicLogs, 10)
+			for j := range 5 {
+				addLogs(t, q, 10*(i+1)+j, 10*(i+1)+j+1, 100)
+				waitDone(t, q, buffer.TopicLogs, int64(11+j))
+			}
+			stop()
+			_ = q.Close()
+		}
+		want := slices.Concat(numbers(0, 15), numbers(0, 10), numbers(20, 25))
+		wantBodies(t, server.all()[0], want)
+	})
+}
+
+// A queue opened many times keeps a session for what is not delivered, and none for
+// what is or was never there.
+func TestSessions(t *testing.T) {
+	fsys := vfs.NewMem()
+	k := laneKey{buffer.TopicLogs, 0}
+	open := func(next, committed int64) sessions {
+		s, err := openSessions(fsys, "q", map[laneKey]int64{k: next}, map[laneKey]int64{k: committed}, slog.New(slog.DiscardHandler))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	if err := fsys.MkdirAll("q"); err != nil {
+		t.Fatal(err)
+	}
+	first := open(0, 0)
+	second := open(0, 0)
+	third := open(10, 0)
+	fourth := open(20, 5)
+	id := func(s sessions, offset int64) uint64 { id, _ := s.of(k, offset); return id }
+	if id(first, 0) == id(second, 0) || id(second, 3) != id(third, 3) || id(third, 9) == id(third, 10) || id(fourth, 9) != id(second, 0) || id(fourth, 19) != id(third, 10) {
+		t.Errorf("sessions: got %v, %v, %v, %v", first, second, third, fourth)
+	}
+	if _, end := fourth.of(k, 0); end != 10 {
+		t.Errorf("end of the first session: got %d, want 10", end)
+	}
+	if last := open(30, 25); len(last[k.String()]) != 2 {
+		t.Errorf("sessions: got %v, want the last two", last)
+	}
+	for i := range int64(2 * maxSessions) {
+		open(31+i, 25)
+	}
+	if last := open(1000, 25); len(last[k.String()]) != maxSessions+1 {
+		t.Errorf("got %d sessions, want %d", len(last[k.String()]), maxSessions+1)
+	}
+	if err := vfs.WriteFile(fsys, "q/"+sessionsName, []byte("no")); err != nil {
+		t.Fatal(err)
+	}
+	if s := open(1000, 25); len(s[k.String()]) != 1 || id(s, 30) == id(fourth, 30) {
+		t.Errorf("damaged: got %v", s)
+	}
 }

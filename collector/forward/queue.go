@@ -55,6 +55,7 @@ type Queue struct {
 	logger  *slog.Logger
 	metrics *metrics
 	said    saidFile
+	opened  sessions      // since OpenQueue as they are
 	next    atomic.Uint64 // of Add, to go round
 
 	mu       sync.Mutex // guards what follows, and keeps commits and drops apart
@@ -111,14 +112,23 @@ func OpenQueue(o QueueOptions) (*Queue, error) {
 }
 
 func (q *Queue) openLanes() error {
+	next, done := map[laneKey]int64{}, map[laneKey]int64{}
 	for _, topic := range Topics() {
 		for i := range q.log.Partitions(topic) {
 			committed, err := q.log.CommittedBy(group, topic, i)
 			if err != nil {
 				return err
 			}
-			q.lanes[laneKey{topic, i}] = &lane{taken: committed}
+			k := laneKey{topic, i}
+			q.lanes[k], done[k] = &lane{taken: committed}, committed
+			if next[k], err = q.log.Append(context.Background(), topic, i, nil); err != nil {
+				return err
+			}
 		}
+	}
+	var err error
+	if q.opened, err = openSessions(q.said.fs, q.said.dir, next, done, q.logger); err != nil {
+		return err
 	}
 	return q.said.load()
 }

@@ -358,7 +358,7 @@ func (l *Log) checkRecords(records []Record) (bytes int64, err error) {
 		}
 		bytes += recordHeaderBytes + int64(len(r.Tenant)) + int64(len(r.Payload))
 	}
-	if most := max(l.cfg.SegmentBytes, l.cfg.MaxRecordBytes+recordHeaderBytes+maxTenantBytes); bytes > most {
+	if most := max(l.cfg.SegmentBytes, l.cfg.MaxRecordBytes+recordHeaderBytes+maxTenantBytes+maxPositionBytes); bytes > most {
 		return 0, fmt.Errorf("%d records of %d bytes together, want at most %d: %w", len(records), bytes, most, ErrTooLarge)
 	}
 	return bytes, nil

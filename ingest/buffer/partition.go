@@ -175,8 +175,10 @@ func (p *partition) lead() {
 	p.mu.Unlock()
 	p.discard(discarded)
 	if err == nil {
-		for _, r := range batch {
+		for _, r := range batch { // all, before anything begins another segment
 			p.notePositions(r.records)
+		}
+		for _, r := range batch {
 			if r.run != nil {
 				r.run()
 			}

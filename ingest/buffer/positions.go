@@ -1,12 +1,14 @@
 package buffer
 
 import (
+	"cmp"
 	"encoding/binary"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path/filepath"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -19,8 +21,14 @@ import (
 // of: both are durable or neither is. That is what makes a repeated request
 // recognisable after a crash of either side.
 type Position struct {
-	// Sender names the log, topic and partition that the messages come from.
+	// Sender names the log, topic and partition that the messages come from, behind
+	// whose it is and a slash.
 	Sender string
+
+	// Session tells apart messages that have the same offset of the same sender, as
+	// there are once a log was copied and both copies went on. A position says nothing
+	// of other sessions.
+	Session uint64
 
 	// First and Last are the sender's offsets of the messages that came together.
 	First, Last int64
@@ -44,8 +52,21 @@ type Positions interface {
 	Position(sender string) (Position, bool)
 }
 
-// maxSenderBytes bounds what is kept for a sender.
-const maxSenderBytes = 512
+// MaxPosition is the largest offset of a Position.
+const MaxPosition = 1 << 62
+
+const (
+	// maxSenderBytes bounds what is kept for a sender, maxPositionBytes its record.
+	maxSenderBytes   = 512
+	maxPositionBytes = recordHeaderBytes + maxTenantBytes + maxSenderBytes + 5*binary.MaxVarintLen64
+
+	// Names of senders come from clients. Beyond maxSenders of all, or maxOwnSenders
+	// whose names begin with the same owner, those are forgotten that were not heard of
+	// for longest: what they repeat is taken again.
+	maxSenders    = 1 << 17
+	maxOwnSenders = maxSenders / 2
+	forgetShare   = 8 // a part of them at a time
+)
 
 // CheckSender says whether a sender's name is taken.
 func CheckSender(name string) error {
@@ -61,12 +82,13 @@ func (p *Position) Append(dst []byte) []byte {
 	dst = binary.AppendUvarint(dst, uint64(p.Last))
 	dst = binary.AppendUvarint(dst, uint64(p.Part))
 	dst = binary.AppendUvarint(dst, uint64(p.Parts))
+	dst = binary.AppendUvarint(dst, p.Session)
 	return append(dst, p.Sender...)
 }
 
 // DecodePosition reads what Append has written.
 func DecodePosition(b []byte) (Position, error) {
-	var v [4]uint64
+	var v [5]uint64
 	for i := range v {
 		n := 0
 		if v[i], n = binary.Uvarint(b); n <= 0 {
@@ -74,9 +96,8 @@ func DecodePosition(b []byte) (Position, error) {
 		}
 		b = b[n:]
 	}
-	const most = 1 << 62
-	p := Position{Sender: string(b), First: int64(v[0]), Last: int64(v[1]), Part: int(v[2]), Parts: int(v[3])}
-	if v[0] > most || v[1] > most || v[2] > maxPayloadBytes || v[3] > maxPayloadBytes || p.First > p.Last || p.Part >= p.Parts {
+	p := Position{Sender: string(b), Session: v[4], First: int64(v[0]), Last: int64(v[1]), Part: int(v[2]), Parts: int(v[3])}
+	if v[0] > MaxPosition || v[1] > MaxPosition || v[2] > maxPayloadBytes || v[3] > maxPayloadBytes || p.First > p.Last || p.Part >= p.Parts {
 		return Position{}, fmt.Errorf("decode position: got offsets %d to %d, part %d of %d", v[0], v[1], v[2], v[3])
 	}
 	return p, CheckSender(p.Sender)
@@ -89,6 +110,7 @@ func DecodePosition(b []byte) (Position, error) {
 type positions struct {
 	mu       sync.Mutex // guards what follows
 	bySender map[string]seenPosition
+	owned    map[string]int // senders, by owner
 }
 
 // seenPosition is a position and when it was appended.
@@ -113,18 +135,59 @@ func (l *Log) Position(sender string) (Position, bool) {
 	return s.Position, ok
 }
 
-// note remembers a position, unless a later one is known.
-func (s *positions) note(p Position, at int64) {
+// note remembers a position, unless a later one of its session is known. What is
+// found when a log opens comes in no order: then one of another session is later if
+// its offsets are.
+func (s *positions) note(p Position, at int64, found bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	old, ok := s.bySender[p.Sender]
-	if ok && (p.Last < old.Last || p.Last == old.Last && p.First == old.First && p.Part < old.Part) {
+	if ok && (found || p.Session == old.Session) &&
+		(p.Last < old.Last || p.Last == old.Last && p.First == old.First && p.Part < old.Part) {
 		return
 	}
 	if s.bySender == nil {
-		s.bySender = map[string]seenPosition{}
+		s.bySender, s.owned = map[string]seenPosition{}, map[string]int{}
 	}
 	s.bySender[p.Sender] = seenPosition{p, at}
+	if ok {
+		return
+	}
+	owner := ownerOf(p.Sender)
+	if s.owned[owner]++; s.owned[owner] > maxOwnSenders {
+		s.forgetLocked(func(sender string) bool { return ownerOf(sender) == owner })
+	}
+	if len(s.bySender) > maxSenders {
+		s.forgetLocked(func(string) bool { return true })
+	}
+}
+
+func ownerOf(sender string) string {
+	owner, _, _ := strings.Cut(sender, "/")
+	return owner
+}
+
+// forgetLocked forgets a share of the senders that of names: the ones not heard of
+// for longest.
+func (s *positions) forgetLocked(of func(sender string) bool) {
+	var list []seenPosition
+	for sender, seen := range s.bySender {
+		if of(sender) {
+			list = append(list, seen)
+		}
+	}
+	slices.SortFunc(list, func(a, b seenPosition) int { return cmp.Compare(a.at, b.at) })
+	for _, seen := range list[:len(list)/forgetShare] {
+		s.deleteLocked(seen.Sender)
+	}
+}
+
+func (s *positions) deleteLocked(sender string) {
+	delete(s.bySender, sender)
+	owner := ownerOf(sender)
+	if s.owned[owner]--; s.owned[owner] == 0 {
+		delete(s.owned, owner)
+	}
 }
 
 // notePositions remembers the positions among records that were appended.
@@ -135,7 +198,7 @@ func (p *partition) notePositions(records []Record) {
 		}
 		if pos, err := DecodePosition(records[i].Payload); err == nil {
 			p.hasPositions = true
-			p.log.positions.note(pos, time.Now().Unix())
+			p.log.positions.note(pos, time.Now().Unix(), false)
 		}
 	}
 }
@@ -145,7 +208,7 @@ func (p *partition) recoverPositions(payloads [][]byte) {
 	p.hasPositions = len(payloads) > 0
 	for _, b := range payloads {
 		if pos, err := DecodePosition(b); err == nil {
-			p.log.positions.note(pos, time.Now().Unix())
+			p.log.positions.note(pos, time.Now().Unix(), true)
 		}
 	}
 }
@@ -177,7 +240,7 @@ func (s *positions) encodeLocked(now time.Time) []byte {
 	var body []byte
 	for sender, seen := range s.bySender {
 		if seen.at < oldest {
-			delete(s.bySender, sender)
+			s.deleteLocked(sender)
 			continue
 		}
 		body = seen.Append(body[:0])
@@ -236,7 +299,7 @@ func (l *Log) loadPositions() error {
 		return l.fs.SyncDir(l.dir)
 	}
 	for _, s := range list {
-		l.positions.note(s.Position, s.at)
+		l.positions.note(s.Position, s.at, true)
 	}
 	return nil
 }

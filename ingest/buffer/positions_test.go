@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"reflect"
+	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -134,7 +135,7 @@ func TestPositionsDamaged(t *testing.T) {
 }
 
 func FuzzDecodePosition(f *testing.F) {
-	f.Add((&Position{Sender: "embedded/x/vedette.logs/0", First: 5, Last: 900, Part: 1, Parts: 3}).Append(nil))
+	f.Add((&Position{Sender: "embedded/x/vedette.logs/0", First: 5, Last: 900, Part: 1, Parts: 3, Session: 1 << 63}).Append(nil))
 	f.Add([]byte{})
 	f.Fuzz(func(t *testing.T, b []byte) {
 		p, err := DecodePosition(b)
@@ -150,7 +151,7 @@ func FuzzDecodePosition(f *testing.F) {
 
 func FuzzDecodePositions(f *testing.F) {
 	var s positions
-	s.note(Position{Sender: "a", First: 5, Last: 900, Parts: 3}, 7)
+	s.note(Position{Sender: "a", First: 5, Last: 900, Parts: 3}, 7, false)
 	f.Add(s.encodeLocked(time.Unix(8, 0)))
 	f.Fuzz(func(_ *testing.T, b []byte) {
 		_, _ = decodePositions(b)
@@ -217,4 +218,67 @@ func TestRollOlder(t *testing.T) {
 			t.Errorf("segments: got %v, want 2", files)
 		}
 	})
+}
+
+// Appends of the round that ends a segment are in that segment, and so are their
+// positions: they are known after a crash.
+func TestPositionsOfRoundThatEndsSegment(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		fsys := vfs.NewMem()
+		l := openTest(t, testConfig(), fsys)
+		appendTest(t, l, "one")
+		p := l.topics[testTopic].partitions[0]
+		if !p.tryLead() { // so that what follows is one round
+			t.Fatal("somebody leads")
+		}
+		seg := p.segments[0]
+		var wg sync.WaitGroup
+		wg.Go(func() {
+			if err := p.leave(t.Context(), seg); err != nil {
+				t.Error(err)
+			}
+		})
+		synctest.Wait()
+		wg.Go(func() { appendFrom(t, l, Position{Sender: "a", First: 0, Last: 4, Parts: 1}, "two") })
+		synctest.Wait()
+		p.handOver()
+		wg.Wait()
+		again := openTest(t, testConfig(), fsys.CrashClone(1))
+		if p, ok := again.Position("a"); !ok || p.Held() != 4 {
+			t.Errorf("position after a crash: got %d (known: %t), want 4", p.Held(), ok)
+		}
+		closeTest(t, again)
+		closeTest(t, l)
+	})
+}
+
+// Names of senders do not fill the memory; those of one owner do not make those of
+// others be forgotten.
+func TestPositionsBounded(t *testing.T) {
+	var s positions
+	s.note(Position{Sender: "good/a", Last: 7, Parts: 1}, 0, false)
+	for i := range int64(3 * maxOwnSenders) {
+		s.note(Position{Sender: fmt.Sprintf("bad/%d", i), Parts: 1}, i+1, false)
+	}
+	if n := len(s.bySender); n > maxOwnSenders+1 || n < maxOwnSenders/2 || s.owned["bad"] != n-1 {
+		t.Errorf("senders: got %d, %d of one owner, want at most %d", n, s.owned["bad"], maxOwnSenders)
+	}
+	if _, ok := s.bySender[fmt.Sprintf("bad/%d", 3*maxOwnSenders-1)]; !ok {
+		t.Error("the newest is forgotten")
+	}
+	if _, ok := s.bySender["good/a"]; !ok {
+		t.Error("another owner's is forgotten")
+	}
+}
+
+// The newest position of another session counts, whatever its offsets are.
+func TestPositionSessions(t *testing.T) {
+	fsys := vfs.NewMem()
+	l := openTest(t, testConfig(), fsys)
+	appendFrom(t, l, Position{Sender: "a", Session: 1, First: 5, Last: 9, Parts: 1}, "one")
+	appendFrom(t, l, Position{Sender: "a", Session: 2, First: 0, Last: 4, Parts: 1}, "two")
+	if p, _ := l.Position("a"); p.Session != 2 || p.Held() != 4 {
+		t.Errorf("position: got %+v, want session 2, up to 4", p)
+	}
+	closeTest(t, l)
 }

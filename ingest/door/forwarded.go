@@ -8,9 +8,11 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/ingest/wire"
+	"github.com/vedette-io/vedette/internal/tenant"
 )
 
 // Headers of requests that are forwarded out of another log, such as an agent's
@@ -23,6 +25,10 @@ const (
 	// request, "<first>-<last>".
 	HeaderOffsets = "Vedette-Forwarded-Offsets"
 
+	// HeaderSession tells apart messages with the same offset there: it is another
+	// number since the log was opened last. Absent is 0.
+	HeaderSession = "Vedette-Forwarded-Session"
+
 	// HeaderPosition, in an answer, is the offset up to which everything from there
 	// is durable here. An answer of any status that reaches the request's last
 	// offset says that the request was taken.
@@ -31,7 +37,8 @@ const (
 
 // origin says where a request was forwarded from.
 type origin struct {
-	sender      string
+	sender      string // behind the tenant: nobody acknowledges for another one
+	session     uint64
 	first, last int64
 	begun       buffer.Position // a part of this very request that was appended already
 }
@@ -62,7 +69,7 @@ func (d *Door) Forwarded(next http.Handler) http.Handler {
 			next.ServeHTTP(w, r)
 			return
 		}
-		from, err := readOrigin(r.Header)
+		from, err := readOrigin(r)
 		if err != nil {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
@@ -80,17 +87,17 @@ func (d *Door) Forwarded(next http.Handler) http.Handler {
 }
 
 func (d *Door) serveForwarded(w http.ResponseWriter, r *http.Request, from *origin, next http.Handler) {
-	have, known := d.positions.Position(from.sender)
+	have, known := d.positionOf(from)
 	held := have.Held()
 	switch {
 	case known && held >= from.last:
 		d.metrics.repeated.Inc()
-		d.skipBody(r)
+		d.skipBody(w, r)
 		setPosition(w, held)
 		w.WriteHeader(http.StatusOK)
 		return
 	case known && held >= from.first:
-		d.skipBody(r)
+		d.skipBody(w, r)
 		setPosition(w, held)
 		http.Error(w, fmt.Sprintf("write: forwarded offsets %d-%d: everything up to %d is here already, want what comes behind it", from.first, from.last, held), http.StatusConflict)
 		return
@@ -102,8 +109,15 @@ func (d *Door) serveForwarded(w http.ResponseWriter, r *http.Request, from *orig
 
 // skipBody reads a body that nobody needs, so that the sender, which is still
 // writing it, gets the answer.
-func (d *Door) skipBody(r *http.Request) {
+func (d *Door) skipBody(w http.ResponseWriter, r *http.Request) {
+	_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(d.cfg.BodyTimeout))
 	_, _ = io.Copy(io.Discard, io.LimitReader(r.Body, int64(d.cfg.MaxBodyBytes)))
+}
+
+// positionOf returns what is known of the origin's sender in its session.
+func (d *Door) positionOf(from *origin) (p buffer.Position, known bool) {
+	p, known = d.positions.Position(from.sender)
+	return p, known && p.Session == from.session
 }
 
 func setPosition(w http.ResponseWriter, held int64) {
@@ -111,17 +125,27 @@ func setPosition(w http.ResponseWriter, held int64) {
 }
 
 // readOrigin reads the headers of a forwarded request.
-func readOrigin(h http.Header) (*origin, error) {
-	o := &origin{sender: h.Get(HeaderFrom)}
+func readOrigin(r *http.Request) (*origin, error) {
+	h := r.Header
+	id, err := tenant.FromRequest(r)
+	if err != nil {
+		return nil, err
+	}
+	o := &origin{sender: id + "/" + h.Get(HeaderFrom)}
 	if err := buffer.CheckSender(o.sender); err != nil {
 		return nil, fmt.Errorf("write: %s: %w", HeaderFrom, err)
+	}
+	if text := h.Get(HeaderSession); text != "" {
+		if o.session, err = strconv.ParseUint(text, 10, 64); err != nil {
+			return nil, &MediaError{HeaderSession, text, "a number"}
+		}
 	}
 	text := h.Get(HeaderOffsets)
 	first, last, ok := strings.Cut(text, "-")
 	var err1, err2 error
 	o.first, err1 = strconv.ParseInt(first, 10, 64)
 	o.last, err2 = strconv.ParseInt(last, 10, 64)
-	if !ok || err1 != nil || err2 != nil || o.first < 0 || o.last < o.first {
+	if !ok || err1 != nil || err2 != nil || o.first < 0 || o.last < o.first || o.last > buffer.MaxPosition {
 		return nil, &MediaError{HeaderOffsets, text, "<first>-<last>"}
 	}
 	return o, nil
@@ -142,7 +166,7 @@ func (w *positionWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter 
 func (w *positionWriter) WriteHeader(code int) {
 	if !w.wrote {
 		w.wrote = true
-		if p, ok := w.door.positions.Position(w.from.sender); ok {
+		if p, ok := w.door.positionOf(w.from); ok {
 			setPosition(w.ResponseWriter, p.Held())
 		}
 	}
@@ -168,7 +192,7 @@ func (q *request) appendForwarded(ctx context.Context, tenantID string, parts []
 	q.refs.Add(int32(len(parts) - begin))
 	n := len(parts)
 	for i := begin; i < n; i++ {
-		p := buffer.Position{Sender: from.sender, First: from.first, Last: from.last, Part: i, Parts: n}
+		p := buffer.Position{Sender: from.sender, Session: from.session, First: from.first, Last: from.last, Part: i, Parts: n}
 		if err := q.appendPart(ctx, tenantID, &parts[i], attach, p.Append(nil)); err != nil {
 			for range n - i - 1 {
 				q.release()

@@ -17,6 +17,7 @@ import (
 
 	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/ingest/ingesttest"
+	"github.com/vedette-io/vedette/internal/tenant"
 )
 
 // forward sends a request as an agent does.
@@ -78,7 +79,7 @@ func TestForwarded(t *testing.T) {
 			s.stop()
 			l := openLog(t, s.fsys, partitions)
 			defer func() { require.NoError(t, l.Close()) }()
-			p, ok := l.Position("embedded/x/vedette.metrics/0")
+			p, ok := l.Position("default/embedded/x/vedette.metrics/0")
 			require.True(t, ok)
 			require.EqualValues(t, 12, p.Held())
 			var again ingesttest.Sink
@@ -91,7 +92,7 @@ func TestForwarded(t *testing.T) {
 func TestForwardedRefuses(t *testing.T) {
 	s := newServer(t, 1, nil)
 	s.remember(t, s.log, s.log)
-	for _, offsets := range []string{"", "5", "5-", "-5", "6-5", "a-b", "1-99999999999999999999"} {
+	for _, offsets := range []string{"", "5", "5-", "-5", "6-5", "a-b", "5-9223372036854775807", "1-99999999999999999999"} {
 		require.NotEqual(t, http.StatusNoContent, s.forward(offsets, v1(t, sample{"a", 1, 1})).Code, offsets)
 	}
 	require.Empty(t, s.sink.Lines())
@@ -150,4 +151,37 @@ func TestForwardedAtOnce(t *testing.T) {
 	}
 	wg.Wait()
 	require.LessOrEqual(t, len(s.sink.Lines()), 2)
+}
+
+// Messages with the same offsets of another session, or of another tenant, are not
+// taken for repeated ones, and their answers do not say that they are there.
+func TestForwardedSessions(t *testing.T) {
+	now := time.Now().UnixMilli()
+	s := newServer(t, 1, nil)
+	s.remember(t, s.log, s.log)
+	send := func(name, session, id string, body []byte) *httptest.ResponseRecorder {
+		if body == nil {
+			body = v1(t, sample{name, now, 1})
+		}
+		r := httptest.NewRequest(http.MethodPost, "/api/v1/write", bytes.NewReader(body))
+		for k, v := range map[string]string{
+			"Content-Encoding": "snappy", "Content-Type": typeV1, HeaderFrom: "embedded/x/vedette.metrics/0", HeaderOffsets: "0-4",
+			HeaderSession: session, tenant.Header: id,
+		} {
+			r.Header.Set(k, v)
+		}
+		w := httptest.NewRecorder()
+		s.door.Forwarded(RemoteWrite{s.entry}).ServeHTTP(w, r)
+		return w
+	}
+	require.Equal(t, http.StatusNoContent, send("a", "1", "", nil).Code)
+	require.Equal(t, http.StatusNoContent, send("b", "2", "", nil).Code, "of another session")
+	require.Equal(t, http.StatusOK, send("b", "2", "", nil).Code, "repeated")
+	require.Equal(t, http.StatusNoContent, send("c", "2", "other", nil).Code, "of another tenant")
+	w := send("", "3", "", []byte("no snappy"))
+	require.Equal(t, http.StatusBadRequest, w.Code)
+	require.Empty(t, w.Header().Get(HeaderPosition), "an answer about another session")
+	require.Len(t, s.sink.Lines(), 3)
+	require.Equal(t, http.StatusBadRequest, send("", "-1", "", nil).Code)
+	require.Equal(t, http.StatusBadRequest, send("", "1", "no/such", nil).Code)
 }
