@@ -8,6 +8,8 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -337,14 +339,54 @@ func TestMaxAge(t *testing.T) {
 		stop := forwarding(t, q, DefaultConfig(), testHTTP(t, DefaultConfig(), func(http.ResponseWriter, *http.Request) { panic(errors.New("away")) }))
 		defer stop()
 		addLogs(t, q, 0, 1, 0)
-		synctest.Wait() // the first is under way, and stays
+		synctest.Wait() // the first is under way, and goes as the others do: it never arrives
 		addLogs(t, q, 1, 10, 0)
 		<-time.After(50 * time.Minute)
 		addLogs(t, q, 10, 20, 0)
 		<-time.After(15 * time.Minute)
-		if n, items := droppedOf(q, buffer.TopicLogs, dropAge); n != 9 || items != 9 {
-			t.Errorf("dropped after 65m: got %d messages (%d records), want 9", n, items)
+		if n, items := droppedOf(q, buffer.TopicLogs, dropAge); n != 10 || items != 10 {
+			t.Errorf("dropped after 65m: got %d messages (%d records), want 10", n, items)
 		}
+	})
+}
+
+// A disk that takes nothing and gives nothing for a while ends neither the agent nor
+// what is delivered afterwards.
+func TestDiskFails(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		var writes, reads atomic.Bool
+		fsys := vfs.Faulty(vfs.NewMem(), func(op vfs.Op) error {
+			switch {
+			case writes.Load() && (op.Kind == vfs.OpCreate || op.Kind == vfs.OpWrite):
+				return syscall.ENOSPC
+			case reads.Load() && op.Kind == vfs.OpRead && strings.HasSuffix(op.Name, ".segment"):
+				return syscall.EIO
+			}
+			return nil
+		})
+		q := openQueue(t, fsys, nil)
+		defer q.Close()
+		addLogs(t, q, 0, 10, 100)
+		writes.Store(true)
+		var got []string
+		stop := forwarding(t, q, DefaultConfig(), testHTTP(t, DefaultConfig(), func(_ http.ResponseWriter, r *http.Request) {
+			got = append(got, bodies(plainBody(r))...)
+		}))
+		<-time.After(time.Minute)
+		wantBodies(t, got, numbers(0, 10))
+		var full *buffer.FullError
+		if err := q.Add(t.Context(), "tenant", buffer.FormatOTLPLogs, logRequest("x", 0)); !errors.As(err, &full) {
+			t.Errorf("add to a full disk: got %v, want a FullError", err)
+		}
+		writes.Store(false)
+		waitDone(t, q, buffer.TopicLogs, 10)
+		reads.Store(true)
+		addLogs(t, q, 10, 20, 100)
+		<-time.After(time.Minute)
+		reads.Store(false)
+		waitDone(t, q, buffer.TopicLogs, 20)
+		wantBodies(t, got, numbers(0, 20))
+		stop()
 	})
 }
 

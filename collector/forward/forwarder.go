@@ -23,6 +23,7 @@ const (
 
 	expireInterval = 10 * time.Second
 	sayAgain       = time.Minute // while the destination stays away
+	sayNextLoss    = 10 * time.Second
 )
 
 // Options are what a Forwarder is made of.
@@ -115,6 +116,27 @@ type shipper struct {
 
 	awaySince time.Time // zero while the destination answers
 	said      time.Time // when that was logged last
+
+	uncommitted, unread, refusals, leftOut seldom
+}
+
+// seldom keeps a log from being filled by what may happen with every message.
+type seldom struct {
+	last time.Time
+	kept int // that were not said since
+}
+
+// say returns whether it is time to say it, at most once per interval, and how often
+// it was not said.
+func (s *seldom) say(interval time.Duration) (kept int, ok bool) {
+	now := time.Now()
+	if !s.last.IsZero() && now.Sub(s.last) < interval {
+		s.kept++
+		return 0, false
+	}
+	kept = s.kept
+	s.last, s.kept = now, 0
+	return kept, true
 }
 
 func (f *Forwarder) ship(ctx context.Context, c buffer.Claim) error {
@@ -125,8 +147,9 @@ func (f *Forwarder) ship(ctx context.Context, c buffer.Claim) error {
 	s.sayGap()
 	err := s.run(ctx)
 	s.q.rest(k)
-	if commitErr := s.commit(context.WithoutCancel(ctx)); err == nil || ctx.Err() != nil {
-		return commitErr
+	s.commit(context.WithoutCancel(ctx))
+	if ctx.Err() != nil {
+		return nil
 	}
 	return err
 }
@@ -161,9 +184,7 @@ func (s *shipper) run(ctx context.Context) error {
 			}
 			s.q.rest(s.lane)
 			if time.Now().After(s.due) {
-				if err := s.commit(ctx); err != nil {
-					return err
-				}
+				s.commit(ctx)
 			}
 		}
 		if ctx.Err() != nil {
@@ -185,35 +206,50 @@ func (s *shipper) choose(messages []buffer.Message) int {
 	return s.dest.Choose(messages[:max(n, 1)])
 }
 
-// next waits for messages, and commits what was delivered while there are none.
+// next waits for messages, and commits what was delivered while there are none. A
+// queue that cannot be read is tried again: the other partitions go on, and what is in
+// the way is dropped when the queue is full or it is too old. An error is the context's.
 func (s *shipper) next(ctx context.Context) ([]buffer.Message, error) {
-	for {
-		if s.done == s.committed {
-			return s.claim.Next(ctx)
+	for attempt := 0; ; {
+		wait, cancel := ctx, context.CancelFunc(func() {})
+		if s.done != s.committed {
+			wait, cancel = context.WithDeadline(ctx, s.due)
 		}
-		wait, cancel := context.WithDeadline(ctx, s.due)
 		messages, err := s.claim.Next(wait)
-		expired := wait.Err() != nil && ctx.Err() == nil
+		expired := wait.Err() != nil
 		cancel()
-		if err == nil || !expired {
-			return messages, err
+		switch {
+		case err == nil:
+			return messages, nil
+		case ctx.Err() != nil:
+			return nil, ctx.Err()
+		case expired:
+			s.commit(ctx)
+			continue
 		}
-		if err := s.commit(ctx); err != nil {
+		s.metrics.retries.WithLabelValues(s.lane.topic, "read").Inc()
+		if _, ok := s.unread.say(sayAgain); ok {
+			s.logger.Error("The queue cannot be read: it is tried again", "err", err)
+		}
+		if err := s.sleep(ctx, attempt, 0); err != nil {
 			return nil, err
 		}
+		attempt++
 	}
 }
 
-func (s *shipper) commit(ctx context.Context) error {
+// commit notes what was delivered. If the disk does not take it, as when it is full,
+// delivery goes on: that is what makes room.
+func (s *shipper) commit(ctx context.Context) {
 	s.due = time.Now().Add(commitInterval)
 	if s.done == s.committed {
-		return nil
+		return
 	}
-	if err := s.q.commit(ctx, s.claim, s.done); err != nil {
-		return err
+	if err := s.q.commit(ctx, s.claim, s.done); err == nil {
+		s.committed = s.done
+	} else if _, ok := s.uncommitted.say(sayAgain); ok && ctx.Err() == nil {
+		s.logger.Warn("What was delivered cannot be noted: it is tried again, and comes again if the agent ends before", "err", err)
 	}
-	s.committed = s.done
-	return nil
 }
 
 // deliver sends messages until they are acknowledged or refused for good; an error
@@ -255,7 +291,10 @@ func (s *shipper) deliver(ctx context.Context, messages []buffer.Message) error 
 			return nil
 		case errors.As(err, &permanent):
 			s.back()
-			s.refused(messages, permanent)
+			s.giveUp(messages, dropRefused, err)
+			return nil
+		case s.tooOld(messages):
+			s.giveUp(messages, dropAge, err)
 			return nil
 		default:
 			if err := s.pause(ctx, attempt, err); err != nil {
@@ -276,17 +315,30 @@ func (s *shipper) sent(messages []buffer.Message, bytes int, r Receipt) {
 	s.metrics.sentBytes.WithLabelValues(s.lane.topic).Add(float64(bytes))
 	if r.Refused > 0 {
 		s.metrics.items.WithLabelValues(s.lane.topic).Add(float64(r.Refused))
-		s.logger.Warn("The destination has left out a part of what it took", kindOf(s.lane.topic), r.Refused, "message", r.Message)
+		if kept, ok := s.leftOut.say(sayNextLoss); ok {
+			s.logger.Warn("The destination has left out a part of what it took", kindOf(s.lane.topic), r.Refused, "message", r.Message, "before_unsaid", kept)
+		}
 	}
 }
 
-// refused notes a message that will never be taken.
-func (s *shipper) refused(messages []buffer.Message, err *PermanentError) {
+// tooOld says whether messages have waited for longer than the queue keeps any: what
+// a destination never takes, and never refuses, does not hold up the others for good.
+func (s *shipper) tooOld(messages []buffer.Message) bool {
+	age := s.q.cfg.MaxAge
+	return age > 0 && time.Since(time.UnixMilli(messages[len(messages)-1].Appended)) > age
+}
+
+// giveUp notes messages that are not tried again.
+func (s *shipper) giveUp(messages []buffer.Message, reason string, err error) {
 	s.done = messages[len(messages)-1].Offset + 1
 	var lost loss
 	s.q.count(&lost, messages)
-	s.metrics.drop(s.lane.topic, dropRefused, &lost)
-	s.logger.Error("The destination refuses a message for good: it is dropped", append([]any{"err", err, "offset", messages[0].Offset}, lost.attrs(s.lane.topic)...)...)
+	s.metrics.drop(s.lane.topic, reason, &lost)
+	if kept, ok := s.refusals.say(sayNextLoss); ok {
+		s.logger.Error("The destination does not take a message: it is dropped", append([]any{
+			"reason", reason, "err", err, "offset", messages[0].Offset, "before_unsaid", kept,
+		}, lost.attrs(s.lane.topic)...)...)
+	}
 }
 
 // pause waits before the next attempt: twice as long each time, at most MaxBackoff,
@@ -309,9 +361,12 @@ func (s *shipper) pause(ctx context.Context, attempt int, cause error) error {
 		s.logger.Warn("The destination does not take messages: they stay in the queue", "since", now.Sub(s.awaySince).Round(time.Second),
 			"queue_bytes", s.q.SizeBytes(), "queue_limit_bytes", s.q.cfg.MaxBytes, "err", cause)
 	}
-	if err := s.commit(ctx); err != nil {
-		return err
-	}
+	s.commit(ctx)
+	return s.sleep(ctx, attempt, after)
+}
+
+// sleep waits for twice as long with each attempt, and at least for after.
+func (s *shipper) sleep(ctx context.Context, attempt int, after time.Duration) error {
 	wait := min(firstBackoff<<min(attempt, 20), s.cfg.MaxBackoff)
 	wait = wait/2 + rand.N(wait/2+1)
 	timer := time.NewTimer(max(wait, after))

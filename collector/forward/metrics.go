@@ -26,7 +26,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		sentMessages:    counter("sent_messages_total", "Messages that the destination has acknowledged.", "topic"),
 		sentBytes:       counter("sent_bytes_total", "Payload bytes of messages that the destination has acknowledged.", "topic"),
 		items:           counter("refused_items_total", "Samples, spans and log records that the destination says it has left out of requests that it took.", "topic"),
-		retries:         counter("retries_total", "Attempts that failed and are repeated: by HTTP status, or network.", "topic", "reason"),
+		retries:         counter("retries_total", "Attempts that failed and are repeated: by HTTP status, network, or read (of the queue).", "topic", "reason"),
 		droppedMessages: counter("dropped_messages_total", "Messages that were given up: queue_full, too_old, refused by the destination, restart (the queue lost them while the agent was down or dying).", "topic", "reason"),
 		droppedBytes:    counter("dropped_bytes_total", "Payload bytes of messages that were given up.", "topic", "reason"),
 		dropped:         counter("dropped_items_total", "Samples, spans or log records in messages that were given up.", "topic", "reason"),

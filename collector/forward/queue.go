@@ -203,6 +203,10 @@ func (q *Queue) drop(ctx context.Context, size int64, before time.Time, reason s
 	l := q.laneLocked(k)
 	from := max(l.taken, l.floor)
 	l.floor = max(l.floor, d.To)
+	if d.Unread != nil { // their number is what is known of them
+		lost.messages = max(lost.messages, int(d.To-max(d.From, l.taken)))
+		q.logger.Error("The oldest messages of the queue cannot be read", "topic", d.Topic, "partition", d.Partition, "err", d.Unread)
+	}
 	if lost.messages == 0 {
 		return true, err
 	}
@@ -210,7 +214,10 @@ func (q *Queue) drop(ctx context.Context, size int64, before time.Time, reason s
 	q.logger.Error("The queue drops its oldest messages before they were delivered", append([]any{
 		"reason", reason, "topic", d.Topic, "partition", d.Partition,
 	}, lost.attrs(d.Topic)...)...)
-	return true, errors.Join(err, q.said.add(k, from, d.To))
+	if saidErr := q.said.add(k, from, d.To); saidErr != nil { // there is room nevertheless
+		q.logger.Warn("What was dropped may be told again at the next start", "err", saidErr)
+	}
+	return true, err
 }
 
 // expire drops what is older than the queue's limit.

@@ -15,13 +15,14 @@ type Dropped struct {
 	Partition int
 	From, To  int64 // offsets that it covered, To excluded
 	Bytes     int64 // on disk
+	Unread    error // why not all messages were shown; nil if they were, but for damaged ones
 }
 
 // DropOldest removes the segment of the log whose newest message is the oldest,
 // whoever still needs it, if that message was appended before the given time; a
 // zero time is no condition. see gets every message of it before it is removed;
-// their payloads are valid during the call. ok is false if there is nothing to
-// drop. Readers go on behind the gap.
+// their payloads are valid during the call. A segment that cannot be read goes too.
+// ok is false if there is nothing to drop. Readers go on behind the gap.
 func (l *Log) DropOldest(ctx context.Context, before time.Time, see func(topic string, partition int, m *Message)) (d Dropped, ok bool, err error) {
 	for {
 		p, seg := l.oldestSegment(before)
@@ -126,15 +127,10 @@ func (p *partition) leave(ctx context.Context, seg *segment) error {
 // dropFirst shows the messages of seg and removes it, if it is still the first
 // one that has any and not the one that appends go to.
 func (p *partition) dropFirst(seg *segment, see func(string, int, *Message)) (d Dropped, ok bool, err error) {
-	f, err := p.log.fs.Open(seg.path)
-	if errors.Is(err, fs.ErrNotExist) {
-		return d, false, nil
+	f, openErr := p.log.fs.Open(seg.path)
+	if openErr == nil {
+		defer f.Close()
 	}
-	if err != nil {
-		return d, false, fmt.Errorf("open segment: %w", err)
-	}
-	defer f.Close()
-
 	p.mu.Lock()
 	n := 0 // segments that go: empty ones before it, too
 	for n < len(p.segments) && p.segments[n] != seg {
@@ -149,8 +145,8 @@ func (p *partition) dropFirst(seg *segment, see func(string, int, *Message)) (d 
 	size := seg.size
 	p.mu.Unlock()
 
-	if err := showSegment(f, seg, size, d, see); err != nil {
-		return d, false, fmt.Errorf("read %s: %w", seg.path, err)
+	if d.Unread = openErr; openErr == nil {
+		d.Unread = showSegment(f, seg, size, d, see)
 	}
 	p.mu.Lock()
 	if len(p.segments) <= len(gone) || p.segments[len(gone)-1] != seg {

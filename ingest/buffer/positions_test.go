@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"reflect"
 	"sync"
+	"sync/atomic"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -281,4 +283,34 @@ func TestPositionSessions(t *testing.T) {
 		t.Errorf("position: got %+v, want session 2, up to 4", p)
 	}
 	closeTest(t, l)
+}
+
+// A segment whose file is gone or cannot be read is dropped as well.
+func TestDropUnreadable(t *testing.T) {
+	fsys := vfs.NewMem()
+	var broken atomic.Bool
+	l := openTest(t, testConfig(), vfs.Faulty(fsys, func(op vfs.Op) error {
+		if broken.Load() && op.Kind == vfs.OpRead {
+			return syscall.EIO
+		}
+		return nil
+	}))
+	defer closeTest(t, l)
+	for range 100 {
+		appendTest(t, l, big("x", 300))
+	}
+	if err := fsys.Remove(l.topics[testTopic].partitions[0].segments[0].path); err != nil {
+		t.Fatal(err)
+	}
+	see := func(string, int, *Message) { t.Error("a message was shown") }
+	to := int64(0)
+	for range 2 {
+		before := l.SizeBytes()
+		d, ok, err := l.DropOldest(t.Context(), time.Time{}, see)
+		if err != nil || !ok || d.Unread == nil || d.From != to || d.To <= to || l.SizeBytes() != before-d.Bytes {
+			t.Fatalf("drop: got %+v, %t, %v", d, ok, err)
+		}
+		to = d.To
+		broken.Store(true)
+	}
 }
