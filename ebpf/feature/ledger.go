@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
 	"time"
 	"unsafe"
 
@@ -14,6 +15,11 @@ import (
 
 // KeepRetired is how long the series of a service without processes is exported.
 const KeepRetired = 15 * time.Minute
+
+// maxRetired bounds the series without processes that a ledger keeps: a host that
+// asks ever new addresses by processes that soon end would make them without
+// bound.
+const maxRetired = 4096
 
 // Entry is one entry of a kernel's map that counts for one process.
 type Entry[S comparable, T any] struct {
@@ -113,7 +119,27 @@ func (l *Ledger[S, T]) Sweep(now time.Time, resolver *identity.Resolver, entries
 			delete(l.retired, s)
 		}
 	}
+	l.makeRoom(live)
 	return nil
+}
+
+// makeRoom forgets those of the series without processes that have had none for
+// longest.
+func (l *Ledger[S, T]) makeRoom(live map[S]bool) {
+	beyond := len(l.retired) - maxRetired
+	if beyond <= 0 {
+		return
+	}
+	var idle []S
+	for s := range l.retired {
+		if !live[s] {
+			idle = append(idle, s)
+		}
+	}
+	slices.SortFunc(idle, func(a, b S) int { return l.retired[a].gone.Compare(l.retired[b].gone) })
+	for _, s := range idle[:min(beyond, len(idle))] {
+		delete(l.retired, s)
+	}
 }
 
 // EachEntry reads a hash map in batches, or entry by entry where the kernel
@@ -153,4 +179,10 @@ func EachEntry[K, V any](m *ebpf.Map, visit func(K, *V)) error {
 // IPv4 mapped into IPv6.
 func AddrOf(words [4]uint32) netip.Addr {
 	return netip.AddrFrom16(*(*[16]byte)(unsafe.Pointer(&words))).Unmap()
+}
+
+// WordsOf is AddrOf the other way round.
+func WordsOf(a netip.Addr) [4]uint32 {
+	b := a.As16()
+	return *(*[4]uint32)(unsafe.Pointer(&b))
 }

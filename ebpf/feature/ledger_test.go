@@ -43,3 +43,30 @@ func TestLedger(t *testing.T) {
 	require.NoError(t, err)
 	require.Empty(t, got)
 }
+
+// Processes that soon end, each with a series of its own, do not fill the memory.
+func TestLedgerIsBounded(t *testing.T) {
+	l := NewLedger[int, int]()
+	resolver := identity.New(t.TempDir(), nil)
+	kernel := make(map[int]bool)
+	visit := func(visit func(Entry[int, int])) error {
+		for key := range kernel {
+			visit(Entry[int, int]{Key: key, Series: key, Add: func(t *int) { *t++ }, Drop: func() error { delete(kernel, key); return nil }})
+		}
+		return nil
+	}
+	now := time.Unix(1000, 0)
+	for round := range 4 {
+		for i := range maxRetired / 2 {
+			kernel[round*maxRetired+i] = true
+		}
+		require.NoError(t, l.Sweep(now, resolver, visit))
+		require.NoError(t, l.Sweep(now.Add(time.Second), resolver, visit))
+		now = now.Add(time.Minute)
+	}
+	got, _, err := l.Totals(visit)
+	require.NoError(t, err)
+	require.Len(t, got, maxRetired)
+	require.Contains(t, got, 3*maxRetired, "the last ones stay")
+	require.NotContains(t, got, 0)
+}
