@@ -3,6 +3,7 @@ package identity
 import (
 	"bytes"
 	"os"
+	"path/filepath"
 	"strconv"
 	"time"
 
@@ -57,6 +58,17 @@ func parseStat(b []byte) stat {
 		s.args = string(fields[45])
 	}
 	return s
+}
+
+// SameProcess says whether directory, of a mounted /proc, is that of the process
+// whose file stat has the contents own.
+func SameProcess(own []byte, directory string) bool {
+	b, err := os.ReadFile(filepath.Join(directory, "stat"))
+	if err != nil {
+		return false
+	}
+	a, o := parseStat(b), parseStat(own)
+	return a.start >= 0 && a == o
 }
 
 // bootNanos is the clock that processes' starts are told by.

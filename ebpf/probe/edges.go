@@ -1,6 +1,10 @@
 package probe
 
 import (
+	"cmp"
+	"slices"
+	"sync"
+
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/vedette-io/vedette/ebpf/feature"
@@ -12,7 +16,14 @@ type edges struct {
 	features                  []feature.Feature
 	buckets                   *feature.Buckets
 	requests, failed, seconds *prometheus.Desc
+
+	mu   sync.Mutex
+	kept map[pair]*kept // under mu
 }
+
+// kept is what an edge had at the last collection, and what has been forgotten of
+// it since it was first exported.
+type kept struct{ last, forgotten feature.Edge }
 
 // pair is one edge of the graph.
 type pair struct{ client, server, kind string }
@@ -49,13 +60,79 @@ func (e *edges) Collect(ch chan<- prometheus.Metric) {
 			return
 		}
 	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	before := e.kept
+	foldServers(sums, before)
+	e.kept = make(map[pair]*kept, len(sums))
 	for p, sum := range sums {
+		k := before[p]
+		if k == nil {
+			k = &kept{forgotten: feature.Edge{Durations: make([]uint64, feature.MaxSlots)}}
+		}
+		e.kept[p] = k
+		sum = k.raise(sum)
 		labels := []string{p.client, p.server, p.kind}
+		slots, n := e.buckets.Fold(sum.Durations)
 		ch <- prometheus.MustNewConstMetric(e.requests, prometheus.CounterValue, float64(sum.Requests), labels...)
 		ch <- prometheus.MustNewConstMetric(e.failed, prometheus.CounterValue, float64(sum.Failed), labels...)
-		slots, n := e.buckets.Fold(sum.Durations)
 		ch <- prometheus.MustNewConstHistogram(e.seconds, n, float64(sum.DurationNanos)/1e9, slots, labels...)
 	}
+}
+
+// maxServers bounds the servers that are told of each client, as for a crawler;
+// otherServer stands for the rest.
+const (
+	maxServers  = 128
+	otherServer = "_OTHER"
+)
+
+// foldServers makes the servers of each client few. Those that were exported before
+// stay.
+func foldServers(sums map[pair]*feature.Edge, before map[pair]*kept) {
+	of := make(map[string]int)
+	var fresh []pair
+	for p := range sums {
+		if before[p] != nil {
+			of[p.client]++
+		} else {
+			fresh = append(fresh, p)
+		}
+	}
+	slices.SortFunc(fresh, func(a, b pair) int { return cmp.Compare(sums[b].Requests, sums[a].Requests) })
+	for _, p := range fresh {
+		if of[p.client]++; of[p.client] <= maxServers || p.server == otherServer {
+			continue
+		}
+		one := *sums[p]
+		delete(sums, p)
+		one.Client, one.Server, one.Type = p.client, otherServer, p.kind
+		addEdge(sums, &one)
+	}
+}
+
+// raise adds to a sum what it has lost since the last one. An edge is the sum of
+// many series, each of which is forgotten when its processes have been gone for
+// long; a counter that falls looks as if all it has left was counted anew.
+func (k *kept) raise(sum *feature.Edge) *feature.Edge {
+	whole := &feature.Edge{Durations: make([]uint64, feature.MaxSlots)}
+	add := func(whole, forgotten, last *uint64, now uint64) {
+		if now < *last {
+			*forgotten += *last - now
+		}
+		*last = now
+		*whole = now + *forgotten
+	}
+	add(&whole.Requests, &k.forgotten.Requests, &k.last.Requests, sum.Requests)
+	add(&whole.Failed, &k.forgotten.Failed, &k.last.Failed, sum.Failed)
+	add(&whole.DurationNanos, &k.forgotten.DurationNanos, &k.last.DurationNanos, sum.DurationNanos)
+	if k.last.Durations == nil {
+		k.last.Durations = make([]uint64, feature.MaxSlots)
+	}
+	for i := range sum.Durations {
+		add(&whole.Durations[i], &k.forgotten.Durations[i], &k.last.Durations[i], sum.Durations[i])
+	}
+	return whole
 }
 
 func addEdge(sums map[pair]*feature.Edge, one *feature.Edge) {

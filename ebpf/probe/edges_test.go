@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"strconv"
 	"strings"
 	"testing"
 
@@ -9,6 +10,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vedette-io/vedette/ebpf/feature"
+	"github.com/vedette-io/vedette/ebpf/feature/featuretest"
 )
 
 // asker is a feature that knows these edges.
@@ -60,4 +62,66 @@ traces_service_graph_request_client_seconds_bucket{client="shop",connection_type
 traces_service_graph_request_client_seconds_sum{client="shop",connection_type="database",server="postgres"} 0
 traces_service_graph_request_client_seconds_count{client="shop",connection_type="database",server="postgres"} 0
 `)))
+}
+
+// What an edge has counted stays in it, though parts of it are forgotten.
+func TestEdgesNeverFall(t *testing.T) {
+	b, err := feature.NewBuckets([]float64{0.1, 1})
+	require.NoError(t, err)
+	slots := func(n uint64) []uint64 {
+		s := make([]uint64, feature.MaxSlots)
+		s[0] = n
+		return s
+	}
+	a := &asker{}
+	e := newEdges([]feature.Feature{a}, b)
+	reg := prometheus.NewPedanticRegistry()
+	require.NoError(t, reg.Register(e))
+	for _, step := range []struct{ ok, notFound, want uint64 }{{3, 2, 5}, {4, 2, 6}, {4, 0, 6}, {7, 0, 9}, {7, 1, 10}} {
+		a.edges = []feature.Edge{
+			{Client: "a", Server: "b", Requests: step.ok, DurationNanos: step.ok, Durations: slots(step.ok)},
+			{Client: "a", Server: "b", Requests: step.notFound, Failed: step.notFound, DurationNanos: step.notFound, Durations: slots(step.notFound)},
+		}
+		for _, m := range featuretest.Family(t, reg, "traces_service_graph_request_total", nil) {
+			require.EqualValues(t, step.want, m.GetCounter().GetValue())
+		}
+		for _, m := range featuretest.Family(t, reg, "traces_service_graph_request_client_seconds", nil) {
+			require.EqualValues(t, step.want, m.GetHistogram().GetSampleCount())
+		}
+	}
+	for _, m := range featuretest.Family(t, reg, "traces_service_graph_request_failed_total", nil) {
+		require.EqualValues(t, 3, m.GetCounter().GetValue())
+	}
+	a.edges = nil
+	require.Empty(t, featuretest.Family(t, reg, "traces_service_graph_request_total", nil))
+	require.Empty(t, e.kept)
+}
+
+// A client that asks any number of servers has edges to some of them, the same at
+// each collection, and one for the rest.
+func TestEdgesAreBounded(t *testing.T) {
+	b, err := feature.NewBuckets([]float64{0.1, 1})
+	require.NoError(t, err)
+	a := &asker{}
+	for i := range 1000 {
+		a.edges = append(a.edges, feature.Edge{Client: "crawler", Server: "10.0.0.1:" + strconv.Itoa(i), Requests: 1})
+	}
+	a.edges = append(a.edges, feature.Edge{Client: "shop", Server: "db", Requests: 2}, feature.Edge{Client: "crawler", Server: "db", Requests: 5})
+	e := newEdges([]feature.Feature{a}, b)
+	reg := prometheus.NewPedanticRegistry()
+	require.NoError(t, reg.Register(e))
+	const name = "traces_service_graph_request_total"
+	servers := func() map[string]float64 {
+		of := make(map[string]float64)
+		for _, m := range featuretest.Family(t, reg, name, map[string]string{"client": "crawler"}) {
+			of[featuretest.Label(m, "server")] = m.GetCounter().GetValue()
+		}
+		return of
+	}
+	first := servers()
+	require.Len(t, first, maxServers+1)
+	require.EqualValues(t, 5, first["db"], "those asked most are told")
+	require.EqualValues(t, 1000-(maxServers-1), first[otherServer])
+	require.Equal(t, first, servers())
+	require.Len(t, featuretest.Family(t, reg, name, map[string]string{"client": "shop", "server": "db"}), 1)
 }

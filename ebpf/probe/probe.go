@@ -6,7 +6,9 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"slices"
+	"strconv"
 	"sync"
 	"time"
 
@@ -96,35 +98,6 @@ func (p *Probe) Collectors() []prometheus.Collector {
 	return []prometheus.Collector{p.states, all, p.edges}
 }
 
-// together is one collector of several features, which may have metrics in
-// common.
-type together []prometheus.Collector
-
-// Describe sends each description once.
-func (t together) Describe(ch chan<- *prometheus.Desc) {
-	sent := make(map[string]bool)
-	for _, f := range t {
-		own := make(chan *prometheus.Desc)
-		go func() {
-			f.Describe(own)
-			close(own)
-		}()
-		for d := range own {
-			if !sent[d.String()] {
-				sent[d.String()] = true
-				ch <- d
-			}
-		}
-	}
-}
-
-// Collect collects from each of the features.
-func (t together) Collect(ch chan<- prometheus.Metric) {
-	for _, f := range t {
-		f.Collect(ch)
-	}
-}
-
 // Started is closed when Run has tried to load every feature.
 func (p *Probe) Started() <-chan struct{} { return p.started }
 
@@ -150,6 +123,7 @@ func (p *Probe) Run(ctx context.Context) error {
 	} else {
 		p.env.Self = uint32(os.Getpid())
 	}
+	p.checkNames()
 	var loaded []feature.Feature
 	for _, f := range p.features {
 		if !slices.Contains(p.config.Features, f.Name()) {
@@ -170,18 +144,37 @@ func (p *Probe) Run(ctx context.Context) error {
 		loaded = append(loaded, f)
 	}
 	close(p.started)
-	err := p.serve(ctx, loaded)
-	for _, f := range loaded {
-		if cerr := f.Close(); cerr != nil {
-			err = errors.Join(err, fmt.Errorf("detach eBPF feature %s: %w", f.Name(), cerr))
+	failures := p.serve(ctx, loaded)
+	var errs []error
+	for i, f := range loaded {
+		if failures[i] != nil {
+			continue // detached already
+		}
+		if err := f.Close(); err != nil {
+			errs = append(errs, fmt.Errorf("detach eBPF feature %s: %w", f.Name(), err))
 		}
 		p.states.set(f.Name(), feature.Off, "stopped")
 	}
-	return err
+	return errors.Join(errs...)
 }
 
-// serve runs the features and sweeps, until ctx ends.
-func (p *Probe) serve(ctx context.Context, loaded []feature.Feature) error {
+// checkNames warns where processes cannot be named, for /proc numbers them
+// otherwise than the kernel's programs do.
+func (p *Probe) checkNames() {
+	own, err := os.ReadFile("/proc/self/stat")
+	if err != nil || p.env.Self == 0 {
+		return
+	}
+	if !identity.SameProcess(own, filepath.Join(p.config.Proc, strconv.FormatUint(uint64(p.env.Self), 10))) {
+		p.logger.Warn("eBPF: processes have no names but those of their threads, for proc does not number them as the host does",
+			"proc", p.config.Proc, "remedy", "the host's process ids (hostPID, --pid=host), or its /proc mounted and named by proc")
+	}
+}
+
+// serve runs the features and sweeps, until ctx ends. A feature that stops before
+// is detached; what it stopped for is returned at its place.
+func (p *Probe) serve(ctx context.Context, loaded []feature.Feature) []error {
+	failures := make([]error, len(loaded))
 	var wg sync.WaitGroup
 	if p.spans != nil {
 		for _, f := range loaded {
@@ -191,11 +184,15 @@ func (p *Probe) serve(ctx context.Context, loaded []feature.Feature) error {
 		}
 		wg.Go(func() { _ = p.spans.Run(ctx) })
 	}
-	for _, f := range loaded {
+	for i, f := range loaded {
 		wg.Go(func() {
-			if err := feature.Serve(ctx, f, p.env.Resolver); err != nil {
-				p.logger.Error("eBPF feature has stopped", "feature", f.Name(), "error", err)
+			err := feature.Serve(ctx, f, p.env.Resolver)
+			if err == nil {
+				return
 			}
+			failures[i] = errors.Join(err, f.Close())
+			p.logger.Error("eBPF feature has stopped", "feature", f.Name(), "error", failures[i])
+			p.states.set(f.Name(), feature.Off, feature.Reason("stopped: ", err))
 		})
 	}
 	tick := time.NewTicker(sweepEvery)
@@ -204,7 +201,7 @@ func (p *Probe) serve(ctx context.Context, loaded []feature.Feature) error {
 		select {
 		case <-ctx.Done():
 			wg.Wait()
-			return nil
+			return failures
 		case now := <-tick.C:
 			for _, f := range loaded {
 				f.Sweep(now)
