@@ -67,6 +67,17 @@ struct {
 	__type(value, struct process_key);
 } servers SEC(".maps");
 
+/* How many remotes a process has in the flows map. One that asks any number of
+ * addresses, as a crawler does, would leave no room for others: what it asks
+ * beyond MAX_REMOTES is one remote, without address and port. */
+#define MAX_REMOTES 256
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 8192);
+	__type(key, struct process_key);
+	__type(value, __u32);
+} remotes SEC(".maps");
+
 /* Set by user space after a first walk, which looks for listeners only. */
 volatile __u32 listeners_known = 0;
 
@@ -90,6 +101,33 @@ static __always_inline void describe(struct tcp_conn *c, struct sock *sk, __u8 r
 	peer_address(sk, c->key.addr);
 }
 
+/* A process has one remote more, or, with too many, one for all others. */
+static __noinline int crowd(struct tcp_key *key)
+{
+	struct process_key who = {};
+	__u32 one = 1, *n;
+
+	if (!key || !key->port)
+		return 0;
+	who.start_ns = key->start_ns;
+	who.tgid = key->tgid;
+	n = bpf_map_lookup_elem(&remotes, &who);
+	if (!n) {
+		bpf_map_update_elem(&remotes, &who, &one, BPF_ANY);
+		return 0;
+	}
+	if (*n < MAX_REMOTES) {
+		__sync_fetch_and_add(n, 1);
+		return 0;
+	}
+	key->port = 0;
+	key->addr[0] = 0;
+	key->addr[1] = 0;
+	key->addr[2] = 0;
+	key->addr[3] = 0;
+	return 1;
+}
+
 /* Adds what is new of a connection to its flow. */
 static __always_inline void add(struct tcp_conn *c, struct sock *sk)
 {
@@ -107,6 +145,11 @@ static __always_inline void add(struct tcp_conn *c, struct sock *sk)
 		received = 0;
 	retransmits = tp->total_retrans;
 	v = bpf_map_lookup_elem(&flows, &key);
+	if (!v && crowd(&key)) {
+		/* from now on, so that it is told as it is counted */
+		c->key = key;
+		v = bpf_map_lookup_elem(&flows, &key);
+	}
 	if (!v) {
 		bpf_map_update_elem(&flows, &key, &zero, BPF_NOEXIST);
 		v = bpf_map_lookup_elem(&flows, &key);
@@ -167,6 +210,8 @@ static __always_inline void fail(struct tcp_conn *c, struct sock *sk)
 	if (!c->key.tgid || c->key.tgid == self_tgid)
 		return;
 	n = bpf_map_lookup_elem(&failures, &key);
+	if (!n && crowd(&key.remote))
+		n = bpf_map_lookup_elem(&failures, &key);
 	if (n)
 		__sync_fetch_and_add(n, 1);
 	else if (bpf_map_update_elem(&failures, &key, &one, BPF_NOEXIST))

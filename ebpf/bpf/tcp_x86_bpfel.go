@@ -95,6 +95,7 @@ const (
 	TcpMapFlows          = "flows"
 	TcpMapKnown          = "known"
 	TcpMapListeners      = "listeners"
+	TcpMapRemotes        = "remotes"
 	TcpMapServers        = "servers"
 	TcpMapStats          = "stats"
 	TcpMapTcpConns       = "tcp_conns"
@@ -165,6 +166,7 @@ type TcpMapSpecs struct {
 	Flows     *ebpf.MapSpec `ebpf:"flows"`
 	Known     *ebpf.MapSpec `ebpf:"known"`
 	Listeners *ebpf.MapSpec `ebpf:"listeners"`
+	Remotes   *ebpf.MapSpec `ebpf:"remotes"`
 	Servers   *ebpf.MapSpec `ebpf:"servers"`
 	Stats     *ebpf.MapSpec `ebpf:"stats"`
 	TcpConns  *ebpf.MapSpec `ebpf:"tcp_conns"`
@@ -209,6 +211,7 @@ type TcpMaps struct {
 	Flows     *ebpf.Map `ebpf:"flows"`
 	Known     *ebpf.Map `ebpf:"known"`
 	Listeners *ebpf.Map `ebpf:"listeners"`
+	Remotes   *ebpf.Map `ebpf:"remotes"`
 	Servers   *ebpf.Map `ebpf:"servers"`
 	Stats     *ebpf.Map `ebpf:"stats"`
 	TcpConns  *ebpf.Map `ebpf:"tcp_conns"`
@@ -221,6 +224,7 @@ func (m *TcpMaps) Close() error {
 		m.Flows,
 		m.Known,
 		m.Listeners,
+		m.Remotes,
 		m.Servers,
 		m.Stats,
 		m.TcpConns,

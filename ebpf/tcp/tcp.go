@@ -274,11 +274,17 @@ func (f *Feature) Collect(ch chan<- prometheus.Metric) {
 }
 
 func (s series) labels() []string {
-	side, server := "server", ""
+	side, server, port := "server", "", strconv.Itoa(int(s.port))
 	if s.role == bpf.TcpTcpRoleTCP_OUTGOING {
 		side, server = "client", s.server.String()
 	}
-	return append(s.Who.Values(), side, server, strconv.Itoa(int(s.port)), s.peer)
+	if s.port == 0 { // remotes beyond those told of a process
+		port = ""
+		if side == "client" {
+			server = "_OTHER"
+		}
+	}
+	return append(s.Who.Values(), side, server, port, s.peer)
 }
 
 func (f *Feature) send(ch chan<- prometheus.Metric, s series, t *totals) {

@@ -13,7 +13,7 @@ import (
 	"github.com/vedette-io/vedette/ebpf/feature/featuretest"
 )
 
-func TestMain(m *testing.M) { featuretest.Main(m, nil) }
+func TestMain(m *testing.M) { featuretest.Main(m, map[string]func(){"crawl": crawl}) }
 
 func TestTCPServerAndClient(t *testing.T) {
 	reg := featuretest.Start(t, New(), nil)
@@ -69,10 +69,18 @@ func TestTCPRefused(t *testing.T) {
 
 // A connection that was there before the probe is counted from then on.
 func TestTCPOlderConnection(t *testing.T) {
+	for _, way := range []string{byPrograms, bySockets} {
+		t.Run(way, func(t *testing.T) { driveOlderConnection(t, way) })
+	}
+}
+
+func driveOlderConnection(t *testing.T, way string) {
 	addr, _ := featuretest.StartRole(t, "server", "4")
 	c := featuretest.NewClient(t, true)
 	featuretest.Get(t, c, "GET", "http://"+addr+"/status/200", nil)
-	reg := featuretest.Start(t, New(), nil)
+	f := New()
+	f.only = way
+	reg := featuretest.Start(t, f, nil)
 	server := map[string]string{"service_name": "test-server", "server_port": featuretest.PortOf(t, addr)}
 	featuretest.RequireCounter(t, reg, "tcp_connections", server, 1)
 	featuretest.RequireCounter(t, reg, "tcp_received_bytes_total", server, 0)
