@@ -376,6 +376,84 @@ static __always_inline bool turned_to_tls(struct stream_conn *c, struct scratch 
 	return n >= 5 && s->data[0] == 0x16 && s->data[1] == 3 && s->data[2] <= 4;
 }
 
+/* Do messages follow each other in the n bytes at the beginning of an I/O of a
+ * PostgreSQL client, all of them short? -1: no message begins there. */
+__noinline int several_postgres(__u32 n, __u32 length)
+{
+	struct scratch *s = get_scratch();
+	__u32 pos = 0, len;
+	__u64 at;
+
+	if (!s)
+		return 0;
+	for (int i = 0; i < 64 && pos + 5 <= n; i++) {
+		at = pos;
+		asm volatile("%0 &= 4095" : "+r"(at));
+		len = be32(s->data + at + 1);
+		if (!is_postgres_frontend(s->data[at]) || len < 4)
+			return -1;
+		if (len >= WINDOW)
+			return 0; /* its length leads over it */
+		pos += 1 + len;
+	}
+	return pos < length;
+}
+
+/* Does a second command begin in the n bytes at the beginning of an I/O of a
+ * Redis client? */
+__noinline int several_redis(__u32 n)
+{
+	struct scratch *s = get_scratch();
+
+	if (!s)
+		return 0;
+	for (int i = 0; i < 512 - 3; i++) {
+		if (i + 3 > n)
+			break;
+		if (s->data[i] == '\r' && s->data[i + 1] == '\n' && s->data[i + 2] == '*')
+			return 1;
+	}
+	return 0;
+}
+
+/* Says whether more than the head of an I/O is worth copying, by the n bytes of
+ * it that lie in the data: requests that came together, and what answers them. */
+static __always_inline bool is_deep(struct stream_conn *c, __u32 n, __u32 length, __u8 sent)
+{
+	int v = -1;
+
+	if (c->kind != KIND_POSTGRESQL && c->kind != KIND_REDIS)
+		return false;
+	if (c->asker == sent) {
+		if (n == length)
+			v = 0;
+		else if (c->kind == KIND_POSTGRESQL)
+			v = several_postgres(n, length);
+		else
+			v = several_redis(n);
+		if (v >= 0)
+			c->deep = v;
+	}
+	return c->deep && n < length;
+}
+
+/* Sends windows of an I/O until little is left, or it was too much. */
+__noinline int send_windows(struct stream_conn *c)
+{
+	struct scratch *s = get_scratch();
+	__u32 seq;
+
+	if (!s || !c)
+		return 0;
+	for (int i = 0; i < DEEP && s->io.left > WINDOW; i++) {
+		seq = s->io.seq;
+		if (!fill(0, WINDOW))
+			return 0;
+		submit(c, seq, WINDOW, WINDOW, 0);
+	}
+	return 1;
+}
+
 /* Sends the head and the tail of a database's I/O. */
 __noinline int send_database(struct stream_conn *c)
 {
@@ -391,6 +469,7 @@ __noinline int send_database(struct stream_conn *c)
 		n = WINDOW;
 	if (n > length)
 		n = length;
+	s->start = s->io;
 	if (!s->io.base || !fill(0, n)) {
 		if (s->io.base)
 			count(STREAM_UNREADABLE);
@@ -402,6 +481,18 @@ __noinline int send_database(struct stream_conn *c)
 		submit(c, seq, 0, 0, 0);
 		c->ignored = 1;
 		return 0;
+	}
+	if (is_deep(c, n, length, s->io.sent)) {
+		s->io = s->start;
+		send_windows(c);
+		seq = s->io.seq;
+		length = s->io.left;
+		n = length < WINDOW ? length : WINDOW;
+		if (s->io.failed || !fill(0, n)) {
+			count(STREAM_UNREADABLE);
+			submit(c, seq, length, 0, 0);
+			return 0;
+		}
 	}
 	if (s->io.left) {
 		t = s->io.left < TAIL ? s->io.left : TAIL;

@@ -13,6 +13,7 @@
 #define TRIES 32      /* I/Os looked at before a connection is ignored */
 #define WINDOWS 1024  /* events for one I/O of HTTP/2 */
 #define BUFFERS 1024  /* an I/O's buffers that are followed (the kernel's limit) */
+#define DEEP 8        /* windows of an I/O with several requests */
 #define EARLY 16      /* I/Os in which a database's connection may turn to TLS */
 #define WAKE (256 * 1024)
 
@@ -56,7 +57,7 @@ struct stream_conn {
 	__u8 tries;
 	__u8 told; /* user space has an event of it */
 	__u8 early; /* I/Os of a database's connection, up to EARLY */
-	__u8 pad;
+	__u8 deep;  /* several requests came in one I/O: so may their answers */
 };
 
 /* An event: this header, then head bytes, then tail bytes. */

@@ -100,7 +100,7 @@ type StreamStreamConn struct {
 	Tries       uint8
 	Told        uint8
 	Early       uint8
-	Pad         uint8
+	Deep        uint8
 }
 
 type StreamStreamEvent struct {

@@ -29,8 +29,11 @@ import (
 // connections is how many clients there are of a server at a time.
 const connections = 4
 
-// batch is how many statements go in one write: what 512 bytes hold.
-const batch = 4
+// batches are how many statements or commands go in one write.
+var batches = []int{4, 20, 100}
+
+// batched is how many those are.
+const batched = 124
 
 // workloads are what a client does on one connection, by the server's name.
 var workloads = map[string]func(ctx context.Context, addr string, n int) error{
@@ -112,9 +115,9 @@ func askPostgres(ctx context.Context, addr string, _ int) error {
 		}),
 		exec("select length($1)", pgx.QueryExecModeExec, strings.Repeat("long", 20_000)),
 		exec("begin"), exec("update t set b = 'c'"), exec("rollback"),
-		times(2, func(int) error {
+		times(len(batches), func(n int) error {
 			b := new(pgx.Batch)
-			for i := range batch {
+			for i := range batches[n] {
 				b.Queue("select b from t where a = $1", i)
 			}
 			return c.SendBatch(ctx, b).Close()
@@ -127,11 +130,10 @@ func askPostgres(ctx context.Context, addr string, _ int) error {
 	)
 }
 
-// postgresCounts is what askPostgres does. What is asked for in one write is
-// counted exactly as far as the bytes reach that are copied.
+// postgresCounts is what askPostgres does.
 func postgresCounts() counts {
 	return counts{
-		"CREATE ": 1, "INSERT ": 20, "INSERT 23505": 5, "SELECT ": 10 + 3 + 1 + 2*batch, "PREPARE 42P01": 1,
+		"CREATE ": 1, "INSERT ": 20, "INSERT 23505": 5, "SELECT ": 10 + 3 + 1 + batched, "PREPARE 42P01": 1,
 		"BEGIN ": 1, "UPDATE ": 1, "ROLLBACK ": 1, "COPY ": 1, "DELETE ": 1,
 		// The insert, again after each error but the last, the batches' select, and
 		// what COPY asks for.
@@ -213,9 +215,9 @@ func askRedis(ctx context.Context, addr string, n int) error {
 		times(20, func(int) error { return conn.Get(ctx, key).Err() }),
 		times(5, func(int) error { return fails(conn.LPush(ctx, key, 1).Err)() }),
 		fails(conn.Do(ctx, "nosuchcommand").Err),
-		times(3, func(int) error {
+		times(len(batches), func(n int) error {
 			_, err := conn.Pipelined(ctx, func(p redis.Pipeliner) error {
-				for range 10 {
+				for range batches[n] {
 					p.Incr(ctx, "counter")
 				}
 				return nil
@@ -240,7 +242,7 @@ func askRedis(ctx context.Context, addr string, n int) error {
 
 func redisCounts() counts {
 	return counts{
-		"SET ": 20, "GET ": 20, "LPUSH WRONGTYPE": 5, "OTHER ERR": 1, "INCR ": 30, "MULTI ": 1, "DEL ": 1, "EXEC ": 1,
+		"SET ": 20, "GET ": 20, "LPUSH WRONGTYPE": 5, "OTHER ERR": 1, "INCR ": batched, "MULTI ": 1, "DEL ": 1, "EXEC ": 1,
 		"RPUSH ": 1, "LRANGE ": 3, "PING ": 1, "HELLO ": 1,
 	}
 }
