@@ -128,7 +128,7 @@ func turnToTLS() {
 
 // A connection that turns to TLS is forgotten, while it is still open.
 func TestConnectionTurnsToTLS(t *testing.T) {
-	f := New(DefaultConfig(), bounds())
+	f := New(roomy(), bounds())
 	featuretest.Start(t, f, nil)
 	addr, _ := featuretest.StartRole(t, "upgrade")
 	rpc, _ := featuretest.StartRole(t, "rpc")

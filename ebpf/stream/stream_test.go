@@ -35,7 +35,15 @@ func bounds() []float64 {
 
 func start(t testing.TB, edit func(*feature.Environment)) *prometheus.Registry {
 	t.Helper()
-	return featuretest.Start(t, New(DefaultConfig(), bounds()), edit)
+	return featuretest.Start(t, New(roomy(), bounds()), edit)
+}
+
+// roomy has a ring for all that happens on a machine that runs other tests, too,
+// and leaves little time to this one.
+func roomy() Config {
+	c := DefaultConfig()
+	c.RingBytes = 64 << 20
+	return c
 }
 
 // counts of requests by what a test tells them by.
