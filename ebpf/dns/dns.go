@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"sync"
@@ -26,9 +27,13 @@ const (
 	readEvery = 100 * time.Millisecond
 	// expireEvery is how often questions without answers are looked for.
 	expireEvery = time.Second
-	// otherDomain stands for domains beyond Config.Names.
+	// otherDomain stands for domains beyond Config.Names, and servers beyond
+	// maxServers.
 	otherDomain = "other"
 	timedOut    = "timeout"
+	// maxServers bounds the name servers that are told of each service: one that
+	// looks names up from the root down asks thousands.
+	maxServers = 16
 )
 
 // lostReasons names the kernel's counters of what was not counted.
@@ -50,7 +55,7 @@ type series struct {
 	kind   uint16
 	code   uint8
 	late   bool       // never answered
-	addr   netip.Addr // of the server, for one that asks
+	addr   netip.Addr // of the server, for one that asks; invalid: one of many
 }
 
 // histogram is what a series has counted; the last count is of what is above all
@@ -73,7 +78,8 @@ type Feature struct {
 	links   []link.Link
 	tally   *feature.Tally[series, histogram]
 	domains map[feature.Who]map[string]struct{} // those told, of each service
-	crowded uint64                              // lookups for whose series there was no room
+	servers map[feature.Who]map[netip.Addr]struct{}
+	crowded uint64 // lookups for whose series there was no room
 }
 
 // New returns the feature, not loaded. bounds are those of the histograms, in
@@ -129,6 +135,7 @@ func (f *Feature) load(env *feature.Environment) error {
 	f.env, f.objects, f.links = env, objects, links
 	f.tally = feature.NewTally[series, histogram](env.MaxSeries)
 	f.domains = make(map[feature.Who]map[string]struct{})
+	f.servers = make(map[feature.Who]map[netip.Addr]struct{})
 	return nil
 }
 
@@ -213,7 +220,9 @@ func (f *Feature) countLocked(l *bpf.DnsDnsLookup, late bool) {
 		s.kind = 0
 	}
 	if !s.server {
-		s.addr = feature.AddrOf(l.Addr)
+		if addr := feature.AddrOf(l.Addr); few(f.servers, s.Who, addr, maxServers) {
+			s.addr = addr
+		}
 	}
 	s.domain = f.domainLocked(s.Who, l.Name[:l.NameLength])
 	h := f.tally.Of(s, k)
@@ -240,22 +249,30 @@ func (f *Feature) domainLocked(who feature.Who, wire []byte) string {
 		return otherDomain
 	}
 	domain := domainOf(name)
-	known := f.domains[who]
-	if _, ok := known[domain]; ok {
-		return domain
-	}
-	if len(known) >= f.config.Names {
+	if !few(f.domains, who, domain, f.config.Names) {
 		return otherDomain
 	}
-	if known == nil {
-		known = make(map[string]struct{})
-		f.domains[who] = known
-	}
-	known[domain] = struct{}{}
 	return domain
 }
 
-// Sweep forgets services that are gone, and with them their domains.
+// few says whether v is one of the first limit values of a service.
+func few[T comparable](of map[feature.Who]map[T]struct{}, who feature.Who, v T, limit int) bool {
+	known := of[who]
+	if _, ok := known[v]; ok {
+		return true
+	}
+	if len(known) >= limit {
+		return false
+	}
+	if known == nil {
+		known = make(map[T]struct{})
+		of[who] = known
+	}
+	known[v] = struct{}{}
+	return true
+}
+
+// Sweep forgets services that are gone, and with them their domains and servers.
 func (f *Feature) Sweep(now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -265,11 +282,8 @@ func (f *Feature) Sweep(now time.Time) {
 	f.tally.Sweep(now, f.env.Resolver)
 	live := make(map[feature.Who]bool)
 	f.tally.Each(func(s series, _ *histogram) { live[s.Who] = true })
-	for who := range f.domains {
-		if !live[who] {
-			delete(f.domains, who)
-		}
-	}
+	maps.DeleteFunc(f.domains, func(who feature.Who, _ map[string]struct{}) bool { return !live[who] })
+	maps.DeleteFunc(f.servers, func(who feature.Who, _ map[netip.Addr]struct{}) bool { return !live[who] })
 }
 
 // Close detaches the programs.
@@ -323,7 +337,11 @@ func (f *Feature) send(ch chan<- prometheus.Metric, s series, h *histogram) {
 	desc := f.server
 	if !s.server {
 		desc = f.client
-		labels = append(labels, s.addr.String())
+		server := otherDomain
+		if s.addr.IsValid() {
+			server = s.addr.String()
+		}
+		labels = append(labels, server)
 	}
 	cumulative := make(map[float64]uint64, len(f.bounds))
 	var n uint64

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,7 +20,10 @@ import (
 	"golang.org/x/net/dns/dnsmessage"
 	"golang.org/x/sys/unix"
 
+	"github.com/vedette-io/vedette/ebpf/bpf"
+	"github.com/vedette-io/vedette/ebpf/feature"
 	"github.com/vedette-io/vedette/ebpf/feature/featuretest"
+	"github.com/vedette-io/vedette/ebpf/identity"
 )
 
 var testBounds = []float64{0.001, 0.01, 0.1, 1}
@@ -345,6 +349,26 @@ func TestNamesAreBounded(t *testing.T) {
 	for domain, n := range map[string]int{"one.com": 2, "two.com": 2, "other": 2} {
 		requireLookups(t, reg, asked, map[string]string{"service_name": "test-unconnected", "dns_question_name": domain}, n)
 	}
+}
+
+// A resolver that asks any number of name servers leaves room for others.
+func TestServersAreBounded(t *testing.T) {
+	f := New(DefaultConfig(), testBounds)
+	f.env = &feature.Environment{Resolver: identity.New(t.TempDir(), nil)}
+	f.tally = feature.NewTally[series, histogram](4096)
+	f.domains = make(map[feature.Who]map[string]struct{})
+	f.servers = make(map[feature.Who]map[netip.Addr]struct{})
+	for i := range 1000 {
+		l := bpf.DnsDnsLookup{Tgid: 1, Addr: [4]uint32{1, 2, 3, uint32(i)}}
+		l.NameLength = uint16(copy(l.Name[:], "\x07example\x03com\x00"))
+		f.countLocked(&l, false)
+	}
+	require.Equal(t, maxServers+1, f.tally.Len())
+	f.tally.Each(func(s series, h *histogram) {
+		if !s.addr.IsValid() {
+			require.EqualValues(t, 1000-maxServers, h.counts[0])
+		}
+	})
 }
 
 func TestNamesOff(t *testing.T) {
