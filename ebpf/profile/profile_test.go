@@ -164,6 +164,7 @@ func TestKernel(t *testing.T) {
 func child(t testing.TB, service, program string, args ...string) {
 	t.Helper()
 	cmd := exec.Command(program, args...)
+	cmd.Dir = t.TempDir() // where Node leaves its logs
 	cmd.Env = append(os.Environ(), "OTEL_SERVICE_NAME="+service)
 	cmd.Stderr = os.Stderr
 	require.NoError(t, cmd.Start())
