@@ -4,14 +4,17 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"testing"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"github.com/stretchr/testify/require"
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/confmap"
 	"go.opentelemetry.io/collector/consumer/consumertest"
+	"go.opentelemetry.io/collector/pdata/pcommon"
 	"go.opentelemetry.io/collector/pdata/pmetric"
 	"go.opentelemetry.io/collector/receiver/receivertest"
 	"go.uber.org/goleak"
@@ -87,6 +90,12 @@ func TestReceiver(t *testing.T) {
 	require.Eventually(t, func() bool { return len(sink.AllMetrics()) > 0 }, 10*time.Second, time.Millisecond)
 	require.NoError(t, r.Shutdown(t.Context()))
 	<-closed
+	all := sink.AllMetrics()
+	for _, m := range all[len(all)-1].ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().All() {
+		if m.Name() == "buckets_total" {
+			require.True(t, m.Sum().DataPoints().At(0).Flags().NoRecordedValue(), "the series end with the receiver")
+		}
+	}
 
 	resource := sink.AllMetrics()[0].ResourceMetrics().At(0)
 	job, _ := resource.Resource().Attributes().Get("service.name")
@@ -96,7 +105,7 @@ func TestReceiver(t *testing.T) {
 	for _, m := range metrics.All() {
 		byName[m.Name()] = m
 	}
-	require.Len(t, byName, 5)
+	require.Len(t, byName, 5+3) // and up, scrape_duration_seconds, scrape_samples_scraped
 	sum := byName["buckets_total"].Sum()
 	require.True(t, sum.IsMonotonic())
 	require.Equal(t, pmetric.AggregationTemporalityCumulative, sum.AggregationTemporality())
@@ -131,4 +140,71 @@ func TestReceiverFails(t *testing.T) {
 		require.Error(t, r.Start(t.Context(), componenttest.NewNopHost()))
 		require.NoError(t, r.Shutdown(t.Context()))
 	}
+}
+
+// A series that is not there any more ends, with the round and with the receiver; an
+// upper bound of +Inf is no bound; and what OTLP has no type for leaves the rest alone.
+func TestConverter(t *testing.T) {
+	family := func(name string, kind dto.MetricType, m ...*dto.Metric) *dto.MetricFamily {
+		return &dto.MetricFamily{Name: &name, Type: &kind, Metric: m}
+	}
+	label := func(v string) []*dto.LabelPair {
+		name := "who"
+		return []*dto.LabelPair{{Name: &name, Value: &v}}
+	}
+	ptr := func(v float64) *float64 { return &v }
+	count := func(v uint64) *uint64 { return &v }
+	counter := func(who string) *dto.Metric {
+		return &dto.Metric{Label: label(who), Counter: &dto.Counter{Value: ptr(1)}}
+	}
+	histogram := &dto.Metric{Histogram: &dto.Histogram{SampleCount: count(3), SampleSum: ptr(4), Bucket: []*dto.Bucket{
+		{UpperBound: ptr(1), CumulativeCount: count(2)}, {UpperBound: ptr(2), CumulativeCount: count(1)}, {UpperBound: ptr(math.Inf(1)), CumulativeCount: count(3)},
+	}}}
+	summary := &dto.Metric{Summary: &dto.Summary{SampleCount: count(1), SampleSum: ptr(1), Quantile: []*dto.Quantile{{Quantile: ptr(0.5), Value: ptr(1)}}}}
+	gauge := &dto.Metric{Gauge: &dto.Gauge{Value: ptr(math.NaN())}}
+	c := &converter{job: "well", instance: "here", start: time.Unix(1, 0)}
+	points := func(families ...*dto.MetricFamily) (out []string) {
+		m, _ := c.convert(families, time.Unix(2, 0))
+		point := func(name string, at pcommon.Timestamp, attributes pcommon.Map, flags pmetric.DataPointFlags) {
+			require.EqualValues(t, 2e9, at)
+			if who, ok := attributes.Get("who"); ok {
+				name += who.Str()
+			}
+			if flags.NoRecordedValue() {
+				name += " ends"
+			}
+			out = append(out, name)
+		}
+		for _, m := range m.ResourceMetrics().At(0).ScopeMetrics().At(0).Metrics().All() {
+			switch m.Type() {
+			case pmetric.MetricTypeSum:
+				require.True(t, m.Sum().IsMonotonic())
+				for _, p := range m.Sum().DataPoints().All() {
+					point(m.Name(), p.Timestamp(), p.Attributes(), p.Flags())
+				}
+			case pmetric.MetricTypeGauge:
+				for _, p := range m.Gauge().DataPoints().All() {
+					point(m.Name(), p.Timestamp(), p.Attributes(), p.Flags())
+				}
+			case pmetric.MetricTypeSummary:
+				for _, p := range m.Summary().DataPoints().All() {
+					point(m.Name(), p.Timestamp(), p.Attributes(), p.Flags())
+				}
+			case pmetric.MetricTypeHistogram:
+				for _, p := range m.Histogram().DataPoints().All() {
+					require.Equal(t, []float64{1}, p.ExplicitBounds().AsRaw())
+					require.Equal(t, []uint64{2, 1}, p.BucketCounts().AsRaw())
+					point(m.Name(), p.Timestamp(), p.Attributes(), p.Flags())
+				}
+			}
+		}
+		return out
+	}
+	require.ElementsMatch(t, []string{"c_a", "c_b", "h", "s", "g"}, points(
+		family("c_", dto.MetricType_COUNTER, counter("a"), counter("b")), family("x", dto.MetricType_GAUGE_HISTOGRAM, histogram),
+		family("h", dto.MetricType_HISTOGRAM, histogram), family("s", dto.MetricType_SUMMARY, summary), family("g", dto.MetricType_GAUGE, gauge),
+	))
+	require.ElementsMatch(t, []string{"c_a", "c_b ends", "h ends", "s ends", "g ends"}, points(family("c_", dto.MetricType_COUNTER, counter("a"))))
+	require.ElementsMatch(t, []string{"c_a ends"}, points())
+	require.Empty(t, points())
 }

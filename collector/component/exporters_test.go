@@ -2,10 +2,12 @@ package component_test
 
 import (
 	"context"
+	"encoding/hex"
 	"fmt"
 	"io"
 	"log/slog"
 	"maps"
+	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -21,6 +23,7 @@ import (
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/component/componenttest"
 	"go.opentelemetry.io/collector/confmap"
+	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/consumer/consumertest"
 	"go.opentelemetry.io/collector/exporter/exportertest"
 	"go.opentelemetry.io/collector/pdata/plog"
@@ -95,9 +98,10 @@ func TestEBPFReceiverOfBoth(t *testing.T) {
 		require.NoError(t, r.Start(t.Context(), componenttest.NewNopHost()))
 	}
 	require.Eventually(t, func() bool { return len(sink.AllMetrics()) > 0 }, 30*time.Second, 5*time.Millisecond)
-	for _, r := range []component.Component{m, tr} {
-		require.NoError(t, r.Shutdown(t.Context()))
-	}
+	require.NoError(t, tr.Shutdown(t.Context()))
+	sink.Reset()
+	require.Never(t, func() bool { return len(sink.AllMetrics()) > 0 }, 1500*time.Millisecond, 50*time.Millisecond, "metrics behind the first shutdown")
+	require.NoError(t, m.Shutdown(t.Context()))
 }
 
 // Lines are read once, across a restart.
@@ -309,4 +313,36 @@ func TestKafkaExporter(t *testing.T) {
 		cancel()
 		<-done
 	}
+}
+
+// One queue is open from the first start to the last shutdown of those that were
+// started; the others, as after a start that failed elsewhere, change nothing.
+func TestQueueExporterLifecycle(t *testing.T) {
+	f := queueexporter.NewFactory()
+	settings := exportertest.NewNopSettings(f.Type())
+	dir := filepath.Join(t.TempDir(), "queue")
+	require.NoError(t, os.WriteFile(dir, nil, 0o644)) // in the way
+	c := set(t, f.CreateDefaultConfig(), map[string]any{"endpoint": "http://127.0.0.1:1", "directory": dir, "log": map[string]any{"max_record_bytes": 4096}})
+	m, err := f.CreateMetrics(t.Context(), settings, c)
+	require.NoError(t, err)
+	l, err := f.CreateLogs(t.Context(), settings, c)
+	require.NoError(t, err)
+	require.Error(t, m.ConsumeMetrics(t.Context(), sampleMetrics()), "not started")
+	host := componenttest.NewNopHost()
+	require.Error(t, m.Start(t.Context(), host))
+	require.Error(t, l.Start(t.Context(), host), "of a queue that is not open")
+	require.NoError(t, m.Shutdown(t.Context()))
+	require.NoError(t, os.Remove(dir))
+	require.NoError(t, m.Start(t.Context(), host))
+	require.NoError(t, l.Shutdown(t.Context()), "never started")
+	require.NoError(t, m.ConsumeMetrics(t.Context(), sampleMetrics()))
+	noise := make([]byte, 1<<16)
+	_, _ = rand.NewChaCha8([32]byte{}).Read(noise)
+	large := sampleLogs(hex.EncodeToString(noise))
+	err = l.ConsumeLogs(t.Context(), large)
+	require.True(t, consumererror.IsPermanent(err), "a request that is too large: %v", err)
+	for range 2 {
+		require.NoError(t, m.Shutdown(t.Context()))
+	}
+	require.Error(t, m.ConsumeMetrics(t.Context(), sampleMetrics()), "stopped")
 }

@@ -1,7 +1,10 @@
 package component
 
 import (
+	"errors"
 	"fmt"
+	"math"
+	"strings"
 	"time"
 
 	dto "github.com/prometheus/client_model/go"
@@ -15,37 +18,141 @@ const scopeName = "github.com/vedette-io/vedette/collector"
 // stamp is what the points of one gathering have in common.
 type stamp struct{ start, at pcommon.Timestamp }
 
-// toMetrics makes OTLP of families. Points of cumulative metrics begin at start.
-func toMetrics(families []*dto.MetricFamily, job, instance string, start, at time.Time) (pmetric.Metrics, error) {
+// converter makes OTLP of what is gathered of a job. It is used by one goroutine.
+type converter struct {
+	job, instance string
+	start         time.Time // of cumulative metrics
+	before, now   map[string]ending
+}
+
+// ending is what it takes to say that a series has ended.
+type ending struct {
+	name   string
+	kind   dto.MetricType
+	metric *dto.Metric
+}
+
+// convert makes OTLP of families. A series of the round before that is not among
+// them ends: it gets a point without a value, as a scrape would mark it stale. A
+// family that OTLP has no type for is left out, and told.
+func (c *converter) convert(families []*dto.MetricFamily, at time.Time) (pmetric.Metrics, error) {
+	c.before, c.now = c.now, make(map[string]ending, len(c.now))
 	out := pmetric.NewMetrics()
 	resource := out.ResourceMetrics().AppendEmpty()
 	attributes := resource.Resource().Attributes()
-	attributes.PutStr("service.name", job)
-	attributes.PutStr("service.instance.id", instance)
-	attributes.PutStr("host.name", instance)
+	attributes.PutStr("service.name", c.job)
+	attributes.PutStr("service.instance.id", c.instance)
+	attributes.PutStr("host.name", c.instance)
 	scope := resource.ScopeMetrics().AppendEmpty()
 	scope.Scope().SetName(scopeName)
 	metrics := scope.Metrics()
 	metrics.EnsureCapacity(len(families))
-	when := stamp{pcommon.NewTimestampFromTime(start), pcommon.NewTimestampFromTime(at)}
+	when := stamp{pcommon.NewTimestampFromTime(c.start), pcommon.NewTimestampFromTime(at)}
+	var errs []error
+	byName := make(map[string]pmetric.Metric, len(families))
 	for _, f := range families {
-		m := metrics.AppendEmpty()
+		m := pmetric.NewMetric()
 		m.SetName(f.GetName())
 		m.SetDescription(f.GetHelp())
 		m.SetUnit(f.GetUnit())
 		if err := when.family(m, f); err != nil {
-			return out, err
+			errs = append(errs, err)
+			continue
+		}
+		to := metrics.AppendEmpty()
+		m.MoveTo(to)
+		byName[f.GetName()] = to
+		for _, one := range f.Metric {
+			c.now[seriesKey(f.GetName(), one)] = ending{f.GetName(), f.GetType(), one}
 		}
 	}
-	return out, nil
+	for key, e := range c.before {
+		if _, ok := c.now[key]; ok {
+			continue
+		}
+		m, ok := byName[e.name]
+		if !ok {
+			m = metrics.AppendEmpty()
+			m.SetName(e.name)
+			byName[e.name] = m
+		}
+		when.end(m, e)
+	}
+	return out, errors.Join(errs...)
+}
+
+// seriesKey names a series.
+func seriesKey(name string, m *dto.Metric) string {
+	var b strings.Builder
+	b.WriteString(name)
+	for _, l := range m.Label {
+		b.WriteByte(0xff)
+		b.WriteString(l.GetName())
+		b.WriteByte(0xff)
+		b.WriteString(l.GetValue())
+	}
+	return b.String()
+}
+
+// end adds a point that says that the series is not there any more.
+func (s stamp) end(m pmetric.Metric, e ending) {
+	flags := pmetric.DefaultDataPointFlags.WithNoRecordedValue(true)
+	number := func(p pmetric.NumberDataPoint) pmetric.NumberDataPoint {
+		p.SetTimestamp(s.at)
+		p.SetFlags(flags)
+		labels(p.Attributes(), e.metric)
+		return p
+	}
+	fresh := m.Type() == pmetric.MetricTypeEmpty
+	switch e.kind {
+	case dto.MetricType_COUNTER:
+		if fresh {
+			newSum(m)
+		}
+		if m.Type() == pmetric.MetricTypeSum {
+			number(m.Sum().DataPoints().AppendEmpty()).SetStartTimestamp(s.start)
+		}
+	case dto.MetricType_SUMMARY:
+		if fresh {
+			m.SetEmptySummary()
+		}
+		if m.Type() == pmetric.MetricTypeSummary {
+			p := m.Summary().DataPoints().AppendEmpty()
+			s.summary(p, e.metric) // its quantiles are series, too
+			p.SetTimestamp(s.at)
+			p.SetFlags(flags)
+		}
+	case dto.MetricType_HISTOGRAM:
+		if fresh {
+			m.SetEmptyHistogram().SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+		}
+		if m.Type() == pmetric.MetricTypeHistogram {
+			p := m.Histogram().DataPoints().AppendEmpty()
+			s.histogram(p, e.metric) // its buckets are series, too
+			p.SetTimestamp(s.at)
+			p.SetFlags(flags)
+		}
+	default:
+		if fresh {
+			m.SetEmptyGauge()
+		}
+		if m.Type() == pmetric.MetricTypeGauge {
+			number(m.Gauge().DataPoints().AppendEmpty())
+		}
+	}
+}
+
+func newSum(m pmetric.Metric) pmetric.Sum {
+	sum := m.SetEmptySum()
+	sum.SetIsMonotonic(true)
+	sum.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+	return sum
 }
 
 func (s stamp) family(m pmetric.Metric, f *dto.MetricFamily) error {
 	switch f.GetType() {
 	case dto.MetricType_COUNTER:
-		sum := m.SetEmptySum()
-		sum.SetIsMonotonic(true)
-		sum.SetAggregationTemporality(pmetric.AggregationTemporalityCumulative)
+		sum := newSum(m)
 		for _, one := range f.Metric {
 			s.number(sum.DataPoints().AppendEmpty(), one, one.GetCounter().GetValue()).SetStartTimestamp(s.start)
 		}
@@ -107,11 +214,14 @@ func (s stamp) histogram(p pmetric.HistogramDataPoint, m *dto.Metric) {
 	p.SetSum(h.GetSampleSum())
 	before := uint64(0)
 	for _, b := range h.Bucket {
+		if math.IsInf(b.GetUpperBound(), 1) || b.GetCumulativeCount() < before {
+			continue // the last count is that of +Inf; a bucket never has fewer than the one below it
+		}
 		p.ExplicitBounds().Append(b.GetUpperBound())
 		p.BucketCounts().Append(b.GetCumulativeCount() - before)
 		before = b.GetCumulativeCount()
 	}
-	p.BucketCounts().Append(h.GetSampleCount() - before)
+	p.BucketCounts().Append(max(h.GetSampleCount(), before) - before)
 }
 
 // timeOf is the metric's own time, if it has one.

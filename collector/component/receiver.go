@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/receiver"
@@ -96,7 +97,8 @@ func (r *Receiver) Start(context.Context, component.Host) error {
 		})
 	}
 	if r.next != nil {
-		r.wg.Go(func() { r.gather(ctx, registry) })
+		c := &converter{job: r.job, instance: r.instance, start: r.begun}
+		r.wg.Go(func() { r.gather(ctx, registry, c) })
 	}
 	return nil
 }
@@ -118,26 +120,59 @@ func (r *Receiver) Shutdown(context.Context) error {
 	return r.source.close()
 }
 
-func (r *Receiver) gather(ctx context.Context, from prometheus.Gatherer) {
+// gather hands on what is measured until ctx ends, and then that its series do.
+func (r *Receiver) gather(ctx context.Context, from prometheus.Gatherer, c *converter) {
 	tick := time.NewTicker(r.interval)
 	defer tick.Stop()
 	for {
-		at := time.Now()
-		families, err := from.Gather()
-		if err != nil { // the rest of the families is there
-			r.log.Warn("gather", zap.Error(err))
-		}
-		metrics, err := toMetrics(families, r.job, r.instance, r.begun, at)
-		if err == nil {
-			err = r.next.ConsumeMetrics(ctx, metrics)
-		}
-		if err != nil && ctx.Err() == nil {
-			r.log.Warn("hand metrics on", zap.Error(err))
-		}
+		r.round(ctx, from, c)
 		select {
 		case <-ctx.Done():
+			const patience = 5 * time.Second
+			ctx, cancel := context.WithTimeout(context.Background(), patience)
+			r.hand(ctx, c, nil, time.Now())
+			cancel()
 			return
 		case <-tick.C:
 		}
+	}
+}
+
+// round gathers once. A source that has had nothing so far is not there at all.
+func (r *Receiver) round(ctx context.Context, from prometheus.Gatherer, c *converter) {
+	at := time.Now()
+	families, err := from.Gather()
+	took := time.Since(at)
+	if err != nil { // the rest of the families is there
+		r.log.Warn("gather", zap.Error(err))
+	}
+	if len(families) == 0 && err == nil && len(c.now) == 0 {
+		return
+	}
+	up, samples := 1.0, 0
+	if len(families) == 0 && err != nil {
+		up = 0
+	}
+	for _, f := range families {
+		samples += len(f.Metric)
+	}
+	gauge := func(name, help string, v float64) *dto.MetricFamily {
+		kind := dto.MetricType_GAUGE
+		return &dto.MetricFamily{Name: &name, Help: &help, Type: &kind, Metric: []*dto.Metric{{Gauge: &dto.Gauge{Value: &v}}}}
+	}
+	r.hand(ctx, c, append(families,
+		gauge("up", "1 if the job could be gathered.", up),
+		gauge("scrape_duration_seconds", "How long gathering took.", took.Seconds()),
+		gauge("scrape_samples_scraped", "Metrics that were gathered; a histogram is one.", float64(samples)),
+	), at)
+}
+
+func (r *Receiver) hand(ctx context.Context, c *converter, families []*dto.MetricFamily, at time.Time) {
+	metrics, err := c.convert(families, at)
+	if metrics.DataPointCount() > 0 {
+		err = errors.Join(err, r.next.ConsumeMetrics(ctx, metrics))
+	}
+	if err != nil && ctx.Err() == nil {
+		r.log.Warn("hand metrics on", zap.Error(err))
 	}
 }

@@ -70,34 +70,35 @@ type watcher struct {
 	forget   func()
 
 	mu       sync.Mutex
-	users    int // pipelines that have started it; under mu
-	receiver *own.Receiver
+	receiver *own.Receiver // nil before Start and after Shutdown; under mu
 }
 
 // Start starts the probe, once for all pipelines.
 func (w *watcher) Start(ctx context.Context, host component.Host) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	if w.users++; w.users > 1 {
+	if w.receiver != nil {
 		return nil
 	}
-	w.receiver = own.Kind[probe.Config]{Job: "ebpf", Open: w.open}.New(w.settings, w.config, w.metrics)
-	return w.receiver.Start(ctx, host)
+	r := own.Kind[probe.Config]{Job: "ebpf", Open: w.open}.New(w.settings, w.config, w.metrics)
+	if err := r.Start(ctx, host); err != nil {
+		return err
+	}
+	w.receiver = r
+	return nil
 }
 
-// Shutdown detaches the probe when the last pipeline ends.
+// Shutdown detaches the probe when the first pipeline ends: what is behind that one
+// may be gone before the others end.
 func (w *watcher) Shutdown(ctx context.Context) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	w.forget()
 	if w.receiver == nil {
-		return nil
-	}
-	if w.users--; w.users > 0 {
 		return nil
 	}
 	err := w.receiver.Shutdown(ctx)
 	w.receiver = nil
-	w.forget()
 	return err
 }
 

@@ -185,6 +185,8 @@ func (k *producer) write(ctx context.Context, format buffer.Format, payload []by
 	case errors.As(err, &partial):
 		k.log.Warn("a part of a request was refused", zap.Error(err))
 		return nil
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded):
+		return err // whoever has given up tries again
 	case status/100 == 4 && status != 429:
 		return consumererror.NewPermanent(err)
 	case retryAfter > 0:

@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
 	"go.opentelemetry.io/collector/receiver"
+	"go.uber.org/zap"
 
 	own "github.com/vedette-io/vedette/collector/component"
 	"github.com/vedette-io/vedette/collector/log"
@@ -105,10 +106,15 @@ func (l *logs) write(ctx context.Context, _ string, format buffer.Format, payloa
 	if err := request.UnmarshalProto(payload); err != nil {
 		return fmt.Errorf("decode log records: %w", err)
 	}
-	if err := l.next.ConsumeLogs(ctx, request.Logs()); err != nil && !consumererror.IsPermanent(err) {
-		return &door.OverloadError{What: err.Error(), RetryAfter: time.Second}
+	err := l.next.ConsumeLogs(ctx, request.Logs())
+	switch {
+	case err == nil:
+		return nil
+	case consumererror.IsPermanent(err):
+		l.settings.Logger.Error("the pipeline refuses lines for good: they are dropped", zap.Error(err))
+		return nil
 	}
-	return nil
+	return &door.OverloadError{What: err.Error(), RetryAfter: time.Second}
 }
 
 // Shutdown ends what Start started.

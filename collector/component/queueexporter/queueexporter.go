@@ -11,12 +11,14 @@ import (
 	"errors"
 	"fmt"
 	"sync"
+	"sync/atomic"
 
 	"github.com/klauspost/compress/snappy"
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/confmap"
 	"go.opentelemetry.io/collector/consumer"
+	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/exporter"
 	"go.opentelemetry.io/collector/pdata/plog"
 	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
@@ -100,7 +102,7 @@ type shared struct {
 	queues map[*Config]*queue // under mu
 }
 
-func (s *shared) of(set exporter.Settings, c component.Config) *queue {
+func (s *shared) of(set exporter.Settings, c component.Config) *pipe {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	config := c.(*Config)
@@ -113,29 +115,59 @@ func (s *shared) of(set exporter.Settings, c component.Config) *queue {
 		}}
 		s.queues[config] = q
 	}
-	return q
+	return &pipe{queue: q}
 }
 
-// queue is an exporter of all three signals.
+// pipe is the exporter of one signal.
+type pipe struct {
+	*queue
+	started bool // under mu
+}
+
+// Start opens the queue and begins to ship, once for all pipelines.
+func (p *pipe) Start(context.Context, component.Host) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.users == 0 {
+		if err := p.open(); err != nil {
+			return err
+		}
+	}
+	p.users++
+	p.started = true
+	return nil
+}
+
+// Shutdown ends shipping with the last pipeline that was started; what is not
+// acknowledged stays on disk.
+func (p *pipe) Shutdown(context.Context) error {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.started {
+		p.started = false
+		p.users--
+	}
+	if p.users > 0 {
+		return nil
+	}
+	p.forget()
+	return p.close()
+}
+
+// queue is what the exporters of all three signals share.
 type queue struct {
 	config *settings
 	log    *zap.Logger
 	forget func()
 
 	mu     sync.Mutex
-	users  int // pipelines that have started it; under mu
-	queue  *forward.Queue
+	users  int                           // pipelines that have started it; under mu
+	opened atomic.Pointer[forward.Queue] // nil before Start and after Shutdown; written under mu
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
 }
 
-// Start opens the queue and begins to ship, once for all pipelines.
-func (q *queue) Start(context.Context, component.Host) error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.users++; q.users > 1 {
-		return nil
-	}
+func (q *queue) open() error {
 	logger, registry := own.Logger(q.log), prometheus.NewRegistry()
 	opened, err := forward.OpenQueue(forward.QueueOptions{
 		Config: q.config.Queue, Log: q.config.Log, FS: vfs.OS, Dir: q.config.Directory, Formats: own.Formats(), Logger: logger, Registerer: registry,
@@ -148,7 +180,8 @@ func (q *queue) Start(context.Context, component.Host) error {
 		return errors.Join(err, opened.Close())
 	}
 	ctx, cancel := context.WithCancel(context.Background())
-	q.queue, q.cancel = opened, cancel
+	q.opened.Store(opened)
+	q.cancel = cancel
 	q.wg.Go(func() {
 		if err := f.Run(ctx); err != nil && ctx.Err() == nil {
 			logger.Error("forwarding has stopped", "error", err)
@@ -157,22 +190,14 @@ func (q *queue) Start(context.Context, component.Host) error {
 	return nil
 }
 
-// Shutdown ends shipping; what is not acknowledged stays on disk.
-func (q *queue) Shutdown(context.Context) error {
-	q.mu.Lock()
-	defer q.mu.Unlock()
-	if q.queue == nil {
-		return nil
-	}
-	if q.users--; q.users > 0 {
+func (q *queue) close() error {
+	opened := q.opened.Swap(nil)
+	if opened == nil {
 		return nil
 	}
 	q.cancel()
 	q.wg.Wait()
-	err := q.queue.Close()
-	q.queue = nil
-	q.forget()
-	return err
+	return opened.Close()
 }
 
 // Capabilities says that data is left as it is.
@@ -196,9 +221,18 @@ func (q *queue) ConsumeLogs(ctx context.Context, ld plog.Logs) error {
 	return q.add(ctx, buffer.FormatOTLPLogsSnappy, payload, err)
 }
 
+// add appends a request. What can never be taken is not to be tried again.
 func (q *queue) add(ctx context.Context, format buffer.Format, payload []byte, err error) error {
 	if err != nil {
-		return fmt.Errorf("encode OTLP: %w", err)
+		return consumererror.NewPermanent(fmt.Errorf("encode OTLP: %w", err))
 	}
-	return q.queue.Add(ctx, q.config.Tenant, format, snappy.Encode(nil, payload))
+	opened := q.opened.Load()
+	if opened == nil {
+		return fmt.Errorf("add to the queue: %w", buffer.ErrClosed)
+	}
+	err = opened.Add(ctx, q.config.Tenant, format, snappy.Encode(nil, payload))
+	if errors.Is(err, buffer.ErrTooLarge) {
+		return consumererror.NewPermanent(err)
+	}
+	return err
 }
