@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net/http"
 	"os"
 	"runtime/debug"
@@ -122,7 +123,7 @@ func (s *server) collect(ctx context.Context, out io.Writer) error {
 		run:  s.forward.Run,
 		stop: func(context.Context) error { s.doors.Close(); return nil },
 	})
-	g.add(part{name: "memory", run: keepSmall})
+	g.add(part{name: "memory", run: func(ctx context.Context) error { return keepSmall(ctx, s.logger) }})
 	fmt.Fprint(out, endpointLines("http://"+selfAddress(s.listener.Addr()), append(endpoints, s.doors.listeners()...)))
 	s.health.ready.Store(true)
 	s.logger.Info("ready", "listen", s.listener.Addr().String(), "data", s.config.DataDir)
@@ -130,18 +131,24 @@ func (s *server) collect(ctx context.Context, out io.Writer) error {
 }
 
 // keepSmall makes the collector of garbage run more often than usual, unless GOGC
-// says how often, and gives back what only the start has needed: an agent shares
-// its host with those whom the host is for.
-func keepSmall(ctx context.Context) error {
-	const gcPercent, started = 50, 20 * time.Second
+// says how often, and gives back what only the start has needed, and now and then
+// what has not been needed since: an agent shares its host with those whom the
+// host is for.
+func keepSmall(ctx context.Context, logger *slog.Logger) error {
+	const gcPercent, every = 25, 15 * time.Second
 	if os.Getenv("GOGC") == "" {
 		debug.SetGCPercent(gcPercent)
 	}
-	select {
-	case <-ctx.Done():
-	case <-time.After(started):
+	tick := time.NewTicker(every)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+		}
 		debug.FreeOSMemory()
-		<-ctx.Done()
+		n, err := dropOwnPages()
+		logger.Debug("Memory is given back", "file_bytes", n, "err", err)
 	}
-	return nil
 }
