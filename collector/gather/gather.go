@@ -1,10 +1,12 @@
 package gather
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,6 +16,7 @@ import (
 
 	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/ingest/exposition"
+	"github.com/vedette-io/vedette/internal/labels"
 )
 
 // Writer takes requests in. *door.Entry has more than this method; a function
@@ -71,7 +74,7 @@ func (r *Runner) Run(ctx context.Context) error {
 }
 
 func (r *Runner) runJob(ctx context.Context, j Job) {
-	s := &series{job: j, now: exposition.Set{}}
+	s := newSeries(j)
 	tick := time.NewTicker(j.Interval)
 	defer tick.Stop()
 	for {
@@ -91,7 +94,7 @@ func (r *Runner) round(ctx context.Context, s *series) {
 	families, err := s.job.Gatherer.Gather()
 	took := time.Since(begin)
 	r.seconds.WithLabelValues(s.job.Name).Set(took.Seconds())
-	if len(families) == 0 && err == nil && len(s.before) == 0 {
+	if len(families) == 0 && err == nil && len(s.known) == 0 {
 		return // such as GPUs on a machine that has none
 	}
 	if err != nil { // the rest of the families is there
@@ -142,40 +145,82 @@ func (r *Runner) failed(ctx context.Context, s *series, at string, err error) {
 type series struct {
 	job         Job
 	requests    exposition.Requests
-	before, now exposition.Set
-	described   bool // metadata has gone out
+	known       map[labels.Hash]known
+	round       uint32 // the one at hand
+	described   bool   // metadata has gone out
 	scratch     []exposition.Series
 	lastFailure string
 }
+
+// known is a series of this round or of the one before.
+type known struct {
+	labels []byte
+	round  uint32 // that had it last
+}
+
+func newSeries(j Job) *series { return &series{job: j, known: make(map[labels.Hash]known)} }
 
 func (s *series) labels() []exposition.Label {
 	return []exposition.Label{{Name: "job", Value: s.job.Name}, {Name: "instance", Value: s.job.Instance}}
 }
 
-// add puts families into the request and returns how many samples they have. A
-// bad family is left out.
+// atATime is how many metrics of a family become series before their memory is
+// used for the next ones: a round may be of tens of thousands.
+const atATime = 64
+
+// add puts families into the request and returns how many samples they have. It
+// lets go of each metric when that is done. Of a family that is bad the rest is
+// left out.
 func (s *series) add(families []*dto.MetricFamily, at int64) (samples int, err error) {
 	var errs []error
-	for _, f := range families {
-		var one error
-		if s.scratch, one = exposition.AppendSeries(s.scratch[:0], f, s.labels()...); one != nil {
-			errs = append(errs, one)
-			continue
-		}
-		for i := range s.scratch {
-			if one := s.requests.Add(&s.scratch[i], at); one != nil {
-				errs = append(errs, fmt.Errorf("add series of %s: %w", f.GetName(), one))
-				continue
+	for i, f := range families {
+		of := 0
+		for metrics := range slices.Chunk(f.Metric, atATime) {
+			n, err := s.addSome(f, metrics, at)
+			of += n
+			if err != nil {
+				errs = append(errs, err)
+				break
 			}
-			s.now.Add(s.scratch[i].Labels)
-			samples++
+			clear(metrics)
 		}
-		if !s.described {
+		if samples += of; of > 0 && !s.described {
 			s.requests.Metadata(f)
 		}
+		families[i] = nil
 	}
 	s.described = len(families) > 0
 	return samples, errors.Join(errs...)
+}
+
+// addSome puts some metrics of a family into the request.
+func (s *series) addSome(f *dto.MetricFamily, metrics []*dto.Metric, at int64) (samples int, err error) {
+	some := dto.MetricFamily{Name: f.Name, Help: f.Help, Type: f.Type, Unit: f.Unit, Metric: metrics}
+	if s.scratch, err = exposition.AppendSeries(s.scratch[:0], &some, s.labels()...); err != nil {
+		return 0, err
+	}
+	var errs []error
+	for i := range s.scratch {
+		one := &s.scratch[i]
+		if err := s.requests.Add(one, at); err != nil {
+			errs = append(errs, fmt.Errorf("add series of %s: %w", f.GetName(), err))
+			continue
+		}
+		s.see(one.Labels)
+		samples++
+	}
+	return samples, errors.Join(errs...)
+}
+
+// see notes that this round has a series. It keeps nothing of lset.
+func (s *series) see(lset []byte) {
+	h := labels.HashCanonical(lset)
+	k, ok := s.known[h]
+	if !ok {
+		k.labels = bytes.Clone(lset)
+	}
+	k.round = s.round
+	s.known[h] = k
 }
 
 // report adds the series that a scraper makes of itself.
@@ -195,8 +240,11 @@ func (s *series) report(up float64, took time.Duration, samples int, at int64) {
 
 // turn ends the series of the round before that this one does not have.
 func (s *series) turn(at int64) {
-	for _, lset := range s.before.Gone(s.now) {
-		s.requests.Stale(lset, at)
+	for h, k := range s.known {
+		if k.round != s.round {
+			s.requests.Stale(k.labels, at)
+			delete(s.known, h)
+		}
 	}
-	s.before, s.now = s.now, exposition.Set{}
+	s.round++
 }

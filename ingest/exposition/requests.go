@@ -1,6 +1,7 @@
 package exposition
 
 import (
+	"bytes"
 	"math"
 
 	dto "github.com/prometheus/client_model/go"
@@ -85,7 +86,8 @@ func (r *Requests) cutLarge() {
 
 func (r *Requests) cut() {
 	if r.builder.Size() > 0 {
-		r.payloads = append(r.payloads, r.builder.Payload(nil))
+		p := r.builder.Payload(nil) // with room for bytes that do not compress
+		r.payloads = append(r.payloads, bytes.Clone(p))
 		r.builder.Reset()
 	}
 }

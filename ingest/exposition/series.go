@@ -61,7 +61,8 @@ func Metadata(f *dto.MetricFamily) metadata.Metadata {
 // AppendSeries appends the series of a family to dst. The labels in set replace
 // those of the same name in the family; a label with an empty value counts as
 // absent. The error is an *InvalidError, and dst then comes back as it was. The
-// series do not alias f.
+// series do not alias f. Memory of series behind the end of dst, such as of an
+// earlier call whose result was cut to [:0], is used again, their labels too.
 func AppendSeries(dst []Series, f *dto.MetricFamily, set ...Label) ([]Series, error) {
 	name := f.GetName()
 	if !model.UTF8Validation.IsValidMetricName(name) {
@@ -165,13 +166,17 @@ func (c *converter) has(name string) bool {
 
 // add appends a series with a suffix to the family's name and one label more.
 func (c *converter) add(suffix string, extra Label, value float64) *Series {
-	c.series = append(c.series, Series{Labels: c.canonical(suffix, extra), Time: c.time, Value: value})
+	var room []byte
+	if n := len(c.series); n < cap(c.series) {
+		room = c.series[:n+1][n].Labels[:0]
+	}
+	c.series = append(c.series, Series{Labels: c.appendCanonical(room, suffix, extra), Time: c.time, Value: value})
 	return &c.series[len(c.series)-1]
 }
 
-// canonical encodes the labels at hand with the name and one label more; it puts
-// each of the two where it belongs.
-func (c *converter) canonical(suffix string, extra Label) []byte {
+// appendCanonical encodes the labels at hand with the name and one label more; it
+// puts each of the two where it belongs.
+func (c *converter) appendCanonical(dst []byte, suffix string, extra Label) []byte {
 	more := [2]Label{{model.MetricNameLabel, c.name + suffix}, extra}
 	rest := more[:1]
 	if extra.Name != "" {
@@ -187,7 +192,7 @@ func (c *converter) canonical(suffix string, extra Label) []byte {
 	for _, l := range c.labels {
 		size += labels.Size(len(l.Name), len(l.Value))
 	}
-	dst := make([]byte, 0, size)
+	dst = slices.Grow(dst, size)
 	for _, l := range c.labels {
 		for len(rest) > 0 && rest[0].Name < l.Name {
 			dst = labels.Append(dst, rest[0].Name, rest[0].Value)
