@@ -42,6 +42,7 @@ var lostInKernel = map[bpf.StreamStreamStat]string{
 type Feature struct {
 	config Config
 	table  *Table
+	piece  protocol.Piece // of the event at hand; made once, for parsers make it escape
 
 	mu      sync.Mutex // taken after the table's
 	objects *ebpf.Collection
@@ -168,7 +169,8 @@ func (f *Feature) take(b []byte) {
 	if len(b) < header+head+tail || int(e.Length) < head+tail {
 		return
 	}
-	p := protocol.Piece{
+	p := &f.piece
+	*p = protocol.Piece{
 		Direction: protocol.Direction(e.Flags & uint8(bpf.StreamStreamFlagFLAG_SENT)),
 		Data:      b[header : header+head], Missed: int(e.Length) - head - tail, Tail: b[header+head : header+head+tail],
 		Seq: e.Seq, ReadyNanos: int64(e.ReadyNs), AtNanos: int64(e.AtNs),
@@ -182,7 +184,7 @@ func (f *Feature) take(b []byte) {
 		Local:   netip.AddrPortFrom(feature.AddrOf(e.Local), e.LocalPort),
 		Peer:    netip.AddrPortFrom(feature.AddrOf(e.Peer), e.PeerPort),
 		NetNS:   e.Netns,
-	}, protocol.Kind(e.Kind), &p)
+	}, protocol.Kind(e.Kind), p)
 }
 
 // Close detaches the programs.
