@@ -32,6 +32,13 @@ func TestMain(m *testing.M) {
 	if os.Getenv(asVedette) != "" {
 		os.Exit(run(os.Args[1:], os.Stdout, os.Stderr))
 	}
+	if database := os.Getenv(asShop); database != "" {
+		if err := shop(database); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			os.Exit(1)
+		}
+		os.Exit(0)
+	}
 	os.Exit(m.Run())
 }
 
