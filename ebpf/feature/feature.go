@@ -69,7 +69,9 @@ type Optional interface {
 // above. A Load that fails leaves nothing behind.
 type Rung struct {
 	Lacks string
-	Load  func(env *Environment) error
+	// Rightless needs no rights: it is tried where a rung above lacked them.
+	Rightless bool
+	Load      func(env *Environment) error
 }
 
 // Environment is what features need of the probe.
@@ -99,7 +101,11 @@ func Climb(f Feature, env *Environment) (State, string) {
 	_ = rlimit.RemoveMemlock()
 	state, reason := Unsupported, "no way to load it"
 	var first string
+	denied := false
 	for i, r := range f.Ladder() {
+		if denied && !r.Rightless {
+			continue // it needs the same rights as the one that lacked them
+		}
 		err := r.Load(env)
 		if err == nil {
 			if i == 0 {
@@ -107,13 +113,14 @@ func Climb(f Feature, env *Environment) (State, string) {
 			}
 			return Loaded, r.Lacks + " (" + first + ")"
 		}
+		if denied {
+			continue // the rights are what is worth telling
+		}
 		state, reason = classify(err)
 		if i == 0 {
 			first = reason
 		}
-		if state == Denied && missingCapabilities("/proc/self/status") != "" {
-			break // a lesser rung needs the same rights
-		}
+		denied = state == Denied && missingCapabilities("/proc/self/status") != ""
 	}
 	return state, reason
 }
@@ -122,6 +129,10 @@ func Climb(f Feature, env *Environment) (State, string) {
 func classify(err error) (State, string) {
 	switch {
 	case errors.Is(err, ebpf.ErrNotSupported), errors.Is(err, link.ErrNotSupported):
+		// What is tried to find out whether the kernel can fails without rights, too.
+		if missing := missingCapabilities("/proc/self/status"); missing != "" {
+			return Denied, "missing " + missing
+		}
 		return Unsupported, short(err)
 	case errors.Is(err, btf.ErrNotFound):
 		return Unsupported, "no such tracepoint or type in the kernel: " + short(err)

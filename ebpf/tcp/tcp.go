@@ -1,17 +1,14 @@
 package tcp
 
 import (
-	"fmt"
-	"io"
+	"errors"
 	"net/netip"
 	"strconv"
 	"sync"
 	"syscall"
 	"time"
-	"unsafe"
 
 	"github.com/cilium/ebpf"
-	"github.com/cilium/ebpf/link"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sys/unix"
 
@@ -20,10 +17,18 @@ import (
 	"github.com/vedette-io/vedette/ebpf/identity"
 )
 
-// lostReasons names the kernel's counters of what was not counted.
-var lostReasons = map[bpf.TcpTcpStat]string{
-	bpf.TcpTcpStatTCP_STAT_FULL:    "map_full",
-	bpf.TcpTcpStatTCP_STAT_UNOWNED: "unowned",
+// source is where counts come from. It is used by one goroutine at a time.
+type source interface {
+	// update brings the counts up to date, and visits what is open.
+	update(visit func(k bpf.TcpTcpKey, rttUS uint32)) error
+	// servers visits who answers where.
+	servers(visit func(at feature.Place, who identity.Key)) error
+	flows(visit func(k bpf.TcpTcpKey, v *bpf.TcpTcpValue, drop func() error)) error
+	failures(visit func(k bpf.TcpTcpFailure, n uint64, drop func() error)) error
+	// lost gives what was not counted, by reason.
+	lost() (map[string]uint64, error)
+	arrivals() *ebpf.Map
+	close() error
 }
 
 // series is one service and one remote; of incoming connections only the
@@ -43,6 +48,12 @@ type totals struct {
 	failures uint64
 }
 
+// found is a connection that is open.
+type found struct {
+	key bpf.TcpTcpKey
+	rtt uint32
+}
+
 // openNow is what a series' open connections are like now.
 type openNow struct {
 	n     int
@@ -54,12 +65,14 @@ type Feature struct {
 	connects, failures, sent, received, retransmits *prometheus.Desc
 	open, rtt, lost, entries                        *prometheus.Desc
 
-	mu      sync.Mutex
-	env     *feature.Environment
-	objects *bpf.TcpObjects // nil: not loaded; under mu
-	links   []link.Link
-	walk    *link.Iter
-	ledger  *feature.Ledger[series, totals]
+	only string // the one way to try; empty: all; for tests
+
+	mu     sync.Mutex
+	env    *feature.Environment
+	source source // nil: not loaded; under mu
+	pace   pace
+	found  []found // by the last look
+	ledger *feature.Ledger[series, totals]
 }
 
 // New returns the feature, not loaded.
@@ -79,7 +92,7 @@ func New() *Feature {
 		lost: prometheus.NewDesc("vedette_ebpf_tcp_lost_total",
 			"What the TCP feature did not count, by reason.", []string{"reason"}, nil),
 		entries: prometheus.NewDesc("vedette_ebpf_tcp_entries",
-			"Combinations of process and remote that the kernel keeps; see max_series.", nil, nil),
+			"Combinations of process and remote that are kept; see max_series.", nil, nil),
 		ledger: feature.NewLedger[series, totals](),
 	}
 }
@@ -87,64 +100,53 @@ func New() *Feature {
 // Name is tcp.
 func (f *Feature) Name() string { return "tcp" }
 
-// Ladder has one way.
-func (f *Feature) Ladder() []feature.Rung { return []feature.Rung{{Load: f.load}} }
+// Ways to count.
+const (
+	byPrograms = "programs"
+	bySockets  = "sockets"
+)
 
-func (f *Feature) load(env *feature.Environment) error {
-	spec, err := bpf.LoadTcp()
+// Ladder has a way without programs in the kernel, for whoever may not load any.
+func (f *Feature) Ladder() []feature.Rung {
+	var rungs []feature.Rung
+	add := func(name string, r feature.Rung, open func(*feature.Environment) (source, error)) {
+		r.Load = func(env *feature.Environment) error { return f.load(env, open) }
+		if f.only == "" || f.only == name {
+			rungs = append(rungs, r)
+		}
+	}
+	add(byPrograms, feature.Rung{}, newPrograms)
+	add(bySockets, feature.Rung{
+		Lacks:     "asks sock_diag: no failures, no connections that open and close between two looks, none that this user may not look at",
+		Rightless: true,
+	}, newSockets)
+	return rungs
+}
+
+func (f *Feature) load(env *feature.Environment, open func(*feature.Environment) (source, error)) error {
+	src, err := open(env)
 	if err != nil {
-		return fmt.Errorf("read the TCP programs: %w", err)
-	}
-	spec.Maps[bpf.TcpMapFlows].MaxEntries = uint32(env.MaxSeries)
-	spec.Maps[bpf.TcpMapFailures].MaxEntries = uint32(env.MaxSeries)
-	if err := spec.Variables[bpf.TcpVarSelfTgid].Set(env.Self); err != nil {
-		return fmt.Errorf("set the TCP programs' own process: %w", err)
-	}
-	objects := new(bpf.TcpObjects)
-	if err := spec.LoadAndAssign(objects, &ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogDisabled: true}}); err != nil {
-		return fmt.Errorf("load the TCP programs: %w", err)
-	}
-	links, err := feature.AttachAll(objects.TcpState)
-	if err != nil {
-		objects.Close()
-		return fmt.Errorf("attach the TCP programs: %w", err)
-	}
-	walk, err := link.AttachIter(link.IterOptions{Program: objects.TcpWalk})
-	if err != nil {
-		_ = feature.CloseAll(links)
-		objects.Close()
-		return fmt.Errorf("attach the iterator of TCP sockets: %w", err)
+		return err
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	f.env, f.objects, f.links, f.walk = env, objects, links, walk
-	// First the listeners; then stock is taken of older connections, for what
-	// they have carried before is not counted.
-	if _, err = f.readOpenLocked(); err == nil {
-		err = objects.ListenersKnown.Set(uint32(1))
-	}
-	if err == nil {
-		_, err = f.readOpenLocked()
-	}
-	if err != nil {
-		_ = feature.CloseAll(append(links, walk))
-		objects.Close()
-		f.objects, f.links, f.walk = nil, nil, nil
-		return fmt.Errorf("take stock of the TCP connections: %w", err)
+	f.env, f.source = env, src
+	if err := f.tellPeersLocked(); err != nil {
+		f.source = nil
+		return errors.Join(err, src.close())
 	}
 	return nil
 }
 
 // Arrivals announces processes that have connections.
-func (f *Feature) Arrivals() *ebpf.Map { return f.objects.Arrivals }
+func (f *Feature) Arrivals() *ebpf.Map { return f.source.arrivals() }
 
 // Close detaches the programs.
 func (f *Feature) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	err := feature.CloseAll(append(f.links, f.walk))
-	f.objects.Close()
-	f.objects, f.links, f.walk = nil, nil, nil
+	err := f.source.close()
+	f.source, f.found, f.pace = nil, nil, pace{}
 	return err
 }
 
@@ -155,30 +157,25 @@ func (f *Feature) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// readOpenLocked has the kernel bring its counts up to date, and gives what is
-// open.
+// readOpenLocked has the counts brought up to date, and gives what is open.
 func (f *Feature) readOpenLocked() (map[series]openNow, error) {
-	r, err := f.walk.Open()
-	if err != nil {
-		return nil, fmt.Errorf("open the iterator of TCP sockets: %w", err)
-	}
-	defer r.Close()
-	b, err := io.ReadAll(r)
-	if err != nil {
-		return nil, fmt.Errorf("walk the TCP sockets: %w", err)
+	open := make(map[series]openNow)
+	if begin := time.Now(); f.pace.due(begin) {
+		f.found = f.found[:0]
+		if err := f.source.update(func(k bpf.TcpTcpKey, rtt uint32) { f.found = append(f.found, found{k, rtt}) }); err != nil {
+			return nil, err
+		}
+		end := time.Now()
+		f.pace.looked(end, end.Sub(begin))
 	}
 	if err := f.tellPeersLocked(); err != nil {
 		return nil, err
 	}
-	open := make(map[series]openNow)
-	const size = int(unsafe.Sizeof(bpf.TcpTcpOpen{}))
-	for ; len(b) >= size; b = b[size:] {
-		var o bpf.TcpTcpOpen
-		copy((*[size]byte)(unsafe.Pointer(&o))[:], b)
-		s := f.seriesOf(o.Key)
+	for _, c := range f.found { // now that it is known who answers
+		s := f.seriesOf(c.key)
 		t := open[s]
 		t.n++
-		t.rttUS += uint64(o.RttUs)
+		t.rttUS += uint64(c.rtt)
 		open[s] = t
 	}
 	return open, nil
@@ -187,9 +184,9 @@ func (f *Feature) readOpenLocked() (map[series]openNow, error) {
 // tellPeersLocked names those who answer on this host.
 func (f *Feature) tellPeersLocked() error {
 	services := make(map[feature.Place]string)
-	err := feature.EachEntry(f.objects.Servers, func(at bpf.TcpTcpPlace, k *bpf.TcpProcessKey) {
-		if name := f.env.Resolver.Resolve(identity.Key{PID: k.Tgid, StartNanos: k.StartNs}, "").Service; name != "" {
-			services[feature.Place{Addr: feature.AddrOf(at.Addr), NetNS: at.Netns, Port: at.Port}] = name
+	err := f.source.servers(func(at feature.Place, who identity.Key) {
+		if name := f.env.Resolver.Resolve(who, "").Service; name != "" {
+			services[at] = name
 		}
 	})
 	if err != nil {
@@ -211,16 +208,15 @@ func (f *Feature) seriesOf(k bpf.TcpTcpKey) series {
 	return s
 }
 
-// entriesLocked visits the entries of both maps.
+// entriesLocked visits the flows and the failures.
 func (f *Feature) entriesLocked(visit func(feature.Entry[series, totals])) error {
-	entry := func(m *ebpf.Map, key any, k bpf.TcpTcpKey, s series, add func(*totals)) {
+	entry := func(key any, k bpf.TcpTcpKey, s series, drop func() error, add func(*totals)) {
 		visit(feature.Entry[series, totals]{
-			Key: key, Process: identity.Key{PID: k.Tgid, StartNanos: k.StartNs}, Series: s, Add: add,
-			Drop: func() error { return m.Delete(key) },
+			Key: key, Process: identity.Key{PID: k.Tgid, StartNanos: k.StartNs}, Series: s, Add: add, Drop: drop,
 		})
 	}
-	err := feature.EachEntry(f.objects.Flows, func(k bpf.TcpTcpKey, v *bpf.TcpTcpValue) {
-		entry(f.objects.Flows, k, k, f.seriesOf(k), func(t *totals) {
+	err := f.source.flows(func(k bpf.TcpTcpKey, v *bpf.TcpTcpValue, drop func() error) {
+		entry(k, k, f.seriesOf(k), drop, func(t *totals) {
 			t.Connects += v.Connects
 			t.Sent += v.Sent
 			t.Received += v.Received
@@ -230,10 +226,10 @@ func (f *Feature) entriesLocked(visit func(feature.Entry[series, totals])) error
 	if err != nil {
 		return err
 	}
-	return feature.EachEntry(f.objects.Failures, func(k bpf.TcpTcpFailure, n *uint64) {
+	return f.source.failures(func(k bpf.TcpTcpFailure, n uint64, drop func() error) {
 		s := f.seriesOf(k.Remote)
 		s.error = k.Error + 1 // 0 is for what is no failure
-		entry(f.objects.Failures, k, k.Remote, s, func(t *totals) { t.failures += *n })
+		entry(k, k.Remote, s, drop, func(t *totals) { t.failures += n })
 	})
 }
 
@@ -241,7 +237,7 @@ func (f *Feature) entriesLocked(visit func(feature.Entry[series, totals])) error
 func (f *Feature) Collect(ch chan<- prometheus.Metric) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.objects == nil {
+	if f.source == nil {
 		return
 	}
 	open, err := f.readOpenLocked()
@@ -262,15 +258,14 @@ func (f *Feature) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(f.open, prometheus.GaugeValue, float64(o.n), s.labels()...)
 		ch <- prometheus.MustNewConstMetric(f.rtt, prometheus.GaugeValue, float64(o.rttUS)/float64(o.n)/1e6, s.labels()...)
 	}
-	for stat, reason := range lostReasons {
-		n, err := feature.SumStat(f.objects.Stats, uint32(stat))
-		if err != nil {
-			ch <- prometheus.NewInvalidMetric(f.lost, err)
-			return
-		}
+	lost, err := f.source.lost()
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(f.lost, err)
+		return
+	}
+	for reason, n := range lost {
 		ch <- prometheus.MustNewConstMetric(f.lost, prometheus.CounterValue, float64(n), reason)
 	}
-	ch <- prometheus.MustNewConstMetric(f.lost, prometheus.CounterValue, float64(feature.Missed(f.objects.TcpState)), "recursion")
 }
 
 func (s series) labels() []string {
@@ -316,9 +311,14 @@ func errnoName(n uint32) string {
 func (f *Feature) Sweep(now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.objects == nil {
+	if f.source == nil {
 		return
 	}
-	_ = f.tellPeersLocked() // Collect reports what fails of this, too
+	// Collect reports what fails of this, too.
+	if _, ok := f.source.(*sockets); ok {
+		_, _ = f.readOpenLocked() // more looks see more connections
+	} else {
+		_ = f.tellPeersLocked()
+	}
 	_ = f.ledger.Sweep(now, f.env.Resolver, f.entriesLocked)
 }

@@ -13,7 +13,9 @@ import (
 	"github.com/vedette-io/vedette/ebpf/feature/featuretest"
 )
 
-func TestMain(m *testing.M) { featuretest.Main(m, map[string]func(){"crawl": crawl}) }
+func TestMain(m *testing.M) {
+	featuretest.Main(m, map[string]func(){"crawl": crawl, "rightless": rightless})
+}
 
 func TestTCPServerAndClient(t *testing.T) {
 	reg := featuretest.Start(t, New(), nil)
