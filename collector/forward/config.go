@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/net/http/httpguts"
@@ -129,7 +130,8 @@ func (c *Config) Validate() error {
 	if c.Endpoint != "" {
 		u, err := url.Parse(c.Endpoint)
 		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" || u.RawQuery != "" || u.Fragment != "" {
-			bad("endpoint: got %q, want http://host:port or https://host:port", c.Endpoint)
+			// A password is not for everybody who reads what is wrong.
+			bad("endpoint: got %q, want http://host:port or https://host:port", c.Endpoint[strings.LastIndexByte(c.Endpoint, '@')+1:])
 		}
 	}
 	if c.Endpoint != "" && c.ToKafka() {

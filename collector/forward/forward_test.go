@@ -441,6 +441,11 @@ func TestConfig(t *testing.T) {
 		}
 	}
 	c := DefaultConfig()
+	c.Endpoint = "http://user:hush%zz@host"
+	if err := c.Validate(); err == nil || strings.Contains(err.Error(), "hush") {
+		t.Errorf("endpoint with a password: got %v", err)
+	}
+	c = DefaultConfig()
 	c.TLS.CAFile = filepath.Join(t.TempDir(), "ca")
 	c.Endpoint = "https://h"
 	for _, text := range []string{"", "no certificate"} {
