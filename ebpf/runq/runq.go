@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/btf"
 	"github.com/cilium/ebpf/link"
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -55,6 +56,9 @@ func (f *Feature) Name() string { return "runq" }
 func (f *Feature) Ladder() []feature.Rung { return []feature.Rung{{Load: f.load}} }
 
 func (f *Feature) load(env *feature.Environment) error {
+	if kernel, err := btf.LoadKernelSpec(); err == nil && !allocatesWhileSwitching(kernel) {
+		return fmt.Errorf("memory for programs where threads are switched, as kernels have it from 6.4 on: %w", ebpf.ErrNotSupported)
+	}
 	buckets, err := feature.NewBucketsFrom(minExp, bounds)
 	if err != nil {
 		return fmt.Errorf("BUG: bounds of waits: %w", err)
@@ -82,6 +86,28 @@ func (f *Feature) load(env *feature.Environment) error {
 	defer f.mu.Unlock()
 	f.env, f.objects, f.links, f.buckets = env, objects, links, buckets
 	return nil
+}
+
+// types are those of a kernel.
+type types interface {
+	TypeByName(name string, typ any) error
+}
+
+// allocatesWhileSwitching says whether the kernel has memory set aside for what
+// programs keep of a thread. Others ask the allocator, which may wake a thread to
+// make some, and where threads are switched that needs the lock that is held: the
+// processor stands still.
+func allocatesWhileSwitching(kernel types) bool {
+	var storage *btf.Struct
+	if err := kernel.TypeByName("bpf_local_storage_map", &storage); err == nil {
+		for _, m := range storage.Members {
+			if m.Name == "selem_ma" {
+				return true
+			}
+		}
+	}
+	var without *btf.Func // later kernels have an allocator that takes no locks
+	return kernel.TypeByName("kmalloc_nolock_noprof", &without) == nil
 }
 
 // Arrivals is nil: to announce a process where threads are switched would wake
