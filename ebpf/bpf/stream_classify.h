@@ -83,6 +83,7 @@ static __always_inline bool is_postgres_frontend(__u8 c)
 static __always_inline bool is_postgres(struct look *l)
 {
 	__u32 len, code;
+	__u64 at;
 
 	if (l->n < 5)
 		return false;
@@ -98,12 +99,17 @@ static __always_inline bool is_postgres(struct look *l)
 		return len > 5 && len + 1 == l->length;
 	if (l->b[0] != 'P' && l->b[0] != 'B')
 		return false;
+	if (len + 1 != l->length && len + 6 > l->length)
+		return false; /* no other message follows */
 	if (len + 1 == l->length || len > LOOK - 8)
 		return len >= 8;
-	len &= LOOK - 1;
-	if (len + 6 > l->n || len + 6 > LOOK)
+	if (len + 6 > l->n)
 		return false;
-	return is_postgres_frontend(l->b[(len + 1) & (LOOK - 1)]) && !l->b[(len + 2) & (LOOK - 1)];
+	at = len;
+	asm volatile("%0 &= 63" : "+r"(at));
+	if (at > LOOK - 8)
+		return false;
+	return is_postgres_frontend(l->b[at + 1]) && !l->b[at + 2];
 }
 
 static __always_inline bool is_postgres_backend(struct look *l)
@@ -171,19 +177,33 @@ static __always_inline bool is_redis_reply(__u8 c)
 	return false;
 }
 
-static __always_inline bool is_kafka(struct look *l)
+static __always_inline bool is_kafka_header(const __u8 *b)
 {
-	__u32 size = be32(l->b), name = be16(l->b + 12);
+	__u32 size = be32(b), name = be16(b + 12);
 
-	if (l->n < 15 || size < 10 || size > 1 << 27)
-		return false;
-	if (size + 4 != l->length && l->length < 64)
-		return false;
-	if (be16(l->b + 4) > 92 || be16(l->b + 6) > 20 || l->b[8] >> 7)
+	if (size < 10 || size > 1 << 27 || be16(b + 4) > 92 || be16(b + 6) > 20 || b[8] >> 7)
 		return false;
 	if (name == 0xffff)
 		return true;
-	return name <= 256 && name + 10 <= size && (!name || (l->b[14] > ' ' && l->b[14] < 0x7f));
+	return name <= 256 && name + 10 <= size && (!name || (b[14] > ' ' && b[14] < 0x7f));
+}
+
+static __always_inline bool is_kafka(struct look *l)
+{
+	__u32 end = be32(l->b) + 4;
+	__u64 at = end;
+
+	if (l->n < 15 || !is_kafka_header(l->b))
+		return false;
+	if (end == l->length)
+		return true;
+	if (l->length < 64)
+		return false;
+	/* part of a long one, or another that follows */
+	if (end > LOOK - 16)
+		return end > l->length || end + 14 <= l->length;
+	asm volatile("%0 &= 63" : "+r"(at));
+	return at <= LOOK - 16 && at + 15 <= l->n && is_kafka_header(l->b + at);
 }
 
 /* What is surely none of them, so that it is left alone at once: TLS, SSH and

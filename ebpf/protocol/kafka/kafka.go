@@ -61,6 +61,7 @@ type Parser struct {
 	front, back             framing.Reader
 	direction               protocol.Direction // of requests
 	sided, gone             bool
+	confirmed               bool // a response was that of a request
 	lost                    int
 	queue                   framing.Queue[waiting]
 }
@@ -157,7 +158,8 @@ func beginsRequest(b []byte) bool {
 
 // surely is plausible for what may also be a response: of a response the number,
 // which counts up from 0, stands where a request has API 0, Produce, and its
-// version. That must ask for acknowledgement within some time, then.
+// version. That must ask for acknowledgement within some time, then, and name a
+// topic, as far as it can be seen.
 func surely(b []byte) bool {
 	if !plausible(b) || binary.BigEndian.Uint16(b) != produce {
 		return plausible(b)
@@ -173,7 +175,26 @@ func surely(b []byte) bool {
 		f.string(f.flexible)
 	}
 	acks, timeout := f.int16(), f.int32()
-	return f.ok && acks >= -1 && acks <= 1 && timeout >= 100 && timeout <= 1<<22
+	if !f.ok || acks < -1 || acks > 1 || timeout < 100 || timeout > 1<<22 {
+		return false
+	}
+	topics := f.array()
+	if version > 12 || !f.ok {
+		return true
+	}
+	return topics > 0 && isTopic(f.string(f.flexible))
+}
+
+// isTopic says whether b may be the name of a topic.
+func isTopic(b []byte) bool {
+	for _, c := range b {
+		switch {
+		case 'a' <= c|0x20 && c|0x20 <= 'z', '0' <= c && c <= '9', c == '.', c == '_', c == '-':
+		default:
+			return false
+		}
+	}
+	return len(b) > 0 && len(b) <= 249
 }
 
 // plausible says whether b is the header of a request after its size: a known
@@ -243,6 +264,9 @@ func (p *Parser) fromFront(m *framing.Message) {
 	if len(m.Head) < fixed || !plausible(m.Head[header:]) {
 		return // a SASL token
 	}
+	if int64(len(m.Head)) >= min(m.Size, maxHead) && !surely(m.Head[header:]) {
+		return
+	}
 	if p.queue.Len() == maxWaiting {
 		p.queue.Pop()
 		p.lost++
@@ -259,7 +283,9 @@ func (p *Parser) fromFront(m *framing.Message) {
 	switch {
 	case w.key == produce:
 		if w.produce(&b) {
-			p.end(w, 0, 0)
+			if p.confirmed || len(w.topic) > 0 {
+				p.end(w, 0, 0)
+			}
 			p.queue.Drop()
 		}
 	case w.key == fetch && w.version <= 12:
@@ -318,6 +344,7 @@ func (p *Parser) fromBack(m *framing.Message) {
 	for range i {
 		p.queue.Pop() // a broker answers in order: these have got no response
 	}
+	p.confirmed = true
 	w := p.queue.First()
 	p.end(w, w.errorIn(m.Head), m.Size)
 	p.queue.Pop()

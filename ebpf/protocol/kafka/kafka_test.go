@@ -1,6 +1,7 @@
 package kafka
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net"
 	"strings"
@@ -151,4 +152,20 @@ func TestNoAllocations(t *testing.T) {
 
 func BenchmarkParser(b *testing.B) {
 	protocoltest.Bench(b, New(), protocoltest.Load(b, "testdata/conn.txt"), 4)
+}
+
+// Numbers that stand where a Produce without acknowledgement has its own are
+// none, for it counts before anything is answered.
+func TestNumbersAreNoProduce(t *testing.T) {
+	numbers := func(words ...uint32) (b []byte) {
+		for _, w := range words {
+			b = binary.BigEndian.AppendUint32(b, w)
+		}
+		return b
+	}
+	said := numbers(44, 2, 1, 0, 600, 5, 600, 7, 8, 2, 3, 1)
+	r := protocoltest.Recording{{FromClient: true, Data: said}, {Data: numbers(4, 1)}, {FromClient: true, Data: said}}
+	for _, server := range []bool{false, true} {
+		require.Empty(t, protocoltest.Play(New(), r, protocoltest.View{Server: server}))
+	}
 }
