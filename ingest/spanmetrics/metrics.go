@@ -6,17 +6,17 @@ import (
 )
 
 type metrics struct {
-	counted     prometheus.Counter
-	old, future prometheus.Counter
-	overflow    prometheus.Counter
-	edges       [3]prometheus.Counter // paired, virtual, database
-	expired     prometheus.Counter
-	crowdedOut  prometheus.Counter
-	names       prometheus.Counter
-	written     prometheus.Counter
-	lost        prometheus.Counter
-	retries     prometheus.Counter
-	flush       prometheus.Histogram
+	counted            prometheus.Counter
+	old, future, probe prometheus.Counter
+	overflow           prometheus.Counter
+	edges              [3]prometheus.Counter // paired, virtual, database
+	expired            prometheus.Counter
+	crowdedOut         prometheus.Counter
+	names              prometheus.Counter
+	written            prometheus.Counter
+	lost               prometheus.Counter
+	retries            prometheus.Counter
+	flush              prometheus.Histogram
 }
 
 func newMetrics(reg prometheus.Registerer, g *Generator) *metrics {
@@ -31,8 +31,8 @@ func newMetrics(reg prometheus.Registerer, g *Generator) *metrics {
 		}
 		return list
 	}
-	skipped := vec("skipped_spans_total", "Spans that were not counted since they ended too long ago (old) or end too far from now (future).",
-		"reason", "old", "future")
+	skipped := vec("skipped_spans_total", "Spans that were not counted since they ended too long ago (old), end too far from now (future), or are of requests that the eBPF probe has counted (probe).",
+		"reason", "old", "future", "probe")
 	edges := vec("edges_total", "Calls that were counted in the service graph: with both sides, to or from a virtual node, to a database.",
 		"kind", "paired", "virtual", "database")
 	dropped := vec("dropped_edge_spans_total", "Spans that waited for the other side of their edge and gave way: to others (pending), or since there were too many names of services (names).",
@@ -41,6 +41,7 @@ func newMetrics(reg prometheus.Registerer, g *Generator) *metrics {
 		counted:    count("spans_total", "Spans that were counted."),
 		old:        skipped[0],
 		future:     skipped[1],
+		probe:      skipped[2],
 		overflow:   count("overflow_total", "Spans and edges that were counted together since their label sets are beyond max_series."),
 		edges:      [3]prometheus.Counter(edges),
 		expired:    count("expired_edge_spans_total", "Spans that have waited for the other side of their edge in vain."),
@@ -81,7 +82,7 @@ func (m *metrics) count(n *tally) {
 		to prometheus.Counter
 		n  int
 	}{
-		{m.counted, n.counted}, {m.old, n.old}, {m.future, n.future}, {m.overflow, n.overflow},
+		{m.counted, n.counted}, {m.old, n.old}, {m.future, n.future}, {m.probe, n.probe}, {m.overflow, n.overflow},
 		{m.edges[0], n.paired}, {m.edges[1], n.virtual}, {m.edges[2], n.database},
 		{m.expired, n.expired}, {m.crowdedOut, n.crowdedOut}, {m.names, n.droppedByNames},
 	} {

@@ -223,6 +223,27 @@ func TestAge(t *testing.T) {
 	require.Equal(t, 1.0, r.metric("skipped_spans_total", "reason", "future"))
 }
 
+// The eBPF probe counts requests and edges itself: its spans do not again.
+func TestSpansOfProbe(t *testing.T) {
+	r := newRig(t, nil)
+	shop, cart := newService(t, "shop"), newService(t, "cart")
+	ctx, _ := shop.span(t.Context(), "GET", trace.SpanKindClient, time.Second)
+	cart.span(ctx, "GET", trace.SpanKindServer, time.Second)
+	b := batch(shop, cart)
+	for i := range b.Scopes {
+		b.Scopes[i].Name = put(b, "github.com/vedette-io/vedette/ebpf")
+	}
+	_, _ = shop.span(t.Context(), "own", trace.SpanKindInternal, time.Second)
+	own := batch(shop)
+	r.Observe(0, b)
+	r.Observe(0, own)
+	lines := r.write()
+	require.Empty(t, only(lines, "traces_service_graph"))
+	require.Len(t, only(lines, "calls_total"), 1)
+	require.Equal(t, 2.0, r.metric("skipped_spans_total", "reason", "probe"))
+	require.Equal(t, 1.0, r.metric("spans_total"))
+}
+
 // A span that was sampled before it was sent stands for others, if it says so.
 func TestAdjustedCounts(t *testing.T) {
 	r := newRig(t, func(c *Config) { c.Buckets = []float64{1} })

@@ -71,7 +71,8 @@ func (t *shardTenant) touch(c *cell, calls uint64) *cell {
 
 // tally is what became of a batch's spans.
 type tally struct {
-	counted, old, future, overflow      int
+	counted, overflow                   int
+	old, future, probe                  int // not counted, by reason
 	paired, virtual, database           int
 	expired, crowdedOut, droppedByNames int
 }
@@ -100,6 +101,8 @@ type shard struct {
 	// Of the batch at hand.
 	batch    *signal.Spans
 	now      int64 // unix nanoseconds
+	scope    int64 // the one that probe is of; -1 is none
+	probe    bool  // its spans are those of the eBPF probe
 	resource int64 // the one that service and dims are of; -1 is none
 	service  uint32
 	prefix   int // of key, which holds the service
@@ -108,6 +111,11 @@ type shard struct {
 
 // dim is the value of a dimension, a part of values.
 type dim struct{ begin, end int }
+
+// probeScope is the scope of the eBPF probe's spans. They are samples of requests
+// which the probe has counted itself, and may be a second span of what a service's
+// own tracer has told: counted here, edges and requests would be there twice.
+const probeScope = "github.com/vedette-io/vedette/ebpf"
 
 // observe counts a batch.
 func (s *shard) observe(b *signal.Spans, now int64) tally {
@@ -118,7 +126,7 @@ func (s *shard) observe(b *signal.Spans, now int64) tally {
 		t = newShardTenant(s.g.registry.tenant(b.Tenant), s.g.cfg.ServiceGraph.MaxPending)
 		s.tenants[b.Tenant] = t
 	}
-	s.batch, s.now, s.resource, s.n = b, now, -1, tally{}
+	s.batch, s.now, s.scope, s.resource, s.n = b, now, -1, -1, tally{}
 	oldest, newest := now-s.g.cfg.MaxAge.Nanoseconds(), now+s.g.cfg.MaxAge.Nanoseconds()
 	graph := s.g.cfg.ServiceGraph.Enabled
 	if graph {
@@ -132,6 +140,13 @@ func (s *shard) observe(b *signal.Spans, now int64) tally {
 		}
 		if end > newest {
 			s.n.future++
+			continue
+		}
+		if scope := b.Scope[i]; int64(scope) != s.scope {
+			s.scope, s.probe = int64(scope), string(b.Bytes(b.Scopes[scope].Name)) == probeScope
+		}
+		if s.probe {
+			s.n.probe++
 			continue
 		}
 		if r := b.Scopes[b.Scope[i]].Resource; int64(r) != s.resource {
@@ -149,7 +164,7 @@ func (s *shard) observe(b *signal.Spans, now int64) tally {
 			}
 		}
 	}
-	s.n.counted = b.Len() - s.n.old - s.n.future
+	s.n.counted = b.Len() - s.n.old - s.n.future - s.n.probe
 	s.batch = nil
 	return s.n
 }
