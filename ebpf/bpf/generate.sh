@@ -23,6 +23,8 @@ gen Tcp -type tcp_place -type process_key -type tcp_key -type tcp_value -type tc
 gen Profile -type profile_key -type profile_stack -type profile_stat -type process
 gen Stream -type stream_event -type stream_stat -type stream_kind -type stream_flag -type process
 gen Dns -type process -type dns_lookup -type dns_key -type dns_stat -type dns_side
+gen DnsFexit -no-global-types
+gen DnsKprobe -no-global-types
 gen Tls -type tls_event -type tls_kind -type tls_stat -type tls_process -type tls_call_key -type tls_call
 gen Process -type process_event -type process_key -type process_kind -type process_stat
 gen Block -type block_key -type block_value -type block_stat -type block_operation

@@ -3,7 +3,6 @@ package dns
 import (
 	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -72,9 +71,11 @@ type Feature struct {
 	client, server *prometheus.Desc
 	lost           *prometheus.Desc
 
+	only string // the one way to try; empty: all; for tests
+
 	mu      sync.Mutex
 	env     *feature.Environment
-	objects *bpf.DnsObjects // nil: not loaded; under mu
+	objects *ebpf.Collection // nil: not loaded; under mu
 	links   []link.Link
 	tally   *feature.Tally[series, histogram]
 	domains map[feature.Who]map[string]struct{} // those told, of each service
@@ -103,13 +104,42 @@ func New(c Config, bounds []float64) *Feature {
 // Name is dns.
 func (f *Feature) Name() string { return "dns" }
 
-// Ladder has one way.
-func (f *Feature) Ladder() []feature.Rung { return []feature.Rung{{Load: f.load}} }
+// way is one set of programs.
+type way struct {
+	name  string // for tests, which ask for each
+	lacks string
+	spec  func() (*ebpf.CollectionSpec, error)
+	mend  func(*ebpf.CollectionSpec) error // fits them to the kernel; nil: they need it not
+}
 
-func (f *Feature) load(env *feature.Environment) error {
-	spec, err := bpf.LoadDns()
+// ways, best first.
+var ways = []way{
+	{name: "tracepoints", spec: bpf.LoadDns},
+	{name: "fexit", lacks: "hooks functions of the kernel (fexit) instead of tracepoints, at a higher cost", spec: bpf.LoadDnsFexit, mend: feature.FitFunctions},
+	{name: "kprobe", lacks: "hooks functions of the kernel (kprobe), at a higher cost; follows 16384 connections over TCP",
+		spec: bpf.LoadDnsKprobe, mend: feature.FitFunctions},
+}
+
+// Ladder drops what older kernels lack.
+func (f *Feature) Ladder() []feature.Rung {
+	var rungs []feature.Rung
+	for _, w := range ways {
+		if f.only == "" || f.only == w.name {
+			rungs = append(rungs, feature.Rung{Lacks: w.lacks, Load: func(env *feature.Environment) error { return f.load(env, w) }})
+		}
+	}
+	return rungs
+}
+
+func (f *Feature) load(env *feature.Environment, w way) error {
+	spec, err := w.spec()
 	if err != nil {
 		return fmt.Errorf("read the DNS programs: %w", err)
+	}
+	if w.mend != nil {
+		if err := w.mend(spec); err != nil {
+			return fmt.Errorf("fit the DNS programs to the kernel: %w", err)
+		}
 	}
 	spec.Maps[bpf.DnsMapQuestions].MaxEntries = uint32(env.MaxSeries)
 	var ports [maxPorts]uint16
@@ -121,11 +151,11 @@ func (f *Feature) load(env *feature.Environment) error {
 			return fmt.Errorf("set %s of the DNS programs: %w", name, err)
 		}
 	}
-	objects := new(bpf.DnsObjects)
-	if err := spec.LoadAndAssign(objects, &ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogDisabled: true}}); err != nil {
+	objects, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogDisabled: true}})
+	if err != nil {
 		return fmt.Errorf("load the DNS programs: %w", err)
 	}
-	links, err := feature.AttachAll(objects.DnsReceived, objects.DnsSent)
+	links, err := feature.AttachSections(spec, objects.Programs)
 	if err != nil {
 		objects.Close()
 		return fmt.Errorf("attach the DNS programs: %w", err)
@@ -140,7 +170,7 @@ func (f *Feature) load(env *feature.Environment) error {
 }
 
 // Arrivals announces processes that ask or answer.
-func (f *Feature) Arrivals() *ebpf.Map { return f.objects.Arrivals }
+func (f *Feature) Arrivals() *ebpf.Map { return f.objects.Maps[bpf.DnsMapArrivals] }
 
 // Run reads answers, and finds what has none, until ctx ends.
 func (f *Feature) Run(ctx context.Context) error {
@@ -158,7 +188,7 @@ func (f *Feature) Run(ctx context.Context) error {
 			}
 		}
 	}()
-	err := feature.ReadRing(ctx, f.objects.Events, readEvery, func(b []byte) {
+	err := feature.ReadRing(ctx, f.objects.Maps[bpf.DnsMapEvents], readEvery, func(b []byte) {
 		if l, ok := decodeLookup(b); ok {
 			f.mu.Lock()
 			defer f.mu.Unlock()
@@ -189,7 +219,7 @@ func (f *Feature) expire() {
 		return
 	}
 	var late []bpf.DnsDnsKey
-	err := feature.EachEntry(f.objects.Questions, func(k bpf.DnsDnsKey, l *bpf.DnsDnsLookup) {
+	err := feature.EachEntry(f.objects.Maps[bpf.DnsMapQuestions], func(k bpf.DnsDnsKey, l *bpf.DnsDnsLookup) {
 		if waited := now.Nano() - int64(l.StartNs); waited >= int64(f.config.Timeout) {
 			late = append(late, k)
 		}
@@ -199,7 +229,7 @@ func (f *Feature) expire() {
 	}
 	for _, k := range late {
 		var l bpf.DnsDnsLookup
-		if err := f.objects.Questions.LookupAndDelete(k, &l); err != nil {
+		if err := f.objects.Maps[bpf.DnsMapQuestions].LookupAndDelete(k, &l); err != nil {
 			continue // answered just now
 		}
 		l.DurationNs = uint64(f.config.Timeout)
@@ -290,7 +320,8 @@ func (f *Feature) Sweep(now time.Time) {
 func (f *Feature) Close() error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	err := errors.Join(feature.CloseAll(f.links), f.objects.Close())
+	err := feature.CloseAll(f.links)
+	f.objects.Close()
 	f.objects, f.links = nil, nil
 	return err
 }
@@ -314,7 +345,7 @@ func (f *Feature) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(f.lost, prometheus.CounterValue, float64(n), reason)
 	}
 	for stat, reason := range lostReasons {
-		n, err := feature.SumStat(f.objects.Stats, uint32(stat))
+		n, err := feature.SumStat(f.objects.Maps[bpf.DnsMapStats], uint32(stat))
 		if err != nil {
 			ch <- prometheus.NewInvalidMetric(f.lost, err)
 			return
@@ -322,7 +353,7 @@ func (f *Feature) Collect(ch chan<- prometheus.Metric) {
 		counter(n, reason)
 	}
 	counter(f.crowded, "max_series")
-	counter(feature.Missed(f.objects.DnsReceived, f.objects.DnsSent), "recursion")
+	counter(feature.MissedBy(f.objects.Programs), "recursion")
 }
 
 func (f *Feature) send(ch chan<- prometheus.Metric, s series, h *histogram) {

@@ -165,7 +165,7 @@ func question(id uint16, name string) []byte {
 	m := dnsmessage.Message{
 		Header: dnsmessage.Header{ID: id, RecursionDesired: true},
 		Questions: []dnsmessage.Question{{
-			Name: dnsmessage.MustNewName(name + "."), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}},
+			Name: dnsmessage.MustNewName(strings.TrimSuffix(name, ".") + "."), Type: dnsmessage.TypeA, Class: dnsmessage.ClassINET}},
 	}
 	b, err := m.Pack()
 	if err != nil {
@@ -241,15 +241,18 @@ func vector() {
 	_, _ = io.Copy(io.Discard, os.Stdin)
 }
 
-// start loads the feature for the port of addr.
-func start(t *testing.T, port int, edit func(*Config)) *prometheus.Registry {
+// start loads the feature for a port, by the way named, or by the best.
+func start(t *testing.T, port int, edit func(*Config), only ...string) *prometheus.Registry {
+	t.Helper()
 	c := DefaultConfig()
 	c.Ports = []int{port}
 	if edit != nil {
 		edit(&c)
 	}
 	require.NoError(t, c.Validate())
-	return featuretest.Start(t, New(c, testBounds), nil)
+	f := New(c, testBounds)
+	f.only = strings.Join(only, "")
+	return featuretest.Start(t, f, nil)
 }
 
 func portOf(t *testing.T, addr string) int {

@@ -123,7 +123,7 @@ func (f *Feature) load(env *feature.Environment, w way) error {
 	if err != nil {
 		return fmt.Errorf("load the HTTP programs: %w", err)
 	}
-	links, err := attach(spec, objects.Programs)
+	links, err := feature.AttachSections(spec, objects.Programs)
 	if err != nil {
 		objects.Close()
 		return fmt.Errorf("attach the HTTP programs: %w", err)
