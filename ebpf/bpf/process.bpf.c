@@ -154,23 +154,27 @@ static __always_inline void tell(struct process_event *e, __u64 size)
 }
 
 struct climb {
-	struct kernfs_node *node;
+	__u64 node; /* struct kernfs_node * */
 	__u32 at;
 	__u32 hierarchy;
 };
 
-/* Writes one name of a control group's path and goes one level up. */
-static long name_group(__u32 i, struct climb *c)
+/* Writes one name of a control group's path and goes one level up; returns 1 at
+ * the root. Functions that are not static are verified once, not in every round. */
+__noinline int name_group(struct climb *c)
 {
-	struct kernfs_node *parent, *node = c->node;
+	struct kernfs_node *parent, *node;
 	struct process_event *e;
-	__u32 zero = 0, at = c->at, h = c->hierarchy;
+	__u32 zero = 0, at, h;
 	const char *name;
 	long n;
 
 	e = bpf_map_lookup_elem(&scratch, &zero);
-	if (!e)
+	if (!e || !c)
 		return 1;
+	node = (void *)c->node;
+	at = c->at;
+	h = c->hierarchy;
 	if (bpf_core_field_exists(struct kernfs_node___rcu, __parent))
 		parent = BPF_CORE_READ((struct kernfs_node___rcu *)node, __parent);
 	else
@@ -184,8 +188,18 @@ static long name_group(__u32 i, struct climb *c)
 	n = bpf_probe_read_kernel_str(&e->groups[h][at], 128, name);
 	if (n > 0)
 		c->at = at + n;
-	c->node = parent;
+	c->node = (__u64)parent;
 	return 0;
+}
+
+static __always_inline void name_path(struct climb *c)
+{
+	if (!c->node)
+		return;
+	for (int i = 0; i < PROCESS_LEVELS; i++) {
+		if (name_group(c))
+			break;
+	}
 }
 
 static __always_inline void name_groups(struct process_event *e, struct task_struct___process *task)
@@ -198,9 +212,8 @@ static __always_inline void name_groups(struct process_event *e, struct task_str
 	e->groups[1][0] = 0;
 	if (bpf_core_enum_value_exists(enum cgroup_subsys_id, memory_cgrp_id))
 		memory = bpf_core_enum_value(enum cgroup_subsys_id, memory_cgrp_id);
-	c.node = BPF_CORE_READ(set, dfl_cgrp, kn);
-	if (c.node)
-		bpf_loop(PROCESS_LEVELS, name_group, &c, 0);
+	c.node = (__u64)BPF_CORE_READ(set, dfl_cgrp, kn);
+	name_path(&c);
 	e->groups[0][c.at & (PROCESS_GROUP - 1)] = 0;
 	c.at = 0;
 	c.hierarchy = 1;
@@ -208,10 +221,9 @@ static __always_inline void name_groups(struct process_event *e, struct task_str
 		struct cgroup_subsys_state *css = 0;
 
 		bpf_probe_read_kernel(&css, sizeof(css), (void *)set + bpf_core_field_offset(struct css_set, subsys) + memory * sizeof(css));
-		c.node = BPF_CORE_READ(css, cgroup, kn);
+		c.node = (__u64)BPF_CORE_READ(css, cgroup, kn);
 	}
-	if (c.node)
-		bpf_loop(PROCESS_LEVELS, name_group, &c, 0);
+	name_path(&c);
 	e->groups[1][c.at & (PROCESS_GROUP - 1)] = 0;
 }
 
