@@ -233,6 +233,7 @@ mount -t tmpfs tmp /tmp
 mkdir -p /dev/shm /sys/fs/cgroup
 ln -sf /proc/self/fd /dev/fd
 mount -t cgroup2 cgroup /sys/fs/cgroup
+echo +memory >/sys/fs/cgroup/cgroup.subtree_control 2>/dev/null
 mount -t tracefs trace /sys/kernel/tracing 2>/dev/null || mount -t debugfs debug /sys/kernel/debug
 ip link set lo up
 echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6 2>/dev/null; echo 0 >/proc/sys/net/ipv6/conf/all/disable_ipv6 2>/dev/null
