@@ -43,6 +43,9 @@ Examples:
 // Run collects until a signal.
 func (c collectCmd) Run(ctx context.Context, s streams) error {
 	if isCollectorConfig(c.Config) {
+		if c.Data != "" || c.Listen != "" {
+			return fmt.Errorf("--data, --listen: %s is a configuration of the OpenTelemetry Collector, want these in it: directory, endpoint", c.Config)
+		}
 		return becomeCollector("--config", c.Config)
 	}
 	l, err := loadConfig(c.Config)

@@ -33,7 +33,11 @@ func TestDeployedConfigurations(t *testing.T) {
 		}
 	}
 
-	f, err := os.Open("../../deploy/kubernetes/agent.yaml")
+	const manifest = "../../deploy/kubernetes/agent.yaml"
+	if text, err := os.ReadFile(manifest); err != nil || regexp.MustCompile(`resources: .*nodes/proxy`).Match(text) {
+		t.Errorf("%s: gives the right to run commands in every pod: nodes/proxy (%v)", manifest, err)
+	}
+	f, err := os.Open(manifest)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -77,5 +81,17 @@ func TestCollectWantsDestination(t *testing.T) {
 	var out, errOut strings.Builder
 	if code := run([]string{"collect", "--data", t.TempDir()}, &out, &errOut); code != exitFault || !strings.Contains(errOut.String(), "forward.endpoint") {
 		t.Errorf("got code %d and %q, want %d and the key forward.endpoint", code, errOut.String(), exitFault)
+	}
+}
+
+// Flags that a configuration of the Collector has no use for are not passed over.
+func TestCollectRefusesFlagsOfOwnFile(t *testing.T) {
+	file := filepath.Join(t.TempDir(), "collector.yaml")
+	if err := os.WriteFile(file, []byte("receivers: {}\nservice: {}\n"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out, errOut strings.Builder
+	if code := run([]string{"collect", "--config", file, "--data", t.TempDir()}, &out, &errOut); code != exitFault || !strings.Contains(errOut.String(), "--data") {
+		t.Errorf("got code %d and %q, want %d and the flag --data", code, errOut.String(), exitFault)
 	}
 }
