@@ -65,10 +65,7 @@ func (d *descs) send(ch chan<- prometheus.Metric, bounds []float64, s *series, t
 			cumulative[bounds[i]] = n
 		}
 	}
-	port, address := portLabel(s.port), ""
-	if s.address.IsValid() {
-		address = s.address.String()
-	}
+	port, address := portLabel(s.port), addressLabel(s)
 	failure := ""
 	if s.failed {
 		if failure = s.status; failure == "" {
@@ -108,9 +105,7 @@ func (d *descs) sendHTTP(ch chan<- prometheus.Metric, side int, durations map[fl
 	if s.tls {
 		l.Scheme = "https"
 	}
-	if s.address.IsValid() {
-		l.Server = s.address.String()
-	}
+	l.Server = addressLabel(s)
 	var n uint64
 	for _, c := range t.durations {
 		n += c
@@ -121,6 +116,17 @@ func (d *descs) sendHTTP(ch chan<- prometheus.Metric, side int, durations map[fl
 	ch <- prometheus.MustNewConstHistogram(d.http[side].RequestSize, n, float64(t.requestBytes), sizes, labels...)
 	sizes, n = feature.FoldSizes(t.responseSizes[:])
 	ch <- prometheus.MustNewConstHistogram(d.http[side].ResponseSize, n, float64(t.responseBytes), sizes, labels...)
+}
+
+// addressLabel is the server's, for a client.
+func addressLabel(s *series) string {
+	switch {
+	case s.crowded:
+		return other
+	case s.address.IsValid():
+		return s.address.String()
+	}
+	return ""
 }
 
 // portLabel is empty where the socket of a connection is not known, as may be

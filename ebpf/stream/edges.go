@@ -28,11 +28,15 @@ func (t *Table) Edges(visit func(*feature.Edge)) error {
 		return err
 	}
 	for s, v := range sums {
-		if s.server || !s.address.IsValid() {
+		if s.server || !s.address.IsValid() && !s.crowded {
 			continue
 		}
+		server := other
+		if !s.crowded {
+			server = t.env.Peers.NameOf(s.address, s.port)
+		}
 		e := feature.Edge{
-			Client: s.Service, Server: t.env.Peers.NameOf(s.address, s.port), Type: connectionType(s.kind),
+			Client: s.Service, Server: server, Type: connectionType(s.kind),
 			Failed: v.failures, DurationNanos: uint64(v.durationNanos), Durations: make([]uint64, feature.MaxSlots),
 		}
 		for i, n := range v.durations {

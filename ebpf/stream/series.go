@@ -13,6 +13,10 @@ import (
 // maxMethods bounds the RPC methods told apart; more are _OTHER.
 const maxMethods = 512
 
+// maxRemotes bounds the servers told of a process that asks: a crawler's would leave
+// no room for the series of others.
+const maxRemotes = 256
+
 // other stands for what is not known, or of too many values.
 const other = "_OTHER"
 
@@ -22,6 +26,7 @@ type what struct {
 	grpc, server, tls, failed  bool
 	port                       uint16
 	address                    netip.Addr // the server's, for a client
+	crowded                    bool       // one of the servers beyond maxRemotes
 	operation, service, status string
 }
 
@@ -158,6 +163,9 @@ func (t *Table) newSeriesLocked(k *seriesKey) *totals {
 			}
 		}
 	}
+	if !k.server && k.address.IsValid() && !t.tellsLocked(k.process, netip.AddrPortFrom(k.address, k.port)) {
+		k.address, k.port, k.crowded = netip.Addr{}, 0, true
+	}
 	if v := t.series[*k]; v != nil {
 		return v
 	}
@@ -167,6 +175,23 @@ func (t *Table) newSeriesLocked(k *seriesKey) *totals {
 	v := &totals{durations: make([]uint64, len(t.options.Bounds)+1)}
 	t.series[*k] = v
 	return v
+}
+
+// tellsLocked says whether a server is one of the first that a process has asked.
+func (t *Table) tellsLocked(k identity.Key, server netip.AddrPort) bool {
+	known := t.remotes[k]
+	if _, ok := known[server]; ok {
+		return true
+	}
+	if len(known) >= maxRemotes {
+		return false
+	}
+	if known == nil {
+		known = make(map[netip.AddrPort]struct{})
+		t.remotes[k] = known
+	}
+	known[server] = struct{}{}
+	return true
 }
 
 func (t *Table) entriesLocked(visit func(feature.Entry[series, totals])) error {

@@ -16,6 +16,13 @@ import (
 // left alone.
 const classifyTries = 16
 
+// A connection takes about connBytes without what its parser says that it holds;
+// all of them together may take as much as if each had meanBytes.
+const (
+	connBytes = 2 << 10
+	meanBytes = 4 << 10
+)
+
 // Conn is one end of a connection.
 type Conn struct {
 	// ID tells it from all others that its table sees, since boot.
@@ -54,10 +61,12 @@ type Table struct {
 	mu      sync.Mutex
 	env     *feature.Environment // all below under mu
 	conns   map[uint64]*conn
+	memory  int   // of connections, about
 	oldest  conn  // head of the ring of connections, by use
 	current *conn // whose parser runs
 	series  map[seriesKey]*totals
 	methods map[string]struct{} // of RPC, known so far
+	remotes map[identity.Key]map[netip.AddrPort]struct{}
 	ledger  *feature.Ledger[series, totals]
 	events  uint64
 	held    map[*conn]struct{} // with pieces held back
@@ -73,6 +82,7 @@ type conn struct {
 	kind       protocol.Kind
 	parser     protocol.Parser // nil: not classified, or left alone
 	lost       int             // what the parser has told
+	memory     int             // about
 	tries      int
 	seq        [2]uint32        // of the byte that comes next
 	begun      [2]bool          // seq is known
@@ -89,10 +99,11 @@ const (
 	lostPlace         // a parser lost its place
 	lostSeries        // requests for which there was no series
 	lostConns         // connections that made room for others
+	lostMemory        // connections that made room for the memory of others
 	lostReasons
 )
 
-var lostNames = [lostReasons]string{"gap", "order", "framing", "max_series", "max_connections"}
+var lostNames = [lostReasons]string{"gap", "order", "framing", "max_series", "max_connections", "memory"}
 
 // NewTable returns an empty table.
 func NewTable(o TableOptions) *Table {
@@ -105,6 +116,7 @@ func NewTable(o TableOptions) *Table {
 		conns:   make(map[uint64]*conn),
 		series:  make(map[seriesKey]*totals),
 		methods: make(map[string]struct{}),
+		remotes: make(map[identity.Key]map[netip.AddrPort]struct{}),
 		held:    make(map[*conn]struct{}),
 		ledger:  feature.NewLedger[series, totals](),
 	}
@@ -140,6 +152,23 @@ func (t *Table) Take(c Conn, k protocol.Kind, p *protocol.Piece) {
 	}
 	t.feedLocked(s, p)
 	t.resumeLocked(s, p.AtNanos)
+	t.weighLocked(s)
+}
+
+// weighLocked notes what a connection's parser holds. Where that is too much for
+// all of them, those that were silent for longest make room, but not c itself.
+func (t *Table) weighLocked(c *conn) {
+	h, ok := c.parser.(protocol.Holder)
+	if !ok {
+		return
+	}
+	now := connBytes + h.Held()
+	t.memory += now - c.memory
+	c.memory = now
+	for t.memory > t.options.MaxConnections*meanBytes && t.oldest.next != c {
+		t.lost[lostMemory]++
+		t.dropLocked(t.oldest.next, 0)
+	}
 }
 
 // feedLocked hands a piece to the parser.
@@ -174,7 +203,8 @@ func (t *Table) connLocked(c *Conn, k protocol.Kind) *conn {
 			t.lost[lostConns]++
 			t.dropLocked(t.oldest.next, 0)
 		}
-		s = &conn{Conn: *c}
+		s = &conn{Conn: *c, memory: connBytes}
+		t.memory += connBytes
 		t.conns[c.ID] = s
 	} else {
 		if !s.Local.IsValid() && c.Local.IsValid() {
@@ -198,6 +228,7 @@ func (t *Table) dropLocked(c *conn, atNanos int64) {
 		c.parser.Close(atNanos, t.done)
 	}
 	t.forgetHeldLocked(c)
+	t.memory -= c.memory
 	c.prev.next, c.next.prev = c.next, c.prev
 	delete(t.conns, c.ID)
 }
@@ -258,6 +289,14 @@ func (t *Table) Sweep(now time.Time) {
 			t.dropLocked(c, 0)
 		}
 		c = next
+	}
+	for k := range t.remotes {
+		if _, known := alive[k]; !known {
+			alive[k] = t.env.Resolver.Alive(k)
+		}
+		if !alive[k] {
+			delete(t.remotes, k)
+		}
 	}
 	_ = t.ledger.Sweep(now, t.env.Resolver, t.entriesLocked)
 }
