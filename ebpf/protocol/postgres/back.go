@@ -134,6 +134,8 @@ func (p *Parser) fromBack(m *framing.Message) {
 		case unseen:
 			p.endUnseen(w)
 		}
+	case 'G':
+		p.copying = true
 	case 'E':
 		if w != nil {
 			p.failure(w, m.Head[5:])

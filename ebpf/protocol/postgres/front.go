@@ -43,6 +43,10 @@ func (p *Parser) seekSync(piece *protocol.Piece) {
 	if len(b) == 0 {
 		b = piece.Data
 	}
+	if p.copying {
+		p.seekCopyDone(b, piece.Len())
+		return
+	}
 	origin := framing.At(piece, 0)
 	if p.parses > 0 {
 		origin = p.parsed
@@ -67,6 +71,34 @@ func (p *Parser) seekSync(piece *protocol.Piece) {
 	}
 }
 
+// seekCopyDone looks for the end of the rows of a COPY at the end of n bytes in
+// which the place was lost.
+func (p *Parser) seekCopyDone(b []byte, n int) {
+	if w := p.queue.First(); w != nil {
+		w.bytes += int64(n)
+	}
+	synced := endsWithSync(b)
+	if synced {
+		b = b[:len(b)-syncBytes]
+	}
+	if i := len(b) - syncBytes; i < 0 || b[i] != 'c' || binary.BigEndian.Uint32(b[i+1:]) != 4 {
+		return
+	}
+	if synced {
+		p.copySync()
+	}
+	p.copying = false
+	p.front.Resume()
+}
+
+// copySync takes the Sync behind the rows of a COPY. The one behind its Execute,
+// if there is one, the server passes over.
+func (p *Parser) copySync() {
+	if p.cycles() == 0 {
+		p.push(sync, framing.Origin{}, 0)
+	}
+}
+
 func endsWithSync(b []byte) bool {
 	n := len(b) - syncBytes
 	return n >= 0 && b[n] == 'S' && binary.BigEndian.Uint32(b[n+1:]) == 4
@@ -86,6 +118,8 @@ func (p *Parser) endCycle() {
 // fromFront is given each message of the client.
 func (p *Parser) fromFront(m *framing.Message) {
 	body := m.Head[min(len(m.Head), 5):]
+	copied := p.copying
+	p.copying = m.Head[0] == 'd' || copied && (m.Head[0] == 'c' || m.Head[0] == 'f')
 	switch m.Head[0] {
 	case 0:
 		p.startup(m)
@@ -122,6 +156,10 @@ func (p *Parser) fromFront(m *framing.Message) {
 			p.statements.forget(name)
 		}
 	case 'S':
+		if copied {
+			p.copySync()
+			return
+		}
 		if p.parses > 0 && p.executes == 0 {
 			p.first(m)
 			w := p.push(prepare, p.parsed, p.pendingBytes+m.Size)

@@ -77,6 +77,7 @@ type Parser struct {
 	front, back               framing.Reader
 	frontDirection            protocol.Direction
 	sided, gone, askedTLS     bool
+	copying                   bool // the client sends rows
 	quiet                     bool // this cycle's rest is skipped by the server, after an error
 	lost                      int
 	queue                     framing.Queue[waiting]
@@ -105,6 +106,13 @@ func New() *Parser {
 
 // Lost is how often the parser lost its place.
 func (p *Parser) Lost() int { return p.lost }
+
+// Held is the memory of requests that wait and of prepared statements.
+func (p *Parser) Held() int {
+	const entry = 64 // of a map
+	s := &p.statements
+	return p.queue.Bytes() + (min(p.queue.Places(), maxSummaries)+s.summaries)*sql.SummaryBytes + (len(s.named)+len(s.portals))*entry
+}
 
 // Close ends the connection. What waits has got no answer and is dropped.
 func (p *Parser) Close(int64, func(*protocol.Request)) {

@@ -3,6 +3,7 @@ package postgres
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"fmt"
 	"os/exec"
 	"strings"
@@ -231,4 +232,57 @@ func TestNoAllocations(t *testing.T) {
 
 func BenchmarkParser(b *testing.B) {
 	protocoltest.Bench(b, New(), protocoltest.Load(b, "testdata/psql.txt"), 4)
+}
+
+// message is one of the client or the server.
+func message(kind byte, body string) string {
+	return string(binary.BigEndian.AppendUint32([]byte{kind}, uint32(4+len(body)))) + body
+}
+
+// Rows that a client copies in, each a message, in writes of which only head and
+// tail are copied, are part of the one request.
+func TestCopyOfManyMessages(t *testing.T) {
+	ready := message('Z', "I")
+	rows := strings.Repeat(message('d', "some row\n"), 500)
+	var r protocoltest.Recording
+	say := func(fromClient bool, s string) {
+		r = append(r, protocoltest.Chunk{FromClient: fromClient, Data: []byte(s)})
+	}
+	for range 2 {
+		say(true, message('Q', "copy t from stdin\x00"))
+		say(false, message('G', "\x00\x00\x01\x00\x00"))
+		for len(rows) > 4096 {
+			say(true, rows[:4096])
+			rows = rows[4096:]
+		}
+		say(true, rows+message('c', ""))
+		say(false, message('C', "COPY 500\x00")+ready)
+		say(true, message('Q', "select 1\x00"))
+		say(false, message('C', "SELECT 1\x00")+ready)
+		rows = strings.Repeat(message('d', "some row\n"), 500)
+	}
+	for _, server := range []bool{false, true} {
+		found := protocoltest.Brief(protocoltest.Play(New(), r, protocoltest.View{Server: server, Head: 512, Tail: 32}))
+		require.Equal(t, []string{"COPY", "SELECT", "COPY", "SELECT"}, found)
+	}
+}
+
+// Of a COPY by the extended protocol the server passes over the first Sync.
+func TestCopyByExtendedProtocol(t *testing.T) {
+	ready, sync := message('Z', "I"), message('S', "")
+	ask := message('P', "\x00copy t from stdin\x00\x00\x00") + message('B', "\x00\x00\x00\x00\x00\x00\x00\x00") + message('E', "\x00\x00\x00\x00\x00") + sync
+	rows := strings.Repeat(message('d', "some row\n"), 100)
+	r := protocoltest.Recording{
+		{FromClient: true, Data: []byte(ask)}, {Data: []byte(message('1', "") + message('2', "") + message('G', "\x00\x00\x01\x00\x00"))},
+		{FromClient: true, Data: []byte(rows + message('c', "") + sync)}, {Data: []byte(message('C', "COPY 100\x00") + ready)},
+	}
+	for range 3 {
+		r = append(r,
+			protocoltest.Chunk{FromClient: true, Data: []byte(message('Q', "select 1\x00"))}, protocoltest.Chunk{Data: []byte(message('C', "SELECT 1\x00") + ready)},
+			protocoltest.Chunk{FromClient: true, Data: []byte(message('Q', "delete x\x00"))}, protocoltest.Chunk{Data: []byte(message('E', "SERROR\x00C42P01\x00\x00") + ready)})
+	}
+	want := []string{"COPY", "SELECT", "DELETE !42P01", "SELECT", "DELETE !42P01", "SELECT", "DELETE !42P01"}
+	for _, v := range []protocoltest.View{{}, {Server: true}, {Head: 512, Tail: 32}, {Server: true, Head: 512, Tail: 32}} {
+		require.Equal(t, want, protocoltest.Brief(protocoltest.Play(New(), r, v)), "%+v", v)
+	}
 }
