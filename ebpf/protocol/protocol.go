@@ -97,6 +97,12 @@ type Request struct {
 	RequestBytes, ResponseBytes int64
 }
 
+// Holder is a parser whose memory grows with what it is told.
+type Holder interface {
+	// Held is about how many bytes it keeps beside itself.
+	Held() int
+}
+
 // Parser follows one connection. Pieces of a direction come in order; the two
 // directions may be seen in the other order than they happened when threads
 // race, by little.

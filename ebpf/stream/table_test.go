@@ -2,6 +2,7 @@ package stream
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
 	"log/slog"
 	"net/netip"
@@ -10,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 	xhttp2 "golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
@@ -304,4 +306,39 @@ func TestConfig(t *testing.T) {
 		edit(&c)
 		require.ErrorContains(t, c.Validate(), want)
 	}
+}
+
+// Parsers that hold much cost others their place, those that were silent for
+// longest first, and that is counted.
+func TestMemoryIsBounded(t *testing.T) {
+	const conns = 16
+	table, reg := newTable(t, TableOptions{MaxConnections: conns}, nil)
+	for id := uint64(1); id <= conns; id++ {
+		var text bytes.Buffer
+		for i := range 256 { // statements that are prepared and kept
+			body := fmt.Sprintf("s%d\x00SELECT %d FROM a_table_with_a_name\x00\x00\x00", i, i)
+			text.WriteByte('P')
+			text.Write(binary.BigEndian.AppendUint32(nil, uint32(len(body)+4)))
+			text.WriteString(body)
+		}
+		text.WriteString("S\x00\x00\x00\x04")
+		table.Take(Conn{ID: id, Process: self(t)}, protocol.PostgreSQL, &protocol.Piece{Direction: protocol.Sent, Data: text.Bytes(), AtNanos: int64(id)})
+	}
+	require.LessOrEqual(t, table.memory, conns*meanBytes)
+	require.Contains(t, table.conns, uint64(conns))
+	require.NotContains(t, table.conns, uint64(1))
+	sum := 0
+	for _, c := range table.conns {
+		sum += c.memory
+	}
+	require.Equal(t, sum, table.memory)
+	require.NotZero(t, table.lost[lostMemory])
+	require.Equal(t, conns-len(table.conns), int(table.lost[lostMemory]))
+	n, err := testutil.GatherAndCount(reg, "vedette_ebpf_stream_lost_total")
+	require.NoError(t, err)
+	require.Equal(t, int(lostReasons), n)
+	for id := range table.conns {
+		table.Close(id, 1000)
+	}
+	require.Zero(t, table.memory)
 }

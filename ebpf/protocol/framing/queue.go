@@ -1,5 +1,7 @@
 package framing
 
+import "unsafe"
+
 // Queue holds what waits for its answer, oldest first. Its elements are used
 // again as they are, so that buffers in them need be allocated only once.
 type Queue[T any] struct {
@@ -10,6 +12,15 @@ type Queue[T any] struct {
 
 // Len is how many wait.
 func (q *Queue[T]) Len() int { return q.n }
+
+// Bytes is the memory of all places, without what their elements point to.
+func (q *Queue[T]) Bytes() int {
+	var place T
+	return len(q.ring) * int(unsafe.Sizeof(place))
+}
+
+// Places is how many there are, taken or not.
+func (q *Queue[T]) Places() int { return len(q.ring) }
 
 // Push adds an element at the end and gives it, with what its place held before;
 // nil if limit elements wait already.

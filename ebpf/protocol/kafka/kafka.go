@@ -90,6 +90,9 @@ func size(h []byte) int64 {
 // Lost is how often the parser lost its place.
 func (p *Parser) Lost() int { return p.lost }
 
+// Held is the memory of requests that wait.
+func (p *Parser) Held() int { return p.queue.Bytes() + p.queue.Places()*maxTopic }
+
 // Close ends the connection. What waits has got no response and is dropped.
 func (p *Parser) Close(int64, func(*protocol.Request)) {
 	p.queue.Clear()

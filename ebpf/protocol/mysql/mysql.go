@@ -102,6 +102,13 @@ func length(h []byte) int { return int(h[0]) | int(h[1])<<8 | int(h[2])<<16 }
 // Lost is how often the parser lost its place.
 func (p *Parser) Lost() int { return p.lost }
 
+// Held is the memory of commands that wait and of prepared statements.
+func (p *Parser) Held() int {
+	const entry = 64 // of a map
+	s := &p.statements
+	return p.queue.Bytes() + (p.queue.Places()+s.summaries)*sql.SummaryBytes + len(s.byID)*entry
+}
+
 // Close ends the connection.
 func (p *Parser) Close(_ int64, done func(*protocol.Request)) {
 	if !p.gone && p.back.Lost() {

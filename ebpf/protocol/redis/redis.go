@@ -74,6 +74,9 @@ func New() *Parser {
 // Lost is how often the parser lost its place.
 func (p *Parser) Lost() int { return p.lost }
 
+// Held is the memory of commands that wait.
+func (p *Parser) Held() int { return p.queue.Bytes() }
+
 // Close ends the connection.
 func (p *Parser) Close(_ int64, done func(*protocol.Request)) {
 	if !p.gone && p.repliesLost {
