@@ -11,7 +11,10 @@ import (
 	"strings"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/vedette-io/vedette/bench/peer"
+	"github.com/vedette-io/vedette/ebpf/probe"
 )
 
 // Options of Run.
@@ -56,7 +59,10 @@ type Agent struct {
 	PerSecond float64       `json:"requests_per_second"` // answered
 	Span      time.Duration `json:"span_nanos"`
 	CPU       time.Duration `json:"cpu_nanos"`
-	Memory    peer.Memory   `json:"memory"`
+	Memory    peer.Memory   `json:"memory"`         // at the end; its peak is that of the load
+	Start     peer.Memory   `json:"memory_start"`   // before the load; its peak is that of the start
+	Highest   peer.Memory   `json:"memory_highest"` // of looks every half second, each of its figures for itself
+	Maps      int64         `json:"bpf_maps_bytes"` // kernel memory
 }
 
 // Median of sorted figures.
@@ -84,13 +90,19 @@ const (
 	Spans   = "spans"
 )
 
+// byDefault lists the features that load without any configuration; tls is off
+// until it is told whom to watch.
+func byDefault() []string {
+	return slices.DeleteFunc(probe.DefaultConfig().Features, func(f string) bool { return f == "tls" })
+}
+
 func variants() []Variant {
 	only := func(ebpf string) string {
 		return "collect:\n  host: {enabled: false}\n  containers: {enabled: false}\n  gpu: {enabled: false}\n  ebpf:\n" + ebpf
 	}
 	return []Variant{
 		{Name: HTTP, Title: "HTTP metrics", Config: only("    features: [http]\n"), Features: []string{"http"}},
-		{Name: Default, Title: "every feature that is on by default", Config: "", Features: []string{"http", "tcp"}},
+		{Name: Default, Title: "every feature that is on by default", Config: "", Features: byDefault()},
 		{
 			Name: Spans, Title: "HTTP metrics and spans of a tenth of the requests",
 			Config: only("    features: [http]\n    spans: {ratio: 0.1}\n"), Features: []string{"http"},
@@ -100,6 +112,9 @@ func variants() []Variant {
 
 // Run measures. It needs the rights that the agent needs.
 func Run(ctx context.Context, o Options) (_ *Report, err error) {
+	if err := forget(o.Vedette.Binary); err != nil {
+		return nil, err
+	}
 	s, err := startNginx(ctx, o.Nginx, filepath.Join(o.Dir, "nginx"))
 	if err != nil {
 		return nil, err
@@ -133,6 +148,24 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 	return r, err
 }
 
+// forget takes a file out of the page cache, for an executable that was just
+// linked lies there in large pieces, which the kernel maps as a whole: more of it
+// would be resident than of one that was installed and read from the disk.
+func forget(file string) error {
+	f, err := os.OpenFile(file, os.O_RDWR, 0)
+	if err != nil {
+		return fmt.Errorf("forget the executable's pages: %w", err)
+	}
+	defer f.Close()
+	if err := f.Sync(); err != nil {
+		return fmt.Errorf("forget the executable's pages: %w", err)
+	}
+	if err := unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED); err != nil {
+		return fmt.Errorf("forget the executable's pages: %w", err)
+	}
+	return nil
+}
+
 // turn gives nginx's processor time for one request.
 func turn(ctx context.Context, o Options, s *server) (time.Duration, error) {
 	before, err := s.processor()
@@ -158,29 +191,80 @@ func watched(ctx context.Context, o Options, v *Variant, measure func() (time.Du
 
 // ownCost watches the agent with its defaults at a steady rate of requests.
 func ownCost(ctx context.Context, o Options, s *server) (_ *Agent, err error) {
-	stop, p, err := startAgent(ctx, o, &Variant{Name: "agent", Features: []string{"http", "tcp"}})
+	stop, p, err := startAgent(ctx, o, &Variant{Name: "agent", Features: byDefault()})
 	if err != nil {
 		return nil, fmt.Errorf("measure the agent: %w", err)
 	}
 	defer func() { err = errors.Join(err, stop()) }()
+	// What only the start needed is given back by then.
+	if err := wait(ctx, settle); err != nil {
+		return nil, err
+	}
+	a := new(Agent)
+	if a.Start, err = p.Memory(); err != nil {
+		return nil, err
+	}
+	if err := p.ResetPeak(); err != nil {
+		return nil, err
+	}
 	before, err := p.CPU()
 	if err != nil {
 		return nil, err
 	}
 	start := time.Now()
 	n := int(o.Rate * o.Span.Seconds() / connections)
-	if err := send(ctx, s.addr, connections, n, o.Rate); err != nil {
+	a.Highest, err = highest(p, func() error { return send(ctx, s.addr, connections, n, o.Rate) })
+	if err != nil {
 		return nil, err
 	}
-	took := time.Since(start)
+	a.Span = time.Since(start)
 	after, err := p.CPU()
 	if err != nil {
 		return nil, err
 	}
-	a := &Agent{PerSecond: float64(n*connections) / took.Seconds(), Span: took, CPU: after - before}
-	a.Memory, err = p.Memory()
-	o.Log.Info("agent", "requests_per_second", int(a.PerSecond), "cpu", a.CPU, "peak_mb", a.Memory.Peak>>20)
+	a.PerSecond, a.CPU = float64(n*connections)/a.Span.Seconds(), after-before
+	if a.Memory, err = p.Memory(); err != nil {
+		return nil, err
+	}
+	a.Maps, err = p.MapMemory()
+	o.Log.Info("agent", "requests_per_second", int(a.PerSecond), "cpu", a.CPU, "peak_mb", a.Memory.Peak/1e6, "start_peak_mb", a.Start.Peak/1e6,
+		"anon_mb", a.Highest.Anon/1e6, "file_mb", a.Highest.File/1e6, "bpf_maps_mb", a.Maps/1e6)
 	return a, err
+}
+
+// settle is how long an agent that is to be watched has run before.
+const settle = 40 * time.Second
+
+func wait(ctx context.Context, d time.Duration) error {
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-time.After(d):
+		return nil
+	}
+}
+
+// highest looks at a process's memory while f runs.
+func highest(p *peer.Process, f func() error) (peer.Memory, error) {
+	done := make(chan error, 1)
+	go func() { done <- f() }()
+	tick := time.NewTicker(500 * time.Millisecond)
+	defer tick.Stop()
+	var h peer.Memory
+	var failed error
+	for {
+		select {
+		case err := <-done:
+			return h, errors.Join(err, failed)
+		case <-tick.C:
+			m, err := p.Memory()
+			if err != nil {
+				failed = err
+				continue
+			}
+			h.Peak, h.RSS, h.Anon, h.File = max(h.Peak, m.Peak), max(h.RSS, m.RSS), max(h.Anon, m.Anon), max(h.File, m.File)
+		}
+	}
 }
 
 // startAgent starts a server and an agent that ships to it, and waits until the

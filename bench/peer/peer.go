@@ -254,6 +254,12 @@ func (p *Process) CPU() (time.Duration, error) { return cpuTime(p.cmd.Process.Pi
 // Memory returns the memory use of the process.
 func (p *Process) Memory() (Memory, error) { return memory(p.cmd.Process.Pid) }
 
+// ResetPeak makes the peak that Memory tells begin anew.
+func (p *Process) ResetPeak() error { return resetPeak(p.cmd.Process.Pid) }
+
+// MapMemory returns the kernel's memory for the BPF maps of the process, in bytes.
+func (p *Process) MapMemory() (int64, error) { return mapMemory(p.cmd.Process.Pid) }
+
 // Settle waits until the process has used less than 2% of a core over the time
 // quiet, or until patience is over, and returns how long it waited.
 func (p *Process) Settle(ctx context.Context, quiet, patience time.Duration) (time.Duration, error) {

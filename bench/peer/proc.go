@@ -40,7 +40,7 @@ func cpuTime(pid int) (time.Duration, error) {
 
 // Memory is what /proc says of a process's memory, in bytes.
 type Memory struct {
-	Peak int64 `json:"peak"` // highest resident set, mapped files included
+	Peak int64 `json:"peak"` // highest resident set since ResetPeak, or ever, mapped files included
 	RSS  int64 `json:"rss"`
 	Anon int64 `json:"anon"` // resident and not backed by a file
 	File int64 `json:"file"` // resident pages of mapped files
@@ -68,6 +68,48 @@ func memory(pid int) (Memory, error) {
 		return Memory{}, fmt.Errorf("read memory use: /proc/%d/status has no VmHWM", pid)
 	}
 	return m, nil
+}
+
+// resetPeak makes Memory.Peak begin anew.
+func resetPeak(pid int) error {
+	const peak = "5" // see proc_pid_clear_refs(5)
+	if err := os.WriteFile(fmt.Sprintf("/proc/%d/clear_refs", pid), []byte(peak), 0); err != nil {
+		return fmt.Errorf("reset the peak of memory use: %w", err)
+	}
+	return nil
+}
+
+// mapMemory adds up what the kernel holds for the BPF maps that a process has open.
+func mapMemory(pid int) (int64, error) {
+	dir := fmt.Sprintf("/proc/%d/fdinfo", pid)
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return 0, fmt.Errorf("read memory of BPF maps: %w", err)
+	}
+	seen := map[string]bool{} // a map may be open more than once
+	var sum int64
+	for _, e := range entries {
+		b, err := os.ReadFile(filepath.Join(dir, e.Name()))
+		if err != nil {
+			continue // closed
+		}
+		fields := map[string]string{}
+		for line := range strings.Lines(string(b)) {
+			key, value, _ := strings.Cut(line, ":")
+			fields[key] = strings.TrimSpace(value)
+		}
+		id := fields["map_id"]
+		if id == "" || seen[id] {
+			continue
+		}
+		seen[id] = true
+		n, err := strconv.ParseInt(fields["memlock"], 10, 64)
+		if err != nil {
+			return 0, fmt.Errorf("read memory of BPF map %s: %w", id, err)
+		}
+		sum += n
+	}
+	return sum, nil
 }
 
 // Disk is what a directory takes.

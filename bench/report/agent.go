@@ -58,8 +58,9 @@ func (r *Report) writeAgent(b *strings.Builder) {
 	}
 	table(b, rows)
 	if a := r.Agent.Agent; a != nil {
-		fmt.Fprintf(b, "\nThe agent itself, with everything that is on by default and shipping to a server beside it, while nginx answered %.0f requests a second for %s: %.1f%% of a core, %.0f MB of memory at most (%.0f MB of them not of its executable's file).\n",
-			a.PerSecond, a.Span.Round(time.Second), 100*a.CPU.Seconds()/a.Span.Seconds(), float64(a.Memory.Peak)/1e6, float64(a.Memory.Anon)/1e6)
+		mb := func(bytes int64) float64 { return float64(bytes) / 1e6 }
+		fmt.Fprintf(b, "\nThe agent itself, with everything that is on by default and shipping to a server beside it, while nginx answered %.0f requests a second for %s: %.1f%% of a core, and at most %.0f MB of memory: at most %.0f MB of its own, at most %.0f MB of pages of its executable's file, which the kernel can take back at any time. Its start had taken up to %.0f MB. The kernel holds %.0f MB for its BPF maps.\n",
+			a.PerSecond, a.Span.Round(time.Second), 100*a.CPU.Seconds()/a.Span.Seconds(), mb(a.Memory.Peak), mb(a.Highest.Anon), mb(a.Highest.File), mb(a.Start.Peak), mb(a.Maps))
 	}
 }
 
