@@ -401,6 +401,9 @@ func TestE2EChainTraces(t *testing.T) {
 	if got := p.search(last); absent == 0 && (len(got) != 1 || got[0] != trace(item)) {
 		t.Errorf("%s: got %v, want the trace %s", last, got, trace(item))
 	}
+	// Spans do not make the edges a second time.
+	p.finds(`vedette_ingest_spanmetrics_skipped_spans_total{reason="probe"} > 0`)
+	p.counts(`traces_service_graph_request_total{client="nginx",server="`+c.name+`"}`, n)
 	p.stop()
 }
 
