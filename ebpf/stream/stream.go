@@ -41,6 +41,7 @@ var lostInKernel = map[bpf.StreamStreamStat]string{
 // Feature follows connections of HTTP/2, databases and Kafka.
 type Feature struct {
 	config Config
+	only   string // the one way to try; empty: all; for tests
 	table  *Table
 	piece  protocol.Piece // of the event at hand; made once, for parsers make it escape
 
@@ -60,27 +61,61 @@ func New(c Config, bounds []float64) *Feature {
 // Name is stream.
 func (f *Feature) Name() string { return "stream" }
 
-// Ladder drops what older kernels lack.
-func (f *Feature) Ladder() []feature.Rung {
-	return []feature.Rung{
-		{Lacks: "", Load: func(env *feature.Environment) error { return f.load(env) }},
-		{Lacks: "durations begin when the server reads, not when data arrives", Load: func(env *feature.Environment) error {
-			return f.load(env, bpf.StreamProgStreamReady)
-		}},
-		{Lacks: "durations begin when the server reads; connections are forgotten late", Load: func(env *feature.Environment) error {
-			return f.load(env, bpf.StreamProgStreamReady, bpf.StreamProgStreamClosed)
-		}},
-	}
+// way is one set of programs, whole or without some of them.
+type way struct {
+	name    string // for tests, which ask for each
+	lacks   string
+	spec    func() (*ebpf.CollectionSpec, error)
+	without []string
+	mend    func(*ebpf.CollectionSpec) error // fits them to the kernel; nil: they need it not
 }
 
-// load brings the programs into the kernel, but for those named.
-func (f *Feature) load(env *feature.Environment, without ...string) error {
-	spec, err := bpf.LoadStream()
-	if err != nil {
-		return fmt.Errorf("read the programs of feature stream: %w", err)
+// ways, best first.
+var ways = []way{
+	{name: "tracepoints", spec: bpf.LoadStream},
+	{name: "tracepoints without ready", lacks: "durations begin when the server reads, not when data arrives",
+		spec: bpf.LoadStream, without: []string{bpf.StreamProgStreamReady}},
+	{name: "tracepoints alone", lacks: "durations begin when the server reads; connections are forgotten late",
+		spec: bpf.LoadStream, without: []string{bpf.StreamProgStreamReady, bpf.StreamProgStreamClosed}},
+	{name: "fexit", lacks: "hooks functions of the kernel (fexit) instead of tracepoints, at a higher cost",
+		spec: bpf.LoadStreamFexit, mend: feature.FitFunctions},
+	{name: "kprobe", lacks: "hooks functions of the kernel (kprobe), at a higher cost; follows 16384 connections",
+		spec: bpf.LoadStreamKprobe, mend: feature.FitFunctions},
+}
+
+// Ladder drops what older kernels lack.
+func (f *Feature) Ladder() []feature.Rung {
+	var rungs []feature.Rung
+	for _, w := range ways {
+		if f.only == "" || f.only == w.name {
+			rungs = append(rungs, feature.Rung{Lacks: w.lacks, Load: func(env *feature.Environment) error { return f.load(env, w) }})
+		}
 	}
-	for _, name := range without {
+	return rungs
+}
+
+// open reads the programs of a way, those that this kernel has a place for.
+func (w *way) open() (*ebpf.CollectionSpec, error) {
+	spec, err := w.spec()
+	if err != nil {
+		return nil, fmt.Errorf("read the programs of feature stream: %w", err)
+	}
+	for _, name := range w.without {
 		delete(spec.Programs, name)
+	}
+	if w.mend != nil {
+		if err := w.mend(spec); err != nil {
+			return nil, fmt.Errorf("fit the programs of feature stream to the kernel: %w", err)
+		}
+	}
+	return spec, nil
+}
+
+// load brings the programs of a way into the kernel.
+func (f *Feature) load(env *feature.Environment, w way) error {
+	spec, err := w.open()
+	if err != nil {
+		return err
 	}
 	spec.Maps[bpf.StreamMapEvents].MaxEntries = uint32(f.config.RingBytes)
 	for name, v := range map[string]any{
@@ -95,8 +130,7 @@ func (f *Feature) load(env *feature.Environment, without ...string) error {
 		return fmt.Errorf("load the programs of feature stream: %w", err)
 	}
 	f.table.Use(env)
-	links, err := feature.AttachAll(objects.Programs[bpf.StreamProgStreamClosed], objects.Programs[bpf.StreamProgStreamReady],
-		objects.Programs[bpf.StreamProgStreamSent], objects.Programs[bpf.StreamProgStreamReceived])
+	links, err := feature.AttachSections(spec, objects.Programs)
 	if err != nil {
 		objects.Close()
 		return fmt.Errorf("attach the programs of feature stream: %w", err)
@@ -162,7 +196,11 @@ func (f *Feature) take(b []byte) {
 	}
 	e := (*bpf.StreamStreamEvent)(unsafe.Pointer(&b[0]))
 	if e.Flags&uint8(bpf.StreamStreamFlagFLAG_CLOSED) != 0 {
-		f.table.Close(e.Conn, int64(e.AtNs))
+		if e.Flags&uint8(bpf.StreamStreamFlagFLAG_UNREAD) != 0 {
+			f.table.CloseLater(e.Conn, int64(e.AtNs))
+		} else {
+			f.table.Close(e.Conn, int64(e.AtNs))
+		}
 		return
 	}
 	head, tail := int(e.Head), int(e.Tail)
@@ -220,6 +258,6 @@ func (f *Feature) lost(add func(reason string, n uint64)) error {
 		}
 		add(reason, n)
 	}
-	add("recursion", feature.Missed(f.objects.Programs[bpf.StreamProgStreamReceived], f.objects.Programs[bpf.StreamProgStreamSent]))
+	add("recursion", feature.MissedBy(f.objects.Programs))
 	return nil
 }

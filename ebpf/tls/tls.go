@@ -102,26 +102,60 @@ func (f *Feature) Off() string {
 	return ""
 }
 
-// Ladder drops what older kernels lack.
-func (f *Feature) Ladder() []feature.Rung {
-	return []feature.Rung{
-		{Load: func(env *feature.Environment) error { return f.load(env) }},
-		{Lacks: "durations begin when the server reads, not when data arrives", Load: func(env *feature.Environment) error {
-			return f.load(env, bpf.TlsProgReady)
-		}},
-		{Lacks: "addresses are not known; durations begin when the server reads", Load: func(env *feature.Environment) error {
-			return f.load(env, bpf.TlsProgReady, bpf.TlsProgReceived, bpf.TlsProgSent)
-		}},
-	}
+// way is one set of programs, whole or without some of them.
+type way struct {
+	lacks   string
+	spec    func() (*ebpf.CollectionSpec, error)
+	without []string
+	mend    func(*ebpf.CollectionSpec) error // fits them to the kernel; nil: they need it not
 }
 
-func (f *Feature) load(env *feature.Environment, without ...string) error {
-	spec, err := bpf.LoadTls()
-	if err != nil {
-		return fmt.Errorf("read the TLS programs: %w", err)
+// ways, best first.
+var ways = []way{
+	{spec: bpf.LoadTls},
+	{lacks: "durations begin when the server reads, not when data arrives", spec: bpf.LoadTls, without: []string{bpf.TlsProgReady}},
+	{lacks: "hooks functions of the kernel (fexit) instead of tracepoints, at a higher cost", spec: bpf.LoadTlsFexit, mend: mendFexit},
+	{lacks: "addresses are not known; durations begin when the server reads", spec: bpf.LoadTls,
+		without: []string{bpf.TlsProgReady, bpf.TlsProgReceived, bpf.TlsProgSent}},
+}
+
+// Ladder drops what older kernels lack.
+func (f *Feature) Ladder() []feature.Rung {
+	var rungs []feature.Rung
+	for _, w := range ways {
+		rungs = append(rungs, feature.Rung{Lacks: w.lacks, Load: func(env *feature.Environment) error { return f.load(env, w) }})
 	}
-	for _, name := range without {
+	return rungs
+}
+
+// mendFexit takes the memory for calls beforehand, as uprobes want it in kernels
+// before 6.1.
+func mendFexit(spec *ebpf.CollectionSpec) error {
+	spec.Maps[bpf.TlsFexitMapCalls].Flags = 0
+	return feature.FitFunctions(spec)
+}
+
+// open reads the programs of a way, those that this kernel has a place for.
+func (w *way) open() (*ebpf.CollectionSpec, error) {
+	spec, err := w.spec()
+	if err != nil {
+		return nil, fmt.Errorf("read the TLS programs: %w", err)
+	}
+	for _, name := range w.without {
 		delete(spec.Programs, name)
+	}
+	if w.mend != nil {
+		if err := w.mend(spec); err != nil {
+			return nil, fmt.Errorf("fit the TLS programs to the kernel: %w", err)
+		}
+	}
+	return spec, nil
+}
+
+func (f *Feature) load(env *feature.Environment, w way) error {
+	spec, err := w.open()
+	if err != nil {
+		return err
 	}
 	if err := spec.Variables[bpf.TlsVarSelfTgid].Set(env.Self); err != nil {
 		return fmt.Errorf("set the TLS programs' own process: %w", err)
@@ -136,8 +170,7 @@ func (f *Feature) load(env *feature.Environment, without ...string) error {
 	if err != nil {
 		return fmt.Errorf("load the TLS programs: %w", err)
 	}
-	p := objects.Programs
-	links, err := feature.AttachAll(p[bpf.TlsProgClosed], p[bpf.TlsProgReady], p[bpf.TlsProgSent], p[bpf.TlsProgReceived], p[bpf.TlsProgExec])
+	links, err := feature.AttachSections(spec, objects.Programs)
 	if err != nil {
 		objects.Close()
 		return fmt.Errorf("attach the TLS programs: %w", err)

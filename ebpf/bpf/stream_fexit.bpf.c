@@ -1,0 +1,20 @@
+//go:build ignore
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Connections' contents where TCP's own functions return. */
+#include "stream_core.h"
+#include "hook_fexit.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* what sockets do when data has come, unless a module has put itself there */
+SEC("fentry/sock_def_readable")
+int BPF_PROG(stream_ready, struct sock *sk)
+{
+	return on_ready(sk);
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(stream_closed, struct sock *sk, int oldstate, int newstate)
+{
+	return on_state(sk, newstate);
+}
