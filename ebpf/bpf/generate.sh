@@ -22,10 +22,13 @@ gen HttpKprobeBounded -no-global-types
 gen Tcp -type tcp_place -type process_key -type tcp_key -type tcp_value -type tcp_failure -type tcp_open -type tcp_stat -type tcp_role
 gen Profile -type profile_key -type profile_stack -type profile_stat -type process
 gen Stream -type stream_event -type stream_stat -type stream_kind -type stream_flag -type process
+gen StreamFexit -no-global-types
+gen StreamKprobe -no-global-types
 gen Dns -type process -type dns_lookup -type dns_key -type dns_stat -type dns_side
 gen DnsFexit -no-global-types
 gen DnsKprobe -no-global-types
 gen Tls -type tls_event -type tls_kind -type tls_stat -type tls_process -type tls_call_key -type tls_call
+gen TlsFexit -no-global-types
 gen Process -type process_event -type process_key -type process_kind -type process_stat
 gen Block -type block_key -type block_value -type block_stat -type block_operation
 gen Runq -type runq_value -type process_key -type runq_stat
