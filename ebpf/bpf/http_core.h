@@ -574,39 +574,31 @@ static __always_inline void follow(struct io *io)
 		c->misses++;
 }
 
-static __always_inline bool buffers(struct scratch *b)
+/* Finds the buffers of system call nr, whose second and third arguments are told. */
+static __always_inline bool buffers_of(struct scratch *b, long nr, __u64 second, __u64 third)
 {
-	struct task_struct *task = (void *)bpf_get_current_task_btf();
-	struct pt_regs *regs;
 	__u64 head[4];
-	long nr;
 
-	if (task->flags & PF_IO_WORKER) {
-		count(STAT_IO_URING);
-		return false;
-	}
-	regs = (void *)bpf_task_pt_regs((void *)task);
-	nr = SYSCALL_NR(regs);
 	switch (nr) {
 	case NR_read:
 	case NR_write:
 	case NR_recvfrom:
 	case NR_sendto:
-		b->base = SYSCALL_ARG2(regs);
+		b->base = second;
 		b->room = b->left;
 		return true;
 	case NR_readv:
 	case NR_writev:
 	case NR_preadv2:
 	case NR_pwritev2:
-		b->iov = SYSCALL_ARG2(regs);
-		b->iovs = SYSCALL_ARG3(regs);
+		b->iov = second;
+		b->iovs = third;
 		next_buffer(b);
 		return true;
 	case NR_sendmsg:
 	case NR_recvmsg:
 		/* msg_name, msg_namelen, msg_iov, msg_iovlen */
-		if (bpf_probe_read_user(head, sizeof(head), (void *)SYSCALL_ARG2(regs)))
+		if (bpf_probe_read_user(head, sizeof(head), (void *)second))
 			return true;
 		b->iov = head[2];
 		b->iovs = head[3];
@@ -622,6 +614,23 @@ static __always_inline bool buffers(struct scratch *b)
 	count(STAT_SYSCALL);
 	return false;
 }
+
+#ifndef COPIES
+static __always_inline bool buffers(struct scratch *b)
+{
+	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	struct pt_regs *regs;
+
+	if (task->flags & PF_IO_WORKER) {
+		count(STAT_IO_URING);
+		return false;
+	}
+	regs = (void *)bpf_task_pt_regs((void *)task);
+	return buffers_of(b, SYSCALL_NR(regs), SYSCALL_ARG2(regs), SYSCALL_ARG3(regs));
+}
+#else
+static __always_inline bool buffers(struct scratch *b);
+#endif
 
 static __always_inline int on_io(struct sock *sk, int ret, int flags, __u8 sent)
 {

@@ -178,9 +178,15 @@ const volatile __u32 self_tgid = 0;
 
 static __always_inline __u64 process_start(void)
 {
+#ifdef COPIES /* programs that read by copying: no bpf_get_current_task_btf before 5.11 */
+	struct task_struct *task = (void *)bpf_get_current_task();
+
+	return BPF_CORE_READ(task, group_leader, start_boottime);
+#else
 	struct task_struct *task = (void *)bpf_get_current_task_btf();
 
 	return task->group_leader->start_boottime;
+#endif
 }
 
 /* Tells user space of the current process unless it has been told. Functions

@@ -86,6 +86,8 @@ func attachSection(spec *ebpf.ProgramSpec, p *ebpf.Program) (link.Link, error) {
 	switch spec.Type {
 	case ebpf.Tracing:
 		return link.AttachTracing(link.TracingOptions{Program: p, AttachType: spec.AttachType})
+	case ebpf.RawTracepoint:
+		return link.AttachRawTracepoint(link.RawTracepointOptions{Name: strings.TrimPrefix(spec.SectionName, "raw_tp/"), Program: p})
 	case ebpf.Kprobe:
 		if strings.HasPrefix(spec.SectionName, "kretprobe/") {
 			// Each call that is under way needs room, and servers wait in them. Only

@@ -31,13 +31,19 @@ var ways = []way{
 	{name: "tracepoints alone", lacks: lateStart + "; " + noClose, spec: bpf.LoadHttp,
 		without: []string{bpf.HttpProgReady, bpf.HttpProgClosed}},
 	{name: "fexit", lacks: "hooks functions of the kernel (fexit) instead of tracepoints, at a higher cost", spec: bpf.LoadHttpFexit, mend: feature.FitFunctions},
-	{name: "kprobe", lacks: "hooks functions of the kernel (kprobe), at a higher cost; spans; bodies that are received by splice; follows 16384 connections",
+	{name: "kprobe", lacks: "hooks functions of the kernel (kprobe), at a higher cost; bodies that are received by splice; follows 16384 connections",
 		spec: bpf.LoadHttpKprobe, mend: mendKprobe},
 	{name: "fexit bounded", lacks: "hooks functions of the kernel (fexit), at a higher cost; messages beyond 512 steps of one read or write",
 		spec: bpf.LoadHttpFexitBounded, mend: feature.FitFunctions},
-	{name: "kprobe bounded", lacks: "hooks functions of the kernel (kprobe), at a higher cost; spans; bodies that are received by splice; follows 16384 connections; messages beyond 512 steps of one read or write",
+	{name: "kprobe bounded", lacks: "hooks functions of the kernel (kprobe), at a higher cost; bodies that are received by splice; follows 16384 connections; messages beyond 512 steps of one read or write",
 		spec: bpf.LoadHttpKprobeBounded, mend: mendKprobe},
+	{name: "system calls", lacks: lacksOfCalls, spec: bpf.LoadHttpSyscall, mend: mendCopies},
+	{name: "system calls without ready", lacks: lateStart + "; " + lacksOfCalls, spec: bpf.LoadHttpSyscall, mend: mendCopies,
+		without: []string{bpf.HttpSyscallProgReady}},
 }
+
+// lacksOfCalls is worse about the way that hooks the return of system calls.
+const lacksOfCalls = "looks at every system call of the host, at a higher cost; what io_uring does is not seen and not counted as lost; follows 16384 connections; messages beyond 512 steps of one read or write"
 
 // Ladder drops what older kernels lack.
 func (f *Feature) Ladder() []feature.Rung {
@@ -72,4 +78,12 @@ func (w *way) open() (*ebpf.CollectionSpec, error) {
 func mendKprobe(spec *ebpf.CollectionSpec) error {
 	delete(spec.Maps, bpf.HttpKprobeMapConns)
 	return feature.FitFunctions(spec)
+}
+
+// mendCopies takes memory for the maps beforehand, as raw tracepoints want it, and
+// drops the map that only programs with types can use.
+func mendCopies(spec *ebpf.CollectionSpec) error {
+	spec.Maps[bpf.HttpMapRequests].Flags = 0
+	delete(spec.Maps, bpf.HttpMapConns)
+	return nil
 }

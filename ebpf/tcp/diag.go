@@ -69,8 +69,12 @@ func dump(fd int, visit func(*socket)) error {
 				return fmt.Errorf("receive the TCP sockets: %w", err)
 			}
 			if done, err = messages(buffer[:n], visit); err != nil {
-				if family == unix.AF_INET6 && errors.Is(err, unix.ENOENT) {
+				switch {
+				case !errors.Is(err, unix.ENOENT):
+				case family == unix.AF_INET6:
 					return nil // a kernel without IPv6
+				default:
+					return errNoDiag
 				}
 				return fmt.Errorf("list the TCP sockets: %w", err)
 			}
@@ -78,6 +82,8 @@ func dump(fd int, visit func(*socket)) error {
 	}
 	return nil
 }
+
+var errNoDiag = errors.New("the kernel has no sock_diag for TCP (module tcp_diag)")
 
 // request is a struct inet_diag_req_v2 that asks for all sockets of a family.
 func request(family uint8) []byte {
