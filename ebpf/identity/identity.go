@@ -128,7 +128,7 @@ func (r *Resolver) compare(k Key, e *entry, s stat) *entry {
 		e.program = s.program
 	}
 	r.mu.Unlock()
-	if was == (program{}) || was == s.program || e.process.Executable == "" {
+	if was == (program{}) || !s.program.follows(was) || e.process.Executable == "" {
 		return e
 	}
 	fresh := r.read(k, "")

@@ -244,6 +244,11 @@ func TestExec(t *testing.T) {
 	r.Sweep(time.Now())
 	want("shop")
 
+	become("/opt/ending", "0") // as the process ends
+	r.Sweep(time.Now())
+	want("shop")
+	become("/opt/other", "2000")
+
 	// What the kernel tells is not read again, until the next program.
 	r.Introduce(k, Facts{Executable: "told"})
 	r.Sweep(time.Now())

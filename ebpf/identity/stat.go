@@ -28,6 +28,18 @@ type program struct {
 	args string
 }
 
+// follows says whether another program than was runs now. Of a process that ends,
+// or that may not be traced any more, it is not told where the arguments are.
+func (p program) follows(was program) bool {
+	if p.comm != was.comm {
+		return true
+	}
+	return p.args != was.args && p.args != noArgs && was.args != noArgs
+}
+
+// noArgs stands for arguments that are nowhere, or not to be told.
+const noArgs = "0"
+
 // is says whether it is process k that was read.
 func (s *stat) is(k Key) bool { return s.start < 0 || s.start == int64(k.StartNanos)/nanosPerTick }
 
