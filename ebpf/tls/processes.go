@@ -61,6 +61,13 @@ func (p *processes) wants(pid uint32) bool {
 	return d.want
 }
 
+// runs says whether a process has a program; one that has ended and is not waited
+// for yet has none.
+func (p *processes) runs(pid uint32) bool {
+	_, err := os.Readlink(p.path(pid, "exe"))
+	return err == nil
+}
+
 // matches says whether a pattern is one of an executable or a service.
 func (p *processes) matches(exe, service string) bool {
 	exe = strings.TrimSuffix(exe, " (deleted)")

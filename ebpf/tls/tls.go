@@ -288,8 +288,8 @@ func (f *Feature) decide(k identity.Key, thread []byte) bool {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	want := f.search.wants(k.PID)
-	if !want && !f.env.Resolver.Alive(k) {
-		// It is gone, and only names are left.
+	if !want && (!f.search.runs(k.PID) || !f.env.Resolver.Alive(k)) {
+		// It is gone, or ends, and only names are left.
 		p := f.env.Resolver.Resolve(k, string(thread))
 		want = f.search.matchesName(p.Executable) || f.search.matchesName(p.Service)
 	}
