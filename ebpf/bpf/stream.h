@@ -31,6 +31,7 @@ enum stream_kind {
 enum stream_flag {
 	FLAG_SENT = 1,
 	FLAG_CLOSED = 2, /* the connection has ended, or is not what it was taken for */
+	FLAG_UNREAD = 4, /* ... and what was received may yet be read */
 };
 
 /* What is known of one direction. */

@@ -130,6 +130,7 @@ type StreamStreamFlag uint32
 const (
 	StreamStreamFlagFLAG_SENT   StreamStreamFlag = 1
 	StreamStreamFlagFLAG_CLOSED StreamStreamFlag = 2
+	StreamStreamFlagFLAG_UNREAD StreamStreamFlag = 4
 )
 
 type StreamStreamKind uint32

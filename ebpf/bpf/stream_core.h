@@ -838,6 +838,7 @@ static __always_inline int on_state(struct sock *sk, int newstate)
 {
 	struct stream_event e = {};
 	struct stream_conn *c;
+	struct tcp_sock *tp;
 
 	if (newstate != CLOSE || GET(sk, sk_protocol) != IPPROTO_TCP)
 		return 0;
@@ -851,6 +852,9 @@ static __always_inline int on_state(struct sock *sk, int newstate)
 	e.process_start = c->process_start;
 	e.kind = c->kind;
 	e.flags = FLAG_CLOSED;
+	tp = tcp_of(sk);
+	if (tp && GET(tp, rcv_nxt) - GET(tp, copied_seq) > 1) /* the end counts for one */
+		e.flags |= FLAG_UNREAD;
 	e.at_ns = bpf_ktime_get_ns();
 	c->told = 0;
 	conns_forget(sk);

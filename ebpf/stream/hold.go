@@ -86,7 +86,8 @@ func (t *Table) forgetHeldLocked(c *conn) {
 }
 
 // Release hands on the pieces that have been held back since before a time, for
-// a write whose piece has not come. Who feeds the table calls it now and then.
+// a write whose piece has not come, and ends the connections that have ended
+// before it. Who feeds the table calls it now and then.
 func (t *Table) Release(beforeNanos int64) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -97,6 +98,12 @@ func (t *Table) Release(beforeNanos int64) {
 		if c.held[0].AtNanos < beforeNanos {
 			c.overdue++
 			t.releaseLocked(c)
+		}
+	}
+	for c, at := range t.ending {
+		if at < beforeNanos {
+			t.releaseLocked(c)
+			t.dropLocked(c, at)
 		}
 	}
 }

@@ -10,9 +10,11 @@ import (
 	"runtime"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/vedette-io/vedette/ebpf/feature/featuretest"
 	"github.com/vedette-io/vedette/ebpf/protocol"
@@ -249,4 +251,78 @@ func TestThreadsThatReadAndWrite(t *testing.T) {
 	require.Equal(t, "done", said)
 	const half = apartClients * apartRequests / 2
 	dbCounts(t, reg, counts{"SET ": apartClients, "STRLEN ": half, "LPOP WRONGTYPE": half}, featuretest.PortOf(t, addr))
+}
+
+// endEarly is the role early: a client that says that it has no more to ask, and
+// reads the answers when the server has closed.
+func endEarly() {
+	said := "done"
+	for range earlyClients {
+		if err := askAndEnd(os.Args[1]); err != nil {
+			said = err.Error()
+		}
+	}
+	fmt.Println(said)
+	io.Copy(io.Discard, os.Stdin)
+}
+
+const earlyClients = 20
+
+func askAndEnd(addr string) error {
+	conn, err := net.Dial("tcp", addr)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	c := conn.(*net.TCPConn)
+	if _, err := c.Write([]byte("*2\r\n$3\r\nGET\r\n$1\r\na\r\n*2\r\n$5\r\nBOGUS\r\n$1\r\na\r\n")); err != nil {
+		return err
+	}
+	if err := c.CloseWrite(); err != nil {
+		return err
+	}
+	raw, err := c.SyscallConn()
+	if err != nil {
+		return err
+	}
+	var waited error
+	if err := raw.Control(func(fd uintptr) {
+		for {
+			_, waited = unix.Poll([]unix.PollFd{{Fd: int32(fd), Events: unix.POLLRDHUP}}, 10_000)
+			if waited != unix.EINTR {
+				return
+			}
+		}
+	}); err != nil {
+		return err
+	}
+	if waited != nil {
+		return waited
+	}
+	answers, err := io.ReadAll(c)
+	if err == nil && !strings.HasPrefix(string(answers), "$-1\r\n-ERR") {
+		err = fmt.Errorf("got %q", answers)
+	}
+	return err
+}
+
+// What is read after a connection's end is an answer, too.
+func TestAnswerReadAfterTheEnd(t *testing.T) {
+	addr := protocoltest.StartRedis(t)
+	f := New(roomy(), bounds())
+	reg := featuretest.Start(t, f, nil)
+	said, _ := featuretest.StartRole(t, "early", addr)
+	require.Equal(t, "done", said)
+	port := featuretest.PortOf(t, addr)
+	dbCounts(t, reg, counts{"GET ": earlyClients, "OTHER ERR": earlyClients}, port)
+	require.Eventually(t, func() bool {
+		f.table.mu.Lock()
+		defer f.table.mu.Unlock()
+		for _, c := range f.table.conns {
+			if c.Peer.String() == addr {
+				return false
+			}
+		}
+		return true
+	}, 15*time.Second, 10*time.Millisecond, "forgotten after a while")
 }

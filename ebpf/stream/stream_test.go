@@ -26,7 +26,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	featuretest.Main(m, map[string]func(){"rpc": serveRPC, "caller": callRPC, "h2c": serveH2C, "fetcher": fetchH2C, "waiter": waitRPC, "database": askDatabase, "agent": watchAll, "bytes": serveBytes, "upgrade": turnToTLS, "apart": apart, "babel": babble})
+	featuretest.Main(m, map[string]func(){"rpc": serveRPC, "caller": callRPC, "h2c": serveH2C, "fetcher": fetchH2C, "waiter": waitRPC, "database": askDatabase, "agent": watchAll, "bytes": serveBytes, "upgrade": turnToTLS, "apart": apart, "babel": babble, "early": endEarly})
 }
 
 func bounds() []float64 {

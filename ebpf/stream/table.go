@@ -70,6 +70,7 @@ type Table struct {
 	ledger  *feature.Ledger[series, totals]
 	events  uint64
 	held    map[*conn]struct{} // with pieces held back
+	ending  map[*conn]int64    // that have ended, and when
 	heldAll int                // bytes of them
 	lost    [lostReasons]uint64
 	call    feature.Call // reused
@@ -118,6 +119,7 @@ func NewTable(o TableOptions) *Table {
 		methods: make(map[string]struct{}),
 		remotes: make(map[identity.Key]map[netip.AddrPort]struct{}),
 		held:    make(map[*conn]struct{}),
+		ending:  make(map[*conn]int64),
 		ledger:  feature.NewLedger[series, totals](),
 	}
 	t.oldest.prev, t.oldest.next = &t.oldest, &t.oldest
@@ -188,6 +190,16 @@ func (t *Table) Close(id uint64, atNanos int64) {
 	if c := t.conns[id]; c != nil && t.env != nil {
 		t.releaseLocked(c)
 		t.dropLocked(c, atNanos)
+	}
+}
+
+// CloseLater ends a connection of which more may be read, with the Release of a
+// time after its end.
+func (t *Table) CloseLater(id uint64, atNanos int64) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if c := t.conns[id]; c != nil {
+		t.ending[c] = atNanos
 	}
 }
 
