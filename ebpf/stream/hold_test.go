@@ -172,6 +172,18 @@ func TestWriteThatIsNeverTold(t *testing.T) {
 	})
 }
 
+// More than half of all sequence numbers may go unseen.
+func TestWideGap(t *testing.T) {
+	d := dialogues[protocol.PostgreSQL]
+	c, reg := newClient(t, protocol.PostgreSQL, 1)
+	c.write(d.said[0])()
+	c.read(d.said[1][:8])
+	c.seq[0] += 3 << 30
+	c.read(d.said[1][:8])
+	require.EqualValues(t, 1, lostFor(t, reg, "gap"))
+	require.EqualValues(t, 1, lostFor(t, reg, "framing"))
+}
+
 // apart is the role apart: clients that write with one thread and read with
 // another, which wait for each answer or for a few of them.
 func apart() {

@@ -267,9 +267,10 @@ func (t *Table) inOrderLocked(c *conn, p *protocol.Piece) bool {
 		t.lost[lostOrder]++
 		return false
 	}
-	if c.begun[d] && ahead > 0 {
+	if c.begun[d] && ahead != 0 {
 		t.lost[lostGap]++
-		gap := protocol.Piece{Direction: d, Missed: int(ahead), Seq: c.seq[d], ReadyNanos: p.ReadyNanos, AtNanos: p.AtNanos}
+		// what is far behind is ahead by more than half of all numbers
+		gap := protocol.Piece{Direction: d, Missed: int(uint32(ahead)), Seq: c.seq[d], ReadyNanos: p.ReadyNanos, AtNanos: p.AtNanos}
 		c.parser.Take(&gap, t.done)
 	}
 	c.seq[d], c.begun[d] = p.Seq+uint32(p.Len()), true
