@@ -2,7 +2,7 @@
 // this machine's, under QEMU, and reports test by test.
 //
 //	kernels ─► for each vmlinuz-<version>-<architecture> in .cache/kernels:
-//	           initramfs: busybox, the test binaries, nginx (its own architecture's)
+//	           initramfs: busybox, the test binaries, nginx, losetup (its own architecture's)
 //	           QEMU: /init runs each binary as root, on the serial console
 //	           report: what passed, failed and was skipped, and why
 //

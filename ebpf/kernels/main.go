@@ -204,8 +204,10 @@ func initramfs(ctx context.Context, o options, arch, dir string) (string, error)
 		}
 	}
 	if arch == runtime.GOARCH {
-		if err := addProgram(a, "nginx"); err != nil {
-			fmt.Printf("%s: no nginx in the initramfs: %v\n", arch, err)
+		for _, program := range []string{"nginx", "losetup"} {
+			if err := addProgram(a, program); err != nil {
+				fmt.Printf("%s: no %s in the initramfs: %v\n", arch, program, err)
+			}
 		}
 	}
 	path := filepath.Join(dir, "initramfs-"+arch)
@@ -225,7 +227,7 @@ func initScript(o options) string {
 	}
 	return `#!/bin/busybox sh
 /bin/busybox --install -s /bin
-export PATH=/bin:/usr/sbin HOME=/root
+export PATH=/usr/sbin:/bin HOME=/root
 mount -t proc proc /proc
 mount -t sysfs sys /sys
 mount -t devtmpfs dev /dev
