@@ -113,8 +113,8 @@ struct {
 	__type(value, __u64);
 } stats SEC(".maps");
 
-/* Processes whose end has been told: of threads that end at once each may find
- * itself the last. */
+/* Processes whose end has been told, or that they are killed for want of memory:
+ * of threads that end at once each may find itself the last. */
 struct {
 	__uint(type, BPF_MAP_TYPE_LRU_HASH);
 	__uint(max_entries, 1024);
@@ -307,8 +307,16 @@ int BPF_PROG(process_exit, struct task_struct___process *task)
 SEC("tp_btf/mark_victim")
 int BPF_PROG(process_oom, struct task_struct___process *task)
 {
-	struct process_event *e = new_event(task, PROCESS_OOM);
+	struct process_key key = { .pad = 1 }; /* not that of its end */
+	struct process_event *e;
+	__u8 one = 1;
 
+	/* told of each thread that wants memory while the process dies */
+	key.start_ns = task->group_leader->start_boottime;
+	key.tgid = task->tgid;
+	if (bpf_map_update_elem(&ended, &key, &one, BPF_NOEXIST))
+		return 0;
+	e = new_event(task, PROCESS_OOM);
 	if (e)
 		tell(e, __builtin_offsetof(struct process_event, groups));
 	return 0;
