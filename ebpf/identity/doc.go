@@ -19,7 +19,7 @@
 //  4. what an interpreter runs: java -jar shop.jar gives shop, python3 -m api
 //     gives api, node /srv/web/server.js gives server. Text of a program, as
 //     after perl -e, names nothing;
-//  5. the executable's file name;
+//  5. the link by which the executable was called, else its file name;
 //  6. the thread name that the kernel kept, for a process already gone.
 //
 // Nothing but /proc and the Directory is asked.

@@ -255,7 +255,9 @@ func (r *Resolver) read(k Key, thread string) *entry {
 	if b, err := r.readFile(k.PID, "cmdline"); err == nil {
 		args = splitZero(b)
 	}
+	called := ""
 	if exe, err := os.Readlink(r.path(k.PID, "exe")); err == nil {
+		called = r.calledBy(k.PID, exe, args)
 		p.Executable = clean(filepath.Base(strings.TrimSuffix(exe, " (deleted)")))
 	} else if p.Executable == "" && len(args) > 0 {
 		p.Executable = clean(filepath.Base(args[0]))
@@ -264,8 +266,39 @@ func (r *Resolver) read(k Key, thread string) *entry {
 	if b, err := r.readFile(k.PID, "environ"); err == nil {
 		environ = splitZero(b)
 	}
-	e.told = p.settle(args, environ)
+	e.told = p.settle(called, args, environ)
 	return e
+}
+
+// calledBy is the link by which an executable was called, as Debian's redis-server
+// is one to redis-check-rdb, and sh in many images one to busybox; "" if it went by
+// its own name.
+func (r *Resolver) calledBy(pid uint32, exe string, args []string) string {
+	if len(args) == 0 {
+		return ""
+	}
+	first, _, _ := strings.Cut(args[0], " ") // some put their state behind it
+	name := strings.TrimPrefix(filepath.Base(first), "-")
+	if name == "" || name == filepath.Base(exe) {
+		return ""
+	}
+	root := r.path(pid, "root")
+	link := filepath.Join(root, filepath.Dir(exe), name)
+	target, err := os.Readlink(link)
+	if err != nil {
+		return ""
+	}
+	if !filepath.IsAbs(target) {
+		target = filepath.Join(filepath.Dir(exe), target)
+	}
+	there, err := os.Stat(filepath.Join(root, target))
+	if err != nil {
+		return ""
+	}
+	if own, err := os.Stat(r.path(pid, "exe")); err != nil || !os.SameFile(own, there) {
+		return ""
+	}
+	return name
 }
 
 // readFile reads a file of a process, of which the process may make as much as it
@@ -281,7 +314,7 @@ func (r *Resolver) readFile(pid uint32, name string) ([]byte, error) {
 
 // settle names the service of a process whose executable and control group are
 // known; true: its environment says it.
-func (p *Process) settle(args, environ []string) (told bool) {
+func (p *Process) settle(called string, args, environ []string) (told bool) {
 	name, namespace := fromEnviron(environ)
 	name, p.Namespace = clean(name), clean(namespace)
 	switch {
@@ -291,6 +324,8 @@ func (p *Process) settle(args, environ []string) (told bool) {
 		p.Service = clean(serviceOfUnit(p.Unit))
 	case fromInterpreter(p.Executable, args) != "":
 		p.Service = clean(fromInterpreter(p.Executable, args))
+	case called != "":
+		p.Service = clean(called)
 	case p.Executable != "":
 		p.Service = p.Executable
 	}

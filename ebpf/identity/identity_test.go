@@ -345,11 +345,42 @@ func FuzzSettle(f *testing.F) {
 	f.Add("python3", "python3\x00-m\x00x", "OTEL_SERVICE_NAME=a")
 	f.Fuzz(func(t *testing.T, exe, args, environ string) {
 		p := Process{Executable: clean(exe)}
-		p.settle(splitZero([]byte(args)), splitZero([]byte(environ)))
+		p.settle("", splitZero([]byte(args)), splitZero([]byte(environ)))
 		for _, s := range []string{p.Service, p.Namespace} {
 			if !utf8.ValidString(s) || len(s) > 3*maxName {
 				t.Errorf("got %q", s)
 			}
 		}
 	})
+}
+
+// An executable with several names goes by the one that it was called by.
+func TestCalledBy(t *testing.T) {
+	proc, bin := t.TempDir(), t.TempDir()
+	exe := filepath.Join(bin, "redis-check-rdb")
+	for _, err := range []error{
+		os.WriteFile(exe, nil, 0o755), os.Symlink("redis-check-rdb", filepath.Join(bin, "redis-server")),
+		os.WriteFile(filepath.Join(bin, "other"), nil, 0o755), os.Symlink("other", filepath.Join(bin, "alias")),
+	} {
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for i, tc := range []struct{ arg, service string }{
+		{filepath.Join(bin, "redis-server") + " 127.0.0.1:6379", "redis-server"},
+		{"-redis-server", "redis-server"},
+		{"redis-check-rdb", "redis-check-rdb"},
+		{"alias", "redis-check-rdb"},
+		{"invented", "redis-check-rdb"},
+		{"", "redis-check-rdb"},
+	} {
+		fake(t, proc, 100+i, 1234, exe, "0::/\n", []string{tc.arg}, nil)
+		if err := os.Symlink("/", filepath.Join(proc, fmt.Sprint(100+i), "root")); err != nil {
+			t.Fatal(err)
+		}
+		got := New(proc, nil).Resolve(Key{PID: uint32(100 + i), StartNanos: 12_340_000_000}, "")
+		if got.Service != tc.service || got.Executable != "redis-check-rdb" {
+			t.Errorf("called %q: got %q of %q, want %q", tc.arg, got.Service, got.Executable, tc.service)
+		}
+	}
 }

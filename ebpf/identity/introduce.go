@@ -24,7 +24,7 @@ func (r *Resolver) Introduce(k Key, f Facts) {
 			groups += "0::" + path + "\n"
 		}
 		e.process = Process{Key: k, Executable: clean(f.Executable), Group: ParseGroup(groups)}
-		e.told = e.process.settle(f.Args, f.Environ)
+		e.told = e.process.settle("", f.Args, f.Environ)
 	}
 	r.put(k, e)
 }
