@@ -5,8 +5,8 @@
 
 #include "kernel.h"
 
-/* Set by user space: the arguments of functions that receive, which were 6 before
- * 5.19. */
+/* Set by user space: the arguments of functions that receive, 6 before 5.19, then 5,
+ * and 4 without the address of the sender. */
 const volatile __u32 receive_arguments = 5;
 
 static __always_inline int on_receive(__u64 *ctx)
@@ -15,6 +15,8 @@ static __always_inline int on_receive(__u64 *ctx)
 
 	if (receive_arguments == 6)
 		return on_io(sk, (int)ctx[6], (int)ctx[4], 0);
+	if (receive_arguments == 4)
+		return on_io(sk, (int)ctx[4], (int)ctx[3], 0);
 	return on_io(sk, (int)ctx[5], (int)ctx[3], 0);
 }
 

@@ -29,8 +29,8 @@ struct pt_regs___call {
 #endif
 #pragma clang attribute pop
 
-/* Set by user space: the arguments of functions that receive, which were 6 before
- * 5.19. */
+/* Set by user space: the arguments of functions that receive, 6 before 5.19, then 5,
+ * and 4 without the address of the sender. */
 const volatile __u32 receive_arguments = 5;
 
 /* A call under way. */

@@ -6,7 +6,8 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* Set by user space: the arguments of tcp_recvmsg, which was 6 before 5.19. */
+/* Set by user space: the arguments of tcp_recvmsg, 6 before 5.19, then 5, and 4
+ * without the address of the sender. */
 const volatile __u32 receive_arguments = 5;
 
 SEC("fexit/tcp_recvmsg")
@@ -16,6 +17,8 @@ int received(__u64 *ctx)
 
 	if (receive_arguments == 6)
 		return on_io(sk, (int)ctx[6], (int)ctx[4], 0);
+	if (receive_arguments == 4)
+		return on_io(sk, (int)ctx[4], (int)ctx[3], 0);
 	return on_io(sk, (int)ctx[5], (int)ctx[3], 0);
 }
 

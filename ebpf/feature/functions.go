@@ -41,13 +41,13 @@ func FitFunctions(spec *ebpf.CollectionSpec) error {
 		}
 	}
 	proto, ok := receive.Type.(*btf.FuncProto)
-	if !ok || (len(proto.Params) != 5 && len(proto.Params) != 6) {
+	if !ok || len(proto.Params) < 4 || len(proto.Params) > 6 {
 		return errArguments
 	}
 	return spec.Variables["receive_arguments"].Set(uint32(len(proto.Params)))
 }
 
-var errArguments = fmt.Errorf("tcp_recvmsg has other arguments than the 5 or 6 that are known: %w", ebpf.ErrNotSupported)
+var errArguments = fmt.Errorf("tcp_recvmsg has other arguments than the 4 to 6 that are known: %w", ebpf.ErrNotSupported)
 
 func hooksFunction(p *ebpf.ProgramSpec) bool {
 	switch p.Type {
