@@ -56,6 +56,9 @@ struct half {
 
 struct conn {
 	__u64 ready_ns; /* arrival of the oldest unread byte, 0: none */
+#ifdef COPIES
+	__u64 at; /* the socket's address */
+#endif
 	__u64 queue[DEPTH]; /* requests without response: start << 4 | method */
 	__u32 sizes[DEPTH]; /* their bodies, bytes */
 	__u32 pushed;

@@ -3,7 +3,7 @@
  * copying, and their state is kept by their address. */
 #pragma once
 
-#include "http_core.h"
+#include "http.h"
 
 /* Connections by the address of their socket. The one that was used longest ago
  * gives way. */
@@ -13,6 +13,8 @@ struct {
 	__type(key, __u64);
 	__type(value, struct conn);
 } sockets SEC(".maps");
+
+#include "http_core.h"
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -32,7 +34,12 @@ static __always_inline struct conn *conn_at(__u64 sk)
 	if (!c)
 		return 0;
 	bpf_map_update_elem(&sockets, &sk, c, BPF_NOEXIST);
-	return bpf_map_lookup_elem(&sockets, &sk);
+	c = bpf_map_lookup_elem(&sockets, &sk);
+#ifdef COPIES
+	if (c)
+		c->at = sk;
+#endif
+	return c;
 }
 
 /* Both are read through these, which copy. */

@@ -41,6 +41,37 @@ struct tcp_sock___span {
 };
 #pragma clang attribute pop
 
+/* How functions that are verified once are told of a connection and of one of its
+ * halves, that of the direction sent. Before 5.12 they take no pointers: with
+ * COPIES they look it up. */
+#ifdef COPIES
+#define CONN_ARG __u64 at
+#define HALF_ARG __u64 at
+#define BOTH_ARGS __u64 at
+#define CONN(c) ((c)->at)
+#define HALF(c, h) ((c)->at)
+#define BOTH(c, h) ((c)->at)
+#define FIND_CONN struct conn *c = bpf_map_lookup_elem(&sockets, &at)
+#define FIND_BOTH                                          \
+	FIND_CONN;                                         \
+	struct half *h;                                    \
+                                                           \
+	if (!c)                                            \
+		return 0;                                  \
+	h = &c->half[sent & 1]
+#define FIND_HALF FIND_BOTH
+#else
+#define CONN_ARG struct conn *c
+#define HALF_ARG struct half *h
+#define BOTH_ARGS struct conn *c, struct half *h
+#define CONN(c) (c)
+#define HALF(c, h) (h)
+#define BOTH(c, h) (c), (h)
+#define FIND_CONN
+#define FIND_BOTH
+#define FIND_HALF
+#endif
+
 /* keeps the types in the object, for the bindings */
 const struct process *bind_process __attribute__((unused));
 const enum stat *bind_stat __attribute__((unused));
@@ -162,8 +193,9 @@ static __always_inline __u32 duration_slot(__u64 ns)
 }
 
 /* Adds the response under way to the requests map. */
-__noinline int record(struct conn *c, __u64 end_ns)
+__noinline int record(CONN_ARG, __u64 end_ns)
 {
+	FIND_CONN;
 	struct http_key key = {};
 	struct http_value *v;
 	__u32 zero = 0, s;
@@ -172,7 +204,7 @@ __noinline int record(struct conn *c, __u64 end_ns)
 	if (!c)
 		return 0;
 	if (spanning && c->spanned)
-		emit(c, end_ns);
+		emit(CONN(c), end_ns);
 	key.start_ns = c->process_start;
 	key.tgid = c->tgid;
 	key.port = c->role == ROLE_SERVER ? c->local_port : c->peer_port;
@@ -224,7 +256,7 @@ static __always_inline int finish(struct conn *c, __u64 now)
 	c->active = 0;
 	c->end_ns = now;
 	if (!c->orphan)
-		record(c, now);
+		record(CONN(c), now);
 	return 0;
 }
 
@@ -241,8 +273,9 @@ enum found {
  * of header fields only those of interest and the empty line. Leaves in line and
  * lf of the scratch where to look on. Functions cost a return each, which
  * processors with a flawed predictor make dear: so the ones below are inlined. */
-__noinline int next_line(struct conn *c, __u32 sent, __u32 end)
+__noinline int next_line(CONN_ARG, __u32 sent, __u32 end)
 {
+	FIND_CONN;
 	struct scratch *b = get_scratch(sent);
 	__u32 line, pos, lf;
 	struct half *h;
@@ -285,7 +318,7 @@ __noinline int next_line(struct conn *c, __u32 sent, __u32 end)
 		/* The 1st and 4th letters of content-, transfer- and traceparent: one
 		 * branch, since the verifier follows each in every round. */
 		if (((1ULL << ('c' ^ 't') | 1ULL << ('t' ^ 'n')) >> ((m ^ m >> 24) & 31)) & 1)
-			header_line(h, sent, line, lf);
+			header_line(HALF(c, h), sent, line, lf);
 		line = pos = lf + 1;
 	}
 	if (!found) {
@@ -304,7 +337,7 @@ __noinline int next_line(struct conn *c, __u32 sent, __u32 end)
  * or what follows is no line. */
 static __always_inline long scan_one(struct io *io)
 {
-	int found = next_line(io->c, io->sent, io->end);
+	int found = next_line(CONN(io->c), io->sent, io->end);
 
 	io->stop = found == NO_MORE;
 	/* not at the end: so many short lines that one search is not enough */
@@ -417,7 +450,7 @@ static __always_inline int lines(struct io *io)
 		__builtin_memcpy(h->carry, b->data + ((io->end - CARRY) & 2047), CARRY);
 	} else {
 		if (h->state == AT_START) {
-			if (!start_line(c, h, io->sent, line, 0)) {
+			if (!start_line(BOTH(c, h), io->sent, line, 0)) {
 				h->state = LOST;
 				return 1;
 			}
@@ -430,7 +463,7 @@ static __always_inline int lines(struct io *io)
 		h->skip = 1;
 	}
 	if (spanning && h->state == IN_HEAD && !h->status && (b->start_len || b->parent_lf))
-		part_of_head(c, h, io->sent);
+		part_of_head(BOTH(c, h), io->sent);
 	advance(b, n);
 	return 0;
 }
@@ -495,8 +528,9 @@ STEP long step(__u32 i, struct io *io)
 
 #ifdef BOUNDED
 /* A function that is not static is verified once, not in every round. */
-__noinline int step_of(struct conn *c, __u32 sent)
+__noinline int step_of(CONN_ARG, __u32 sent)
 {
+	FIND_CONN;
 	struct io io = { .c = c, .sent = sent };
 
 	if (!c)
@@ -511,7 +545,7 @@ __noinline int step_of(struct conn *c, __u32 sent)
 static __always_inline bool endless(struct io *io)
 {
 	for (int i = 0; i < BOUNDED; i++) {
-		if (step_of(io->c, io->sent))
+		if (step_of(CONN(io->c), io->sent))
 			return false;
 	}
 	return true;
@@ -728,7 +762,7 @@ STEP long abandon(__u32 i, struct conn **p)
 	c->start_ns = q >> 4;
 	c->status = 0;
 	c->response_bytes = 0;
-	record(c, bpf_ktime_get_ns());
+	record(CONN(c), bpf_ktime_get_ns());
 	return 0;
 }
 

@@ -41,7 +41,7 @@ static __always_inline int push(struct conn *c, struct half *h)
 
 			c->active = 0;
 			c->end_ns = end;
-			record(c, end);
+			record(CONN(c), end);
 			if (spanning)
 				c->adopted = ADOPTED_ENDED;
 		} else if (spanning) {
@@ -145,8 +145,9 @@ static __always_inline int owner(struct conn *c)
 
 /* Reads a start line at pos. lf is where it ends, 0 when it is longer than
  * the window. False: this is no message. */
-__noinline int start_line(struct conn *c, struct half *h, __u32 sent, __u32 pos, __u32 lf)
+__noinline int start_line(BOTH_ARGS, __u32 sent, __u32 pos, __u32 lf)
 {
+	FIND_BOTH;
 	struct scratch *b = get_scratch(sent);
 	bool settled;
 	__u64 w, tail = 0;
@@ -207,8 +208,9 @@ __noinline int start_line(struct conn *c, struct half *h, __u32 sent, __u32 pos,
 
 /* Looks for the two header fields that say how long the body is, and for the
  * trace that a request belongs to. */
-__noinline int header_line(struct half *h, __u32 sent, __u32 pos, __u32 lf)
+__noinline int header_line(HALF_ARG, __u32 sent, __u32 pos, __u32 lf)
 {
+	FIND_HALF;
 	struct scratch *b = get_scratch(sent);
 	__u64 w, n = 0;
 	__u32 i;
@@ -271,7 +273,7 @@ static __always_inline int head_end(struct conn *c, struct half *h, __u32 sent, 
 	if (!c || !h)
 		return 0;
 	if (spanning && !h->status)
-		sample(c, h, sent);
+		sample(BOTH(c, h), sent);
 	if (h->status) {
 		if (h->status == 101 || (c->method == CONNECT && h->status / 100 == 2 && !c->orphan)) {
 			/* what follows is not HTTP */
@@ -361,7 +363,7 @@ static __always_inline int on_line(struct conn *c, struct half *h, __u32 sent, _
 	if (h->state == AT_START) {
 		if (len <= 1)
 			return 0; /* an empty line between messages is allowed */
-		if (!start_line(c, h, sent, pos, lf)) {
+		if (!start_line(BOTH(c, h), sent, pos, lf)) {
 			h->state = LOST;
 			return 1;
 		}

@@ -120,8 +120,9 @@ static __always_inline void take_head(struct conn *c, __u32 n)
 }
 
 /* Sends the span of the response under way. */
-__noinline int emit(struct conn *c, __u64 end_ns)
+__noinline int emit(CONN_ARG, __u64 end_ns)
 {
+	FIND_CONN;
 	struct http_span *s;
 	__u64 key;
 
@@ -220,8 +221,9 @@ static __always_inline void keep_head(struct conn *c, struct half *h, struct scr
 }
 
 /* A window has ended within a request's head. */
-__noinline int part_of_head(struct conn *c, struct half *h, __u32 sent)
+__noinline int part_of_head(BOTH_ARGS, __u32 sent)
 {
+	FIND_BOTH;
 	struct scratch *b = get_scratch(sent);
 	struct http_span *s;
 	__u64 key, r = 0;
@@ -253,8 +255,9 @@ __noinline int part_of_head(struct conn *c, struct half *h, __u32 sent)
 }
 
 /* A request's head has ended: decides whether it becomes a span. */
-__noinline int sample(struct conn *c, struct half *h, __u32 sent)
+__noinline int sample(BOTH_ARGS, __u32 sent)
 {
+	FIND_BOTH;
 	struct scratch *b = get_scratch(sent);
 	struct http_span *s;
 	__u64 key, r = 0;
@@ -307,7 +310,7 @@ __noinline int sample(struct conn *c, struct half *h, __u32 sent)
 	}
 	if (c->adopted == ADOPTED_ENDED) {
 		c->span_no = n;
-		emit(c, c->end_ns);
+		emit(CONN(c), c->end_ns);
 	} else if (c->adopted == ADOPTED_ACTIVE && c->active) {
 		c->span_no = n;
 		c->spanned = 1;
