@@ -23,6 +23,7 @@ import (
 	"testing"
 
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/vedette-io/vedette/ebpf/feature"
 	"github.com/vedette-io/vedette/ebpf/feature/featuretest"
@@ -33,13 +34,57 @@ import (
 // a request with the probe on, minus that with the probe off, taken in turns.
 //
 //	go test -run '^$' -bench NginxOverhead -benchtime 1x ./ebpf/http1
-func BenchmarkNginxOverhead(b *testing.B) { overhead(b, nil) }
+func BenchmarkNginxOverhead(b *testing.B) { overhead(b, "", nil) }
 
 // BenchmarkNginxSpans is BenchmarkNginxOverhead with spans of a tenth of the
 // requests, each of which carries a traceparent.
 //
 //	go test -run '^$' -bench NginxSpans -benchtime 1x ./ebpf/http1
-func BenchmarkNginxSpans(b *testing.B) { overhead(b, &tenth{}) }
+func BenchmarkNginxSpans(b *testing.B) { overhead(b, "", &tenth{}) }
+
+// BenchmarkNginxSystemCalls is BenchmarkNginxOverhead by the return of system
+// calls.
+//
+//	go test -run '^$' -bench NginxSystemCalls -benchtime 1x ./ebpf/http1
+func BenchmarkNginxSystemCalls(b *testing.B) { overhead(b, "system calls", nil) }
+
+// BenchmarkOtherSystemCalls prints what that way costs calls that have nothing to
+// do with it: getppid, which is told by its number, and reads that are not from
+// sockets.
+//
+//	go test -run '^$' -bench OtherSystemCalls -benchtime 1x ./ebpf/http1
+func BenchmarkOtherSystemCalls(b *testing.B) {
+	const n = 500_000
+	fd, err := unix.Open("/dev/zero", unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	require.NoError(b, err)
+	defer unix.Close(fd)
+	one := make([]byte, 1)
+	for name, call := range map[string]func(){
+		"getppid": func() { unix.Getppid() },
+		"read":    func() { _, _ = unix.Read(fd, one) },
+	} {
+		b.Run(name, func(b *testing.B) {
+			featuretest.Overhead(b, func() feature.Feature {
+				f := newFeature(b)
+				f.only = "system calls"
+				return f
+			}, "call", func() float64 {
+				before := ownNanos(b)
+				for range n {
+					call()
+				}
+				return float64(ownNanos(b)-before) / n
+			})
+		})
+	}
+}
+
+// ownNanos is the processor time of this process.
+func ownNanos(b *testing.B) int64 {
+	var now unix.Timespec
+	require.NoError(b, unix.ClockGettime(unix.CLOCK_PROCESS_CPUTIME_ID, &now))
+	return now.Nano()
+}
 
 // tenth wants a tenth of the calls, and counts them.
 type tenth struct{ n atomic.Int64 }
@@ -50,7 +95,7 @@ func (*tenth) Wanted(string, uint32, netip.AddrPort, netip.AddrPort) bool { retu
 
 func (t *tenth) Add(*feature.Call) { t.n.Add(1) }
 
-func overhead(b *testing.B, calls *tenth) {
+func overhead(b *testing.B, way string, calls *tenth) {
 	const rounds, perRound, connections = 8, 40_000, 8
 	port, master := featuretest.StartNginx(b, "127.0.0.1:1")
 	load := func() float64 {
@@ -67,7 +112,9 @@ func overhead(b *testing.B, calls *tenth) {
 		var off, on []float64
 		for range rounds {
 			off = append(off, load())
-			stop := watchFeature(b, newFeature(b), calls)
+			f := newFeature(b)
+			f.only = way
+			stop := watchFeature(b, f, calls)
 			on = append(on, load())
 			stop()
 		}
