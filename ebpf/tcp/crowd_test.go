@@ -28,7 +28,7 @@ func crawl() {
 
 // A process that asks any number of addresses leaves room for others.
 func TestTCPCrawler(t *testing.T) {
-	reg := featuretest.Start(t, New(), nil)
+	reg := startPrograms(t)
 	l, err := net.Listen("tcp4", "0.0.0.0:0")
 	require.NoError(t, err)
 	defer l.Close()

@@ -25,6 +25,13 @@ import (
 	"github.com/vedette-io/vedette/ebpf/identity"
 )
 
+func startPrograms(t *testing.T) *prometheus.Registry {
+	t.Helper()
+	f := New()
+	f.only = byPrograms
+	return featuretest.Start(t, f, nil)
+}
+
 func startSockets(t *testing.T) *prometheus.Registry {
 	t.Helper()
 	f := New()

@@ -18,7 +18,7 @@ func TestMain(m *testing.M) {
 }
 
 func TestTCPServerAndClient(t *testing.T) {
-	reg := featuretest.Start(t, New(), nil)
+	reg := startPrograms(t)
 	addr, _ := featuretest.StartRole(t, "server", "4")
 	port := featuretest.PortOf(t, addr)
 	// Short connections, gone before anybody looks.
@@ -40,7 +40,7 @@ func TestTCPServerAndClient(t *testing.T) {
 }
 
 func TestTCPBytes(t *testing.T) {
-	reg := featuretest.Start(t, New(), nil)
+	reg := startPrograms(t)
 	addr, _ := featuretest.StartRole(t, "server", "4")
 	server := map[string]string{"service_name": "test-server", "server_port": featuretest.PortOf(t, addr)}
 	var sent, received int
@@ -61,7 +61,7 @@ func TestTCPBytes(t *testing.T) {
 }
 
 func TestTCPRefused(t *testing.T) {
-	reg := featuretest.Start(t, New(), nil)
+	reg := startPrograms(t)
 	port := featuretest.FreePort(t)
 	line, _ := featuretest.StartRole(t, "client", "http://127.0.0.1:"+port+"/", "1")
 	require.Contains(t, line, "refused")
