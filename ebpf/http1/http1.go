@@ -107,7 +107,7 @@ func (f *Feature) load(env *feature.Environment, w way) error {
 		if s, ok := env.Calls.(feature.Sampler); ok {
 			threshold = s.Threshold()
 		}
-	} else {
+	} else if spec.Maps[bpf.HttpMapSpans] != nil {
 		spec.Maps[bpf.HttpMapSpans].MaxEntries = uint32(os.Getpagesize())
 		spec.Maps[bpf.HttpMapHeads].MaxEntries = 1
 	}
@@ -115,6 +115,9 @@ func (f *Feature) load(env *feature.Environment, w way) error {
 		bpf.HttpVarSelfTgid: env.Self, bpf.HttpVarEdge: f.buckets.Edge, bpf.HttpVarSlot: f.buckets.Slot,
 		bpf.HttpVarSpanning: spanning, bpf.HttpVarThreshold: threshold,
 	} {
+		if spec.Variables[name] == nil {
+			continue // a way without spans
+		}
 		if err := spec.Variables[name].Set(v); err != nil {
 			return fmt.Errorf("set %s of the HTTP programs: %w", name, err)
 		}
@@ -123,7 +126,11 @@ func (f *Feature) load(env *feature.Environment, w way) error {
 	if err != nil {
 		return fmt.Errorf("load the HTTP programs: %w", err)
 	}
-	links, err := feature.AttachSections(spec, objects.Programs)
+	attach := w.attach
+	if attach == nil {
+		attach = feature.AttachSections
+	}
+	links, err := attach(spec, objects.Programs)
 	if err != nil {
 		objects.Close()
 		return fmt.Errorf("attach the HTTP programs: %w", err)
@@ -134,7 +141,7 @@ func (f *Feature) load(env *feature.Environment, w way) error {
 	return nil
 }
 
-// Arrivals announces processes that speak HTTP.
+// Arrivals announces processes that speak HTTP; nil where packets are counted.
 func (f *Feature) Arrivals() *ebpf.Map { return f.objects.Maps[bpf.HttpMapArrivals] }
 
 // Close detaches the programs.
@@ -230,6 +237,14 @@ func (f *Feature) sendLostLocked(ch chan<- prometheus.Metric) {
 			return
 		}
 		ch <- prometheus.MustNewConstMetric(f.lost, prometheus.CounterValue, float64(n), reason)
+	}
+	if m := f.objects.Maps[bpf.HttpSkbMapPipelined]; m != nil {
+		n, err := feature.SumStat(m, 0)
+		if err != nil {
+			ch <- prometheus.NewInvalidMetric(f.lost, err)
+			return
+		}
+		ch <- prometheus.MustNewConstMetric(f.lost, prometheus.CounterValue, float64(n), "pipelined")
 	}
 	n := feature.Missed(f.objects.Programs[bpf.HttpProgReceived], f.objects.Programs[bpf.HttpProgSent], f.objects.Programs[bpf.HttpProgClosed])
 	ch <- prometheus.MustNewConstMetric(f.lost, prometheus.CounterValue, float64(n), "recursion")

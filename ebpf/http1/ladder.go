@@ -2,8 +2,10 @@ package http1
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
 
 	"github.com/vedette-io/vedette/ebpf/bpf"
 	"github.com/vedette-io/vedette/ebpf/feature"
@@ -17,6 +19,8 @@ type way struct {
 	without []string
 	// mend fits the programs to the running kernel; nil: they need none of it.
 	mend func(*ebpf.CollectionSpec) error
+	// attach attaches the programs; nil: where their sections say.
+	attach func(*ebpf.CollectionSpec, map[string]*ebpf.Program) ([]link.Link, error)
 }
 
 const (
@@ -24,7 +28,7 @@ const (
 	noClose   = "what a closing connection leaves is not counted"
 )
 
-// ways, best first.
+// ways that follow what sockets carry, best first.
 var ways = []way{
 	{name: "tracepoints", spec: bpf.LoadHttp},
 	{name: "tracepoints without ready", lacks: lateStart, spec: bpf.LoadHttp, without: []string{bpf.HttpProgReady}},
@@ -48,7 +52,7 @@ const lacksOfCalls = "looks at every system call of the host, at a higher cost; 
 // Ladder drops what older kernels lack.
 func (f *Feature) Ladder() []feature.Rung {
 	var rungs []feature.Rung
-	for _, w := range ways {
+	for _, w := range slices.Concat(ways, []way{byPackets}) {
 		if f.only != "" && w.name != f.only {
 			continue
 		}

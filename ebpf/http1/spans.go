@@ -39,7 +39,7 @@ func (f *Feature) Run(ctx context.Context) error {
 	f.mu.Lock()
 	env, objects := f.env, f.objects
 	f.mu.Unlock()
-	if env.Calls == nil {
+	if env.Calls == nil || objects.Maps[bpf.HttpMapSpans] == nil {
 		<-ctx.Done()
 		return nil
 	}
@@ -72,7 +72,7 @@ func (f *Feature) Run(ctx context.Context) error {
 func (f *Feature) Open(visit func(c *feature.Call)) (uint64, error) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.objects == nil || f.env.Calls == nil {
+	if f.objects == nil || f.env.Calls == nil || f.objects.Maps[bpf.HttpMapHeads] == nil {
 		return 0, nil
 	}
 	err := feature.EachEntry(f.objects.Maps[bpf.HttpMapHeads], func(_ uint64, s *bpf.HttpHttpSpan) {

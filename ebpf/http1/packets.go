@@ -1,0 +1,76 @@
+package http1
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"github.com/cilium/ebpf"
+	"github.com/cilium/ebpf/link"
+	"golang.org/x/sys/unix"
+
+	"github.com/vedette-io/vedette/ebpf/bpf"
+	"github.com/vedette-io/vedette/ebpf/feature"
+)
+
+const lacksOfPackets = "looks at packets: requests are counted by the server's port, without processes, and the probe's own with them; " +
+	"clients, sizes, spans, pipelined requests, responses that never begin, messages that do not begin a packet; " +
+	"a duration ends when the response begins; follows 16384 connections"
+
+// byPackets is the last way, and all of it is other: its programs are attached to
+// the control group that all processes are in, and their maps are fewer.
+var byPackets = way{name: "packets", lacks: lacksOfPackets, spec: bpf.LoadHttpSkb, mend: mendPackets, attach: attachPackets}
+
+// mendPackets drops the maps that tell of processes, which kernels before 5.8 have
+// no type for.
+func mendPackets(spec *ebpf.CollectionSpec) error {
+	delete(spec.Maps, bpf.HttpSkbMapArrivals)
+	delete(spec.Maps, bpf.HttpSkbMapKnown)
+	return nil
+}
+
+// attachPackets attaches the programs to the root of the control groups.
+func attachPackets(_ *ebpf.CollectionSpec, programs map[string]*ebpf.Program) ([]link.Link, error) {
+	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	if err != nil {
+		return nil, fmt.Errorf("find the control groups: %w", err)
+	}
+	path := groupMount(string(mounts))
+	if path == "" {
+		return nil, fmt.Errorf("no control groups of version 2 are mounted: %w", ebpf.ErrNotSupported)
+	}
+	var links []link.Link
+	for _, at := range []struct {
+		program string
+		attach  ebpf.AttachType
+	}{
+		// first where what the other one looks for begins
+		{bpf.HttpSkbProgArrives, ebpf.AttachCGroupInetIngress},
+		{bpf.HttpSkbProgLeaves, ebpf.AttachCGroupInetEgress},
+	} {
+		l, err := link.AttachCgroup(link.CgroupOptions{Path: path, Attach: at.attach, Program: programs[at.program]})
+		if err != nil {
+			if errors.Is(err, unix.EPERM) {
+				err = fmt.Errorf("missing CAP_NET_ADMIN: %w", err)
+			}
+			return nil, errors.Join(fmt.Errorf("attach %s to %s: %w", at.program, path, err), feature.CloseAll(links))
+		}
+		links = append(links, l)
+	}
+	return links, nil
+}
+
+// groupMount finds in /proc/self/mountinfo where the root of the control groups of
+// version 2 is mounted; empty: nowhere.
+func groupMount(mountinfo string) string {
+	for line := range strings.Lines(mountinfo) {
+		mount, rest, ok := strings.Cut(line, " - ")
+		fields := strings.Fields(mount)
+		if !ok || len(fields) < 5 || fields[3] != "/" || !strings.HasPrefix(rest, "cgroup2 ") {
+			continue
+		}
+		return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(fields[4])
+	}
+	return ""
+}
