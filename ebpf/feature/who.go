@@ -31,7 +31,7 @@ func (env *Environment) Whose(k identity.Key, thread string) Who {
 		ContainerID: p.ContainerID, PodUID: p.PodUID,
 		PodNamespace: p.PodNamespace, Pod: p.Pod, ContainerName: p.Names.Container,
 	}
-	if env.PerProcess && k.PID != 0 {
+	if env.PerProcess {
 		w.PID = strconv.FormatUint(uint64(k.PID), 10)
 	}
 	return w

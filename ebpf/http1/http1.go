@@ -195,9 +195,9 @@ func (f *Feature) entriesLocked(visit func(feature.Entry[series, totals])) error
 }
 
 func (f *Feature) seriesOf(k bpf.HttpHttpKey) series {
-	s := series{
-		Who:  f.env.Whose(identity.Key{PID: k.Tgid, StartNanos: k.StartNs}, ""),
-		role: bpf.HttpRole(k.Role), port: k.Port, status: k.Status, method: k.Method,
+	s := series{role: bpf.HttpRole(k.Role), port: k.Port, status: k.Status, method: k.Method}
+	if k.Tgid != 0 { // else packets were counted
+		s.Who = f.env.Whose(identity.Key{PID: k.Tgid, StartNanos: k.StartNs}, "")
 	}
 	if s.role == bpf.HttpRoleROLE_CLIENT {
 		s.server = feature.AddrOf(k.Addr)
@@ -250,11 +250,12 @@ func (f *Feature) sendLostLocked(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(f.lost, prometheus.CounterValue, float64(n), "recursion")
 }
 
-// Sweep retires the entries of processes that are gone.
+// Sweep retires the entries of processes that are gone. What packets have counted
+// is no process's, and stays.
 func (f *Feature) Sweep(now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	if f.objects == nil {
+	if f.objects == nil || f.objects.Maps[bpf.HttpSkbMapPacketConns] != nil {
 		return
 	}
 	_ = f.ledger.Sweep(now, f.env.Resolver, f.entriesLocked) // Collect reports what fails

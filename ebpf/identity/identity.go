@@ -162,12 +162,8 @@ func (r *Resolver) named(e *entry) Process {
 	return p
 }
 
-// Alive says whether process k still exists; true when that cannot be told, and of
-// 0, which stands for what no process is known of.
+// Alive says whether process k still exists; true when that cannot be told.
 func (r *Resolver) Alive(k Key) bool {
-	if k.PID == 0 {
-		return true
-	}
 	s, err := r.stat(k.PID)
 	return err != nil && !gone(err) || err == nil && s.is(k)
 }
