@@ -31,7 +31,7 @@ type Options struct {
 
 // DefaultOptions are those of what is published.
 func DefaultOptions(vedette peer.Spec, nginx, dir string) Options {
-	return Options{Vedette: vedette, Nginx: nginx, Dir: dir, Rounds: 9, PerTurn: 40_000, Rate: 20_000, Span: time.Minute, Log: slog.Default()}
+	return Options{Vedette: vedette, Nginx: nginx, Dir: dir, Rounds: 15, PerTurn: 40_000, Rate: 20_000, Span: time.Minute, Log: slog.Default()}
 }
 
 // connections that nginx is asked over.
