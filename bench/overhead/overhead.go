@@ -40,7 +40,6 @@ const connections = 8
 // Report is what was measured.
 type Report struct {
 	PerTurn  int             `json:"requests_per_turn"`
-	Off      []time.Duration `json:"off_nanos"` // nginx's processor time for a request without an agent, sorted
 	Variants []Variant       `json:"variants"`
 	Agent    *Agent          `json:"agent,omitempty"`
 }
@@ -51,7 +50,10 @@ type Variant struct {
 	Title    string          `json:"title"`
 	Config   string          `json:"config"`
 	Features []string        `json:"features"` // that must load
-	On       []time.Duration `json:"on_nanos"` // nginx's processor time for a request, sorted
+	// Processor time of nginx for a request, in the order measured: without an agent,
+	// and in the turn after that with it.
+	Off []time.Duration `json:"off_nanos"`
+	On  []time.Duration `json:"on_nanos"`
 }
 
 // Agent is what the whole agent with its defaults took while nginx was asked.
@@ -65,19 +67,33 @@ type Agent struct {
 	Maps      int64         `json:"bpf_maps_bytes"` // kernel memory
 }
 
-// Median of sorted figures.
-func Median(sorted []time.Duration) time.Duration {
-	if len(sorted) == 0 {
+// Median of figures in any order.
+func Median(figures []time.Duration) time.Duration { return Quantile(figures, 0.5) }
+
+// Quantile of figures in any order, 0 of none.
+func Quantile(figures []time.Duration, q float64) time.Duration {
+	if len(figures) == 0 {
 		return 0
 	}
-	return sorted[len(sorted)/2]
+	sorted := slices.Sorted(slices.Values(figures))
+	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
 }
 
-// Overhead is the median with minus the median without.
+// Added is what each turn with the agent took more than the turn without just
+// before it: what else the machine does changes slower than that.
+func (v *Variant) Added() []time.Duration {
+	added := make([]time.Duration, len(v.On))
+	for i := range v.On {
+		added[i] = v.On[i] - v.Off[i]
+	}
+	return added
+}
+
+// Overhead is the median of what a variant added.
 func (r *Report) Overhead(name string) (time.Duration, bool) {
-	for _, v := range r.Variants {
-		if v.Name == name {
-			return Median(v.On) - Median(r.Off), true
+	for i := range r.Variants {
+		if r.Variants[i].Name == name {
+			return Median(r.Variants[i].Added()), true
 		}
 	}
 	return 0, false
@@ -125,24 +141,19 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 		return nil, err
 	}
 	for round := range o.Rounds {
-		off, err := turn(ctx, o, s)
-		if err != nil {
-			return nil, err
-		}
-		r.Off = append(r.Off, off)
 		for i := range r.Variants {
 			v := &r.Variants[i]
+			off, err := turn(ctx, o, s)
+			if err != nil {
+				return nil, err
+			}
 			on, err := watched(ctx, o, v, func() (time.Duration, error) { return turn(ctx, o, s) })
 			if err != nil {
 				return nil, fmt.Errorf("measure %s: %w", v.Title, err)
 			}
-			v.On = append(v.On, on)
+			v.Off, v.On = append(v.Off, off), append(v.On, on)
 			o.Log.Info("turns", "round", round+1, "variant", v.Name, "off", off, "on", on)
 		}
-	}
-	slices.Sort(r.Off)
-	for i := range r.Variants {
-		slices.Sort(r.Variants[i].On)
 	}
 	r.Agent, err = ownCost(ctx, o, s)
 	return r, err

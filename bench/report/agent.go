@@ -46,15 +46,14 @@ func (r *Report) writeAgent(b *strings.Builder) {
 		return
 	}
 	us := func(d time.Duration) string { return fmt.Sprintf("%.2f", float64(d)/1e3) }
-	quarters := func(sorted []time.Duration) string {
-		return us(sorted[len(sorted)/4]) + " – " + us(sorted[len(sorted)*3/4])
-	}
-	fmt.Fprintf(b, "\n## What the agent costs\n\nProcessor time of nginx's workers for a request, in µs: medians of %d turns of %d requests each, all kinds in turns.\n\n",
-		len(r.Agent.Off), r.Agent.PerTurn)
-	rows := [][]string{{"agent", "CPU a request", "half of the turns", "on minus off"}, {"none", us(overhead.Median(r.Agent.Off)), quarters(r.Agent.Off), "–"}}
-	for _, v := range r.Agent.Variants {
-		d, _ := r.Agent.Overhead(v.Name)
-		rows = append(rows, []string{v.Title, us(overhead.Median(v.On)), quarters(v.On), us(d)})
+	fmt.Fprintf(b, "\n## What the agent costs\n\nProcessor time of nginx's workers for a request, in µs: %d turns of %d requests with each kind of agent, each right after a turn without one. What is added is the median of the differences of such pairs.\n\n",
+		len(r.Agent.Variants[0].On), r.Agent.PerTurn)
+	rows := [][]string{{"agent", "without", "with", "added", "half of the pairs"}}
+	for i := range r.Agent.Variants {
+		v := &r.Agent.Variants[i]
+		added := v.Added()
+		rows = append(rows, []string{v.Title, us(overhead.Median(v.Off)), us(overhead.Median(v.On)), us(overhead.Median(added)),
+			us(overhead.Quantile(added, 0.25)) + " – " + us(overhead.Quantile(added, 0.75))})
 	}
 	table(b, rows)
 	if a := r.Agent.Agent; a != nil {
