@@ -31,7 +31,7 @@ type Options struct {
 
 // DefaultOptions are those of what is published.
 func DefaultOptions(vedette peer.Spec, nginx, dir string) Options {
-	return Options{Vedette: vedette, Nginx: nginx, Dir: dir, Rounds: 15, PerTurn: 40_000, Rate: 20_000, Span: time.Minute, Log: slog.Default()}
+	return Options{Vedette: vedette, Nginx: nginx, Dir: dir, Rounds: 11, PerTurn: 80_000, Rate: 20_000, Span: time.Minute, Log: slog.Default()}
 }
 
 // connections that nginx is asked over.
@@ -39,17 +39,17 @@ const connections = 8
 
 // Report is what was measured.
 type Report struct {
-	PerTurn  int             `json:"requests_per_turn"`
-	Variants []Variant       `json:"variants"`
-	Agent    *Agent          `json:"agent,omitempty"`
+	PerTurn  int       `json:"requests_per_turn"`
+	Variants []Variant `json:"variants"`
+	Agent    *Agent    `json:"agent,omitempty"`
 }
 
 // Variant is the agent with some features.
 type Variant struct {
-	Name     string          `json:"name"`
-	Title    string          `json:"title"`
-	Config   string          `json:"config"`
-	Features []string        `json:"features"` // that must load
+	Name     string   `json:"name"`
+	Title    string   `json:"title"`
+	Config   string   `json:"config"`
+	Features []string `json:"features"` // that must load
 	// Processor time of nginx for a request, in the order measured: without an agent,
 	// and in the turn after that with it.
 	Off []time.Duration `json:"off_nanos"`
@@ -192,11 +192,15 @@ func turn(ctx context.Context, o Options, s *server) (time.Duration, error) {
 
 // watched runs an agent while measure runs.
 func watched(ctx context.Context, o Options, v *Variant, measure func() (time.Duration, error)) (_ time.Duration, err error) {
-	stop, _, err := startAgent(ctx, o, v)
+	stop, p, err := startAgent(ctx, o, v)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, stop()) }()
+	// What its start takes of the processors is not what watching takes.
+	if _, err := p.Settle(ctx, time.Second, 10*time.Second); err != nil {
+		return 0, err
+	}
 	return measure()
 }
 
