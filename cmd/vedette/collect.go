@@ -48,18 +48,9 @@ func (c collectCmd) Run(ctx context.Context, s streams) error {
 		}
 		return becomeCollector("--config", c.Config)
 	}
-	l, err := loadConfig(c.Config)
+	l, err := loadWithFlags(c.Config, c.Data, c.Listen)
 	if err != nil {
 		return err
-	}
-	if c.Data != "" {
-		l.DataDir = c.Data
-	}
-	if c.Listen != "" {
-		l.HTTP.Listen = c.Listen
-		if err := l.HTTP.Validate(); err != nil {
-			return err
-		}
 	}
 	if !l.Forward.IsSet() {
 		return fmt.Errorf("forward.endpoint: is empty, want the URL of a server, or forward.kafka.brokers")

@@ -183,6 +183,23 @@ type loaded struct {
 	agent string
 }
 
+// loadWithFlags is loadConfig, with what flags say in place of the file; an empty
+// flag says nothing.
+func loadWithFlags(file, data, listen string) (loaded, error) {
+	l, err := loadConfig(file)
+	if err != nil {
+		return l, err
+	}
+	if data != "" {
+		l.DataDir = data
+	}
+	if listen != "" {
+		l.HTTP.Listen = listen
+		err = l.HTTP.Validate()
+	}
+	return l, err
+}
+
 // loadConfig reads and checks a file; without a name it returns the defaults.
 func loadConfig(file string) (loaded, error) {
 	l := loaded{Config: defaultConfig(), scrapeSelf: true}

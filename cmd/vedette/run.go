@@ -28,18 +28,9 @@ Examples:
 
 // Run serves until a signal.
 func (c runCmd) Run(ctx context.Context, s streams) error {
-	l, err := loadConfig(c.Config)
+	l, err := loadWithFlags(c.Config, c.Data, c.Listen)
 	if err != nil {
 		return err
-	}
-	if c.Data != "" {
-		l.DataDir = c.Data
-	}
-	if c.Listen != "" {
-		l.HTTP.Listen = c.Listen
-		if err := l.HTTP.Validate(); err != nil {
-			return err
-		}
 	}
 	srv, err := openServer(ctx, l, telemetry.NewLogger(l.Log, s.err))
 	if err != nil {

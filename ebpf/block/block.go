@@ -169,18 +169,14 @@ func (f *Feature) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.NewInvalidMetric(f.lost, err)
 		return
 	}
-	lost := func(n uint64, reason string) {
+	lost := func(reason string, n uint64) {
 		ch <- prometheus.MustNewConstMetric(f.lost, prometheus.CounterValue, float64(n), reason)
 	}
-	for stat, reason := range lostReasons {
-		n, err := feature.SumStat(f.objects.Stats, uint32(stat))
-		if err != nil {
-			ch <- prometheus.NewInvalidMetric(f.lost, err)
-			return
-		}
-		lost(n, reason)
+	if err := feature.EachStat(f.objects.Stats, lostReasons, lost); err != nil {
+		ch <- prometheus.NewInvalidMetric(f.lost, err)
+		return
 	}
-	lost(feature.Missed(f.objects.BlockIssue, f.objects.BlockComplete), "recursion")
+	lost("recursion", feature.Missed(f.objects.BlockIssue, f.objects.BlockComplete))
 }
 
 func diskOf(k bpf.BlockBlockKey) string {

@@ -341,19 +341,15 @@ func (f *Feature) Collect(ch chan<- prometheus.Metric) {
 		return
 	}
 	f.tally.Each(func(s series, h *histogram) { f.send(ch, s, h) })
-	counter := func(n uint64, reason string) {
+	counter := func(reason string, n uint64) {
 		ch <- prometheus.MustNewConstMetric(f.lost, prometheus.CounterValue, float64(n), reason)
 	}
-	for stat, reason := range lostReasons {
-		n, err := feature.SumStat(f.objects.Maps[bpf.DnsMapStats], uint32(stat))
-		if err != nil {
-			ch <- prometheus.NewInvalidMetric(f.lost, err)
-			return
-		}
-		counter(n, reason)
+	if err := feature.EachStat(f.objects.Maps[bpf.DnsMapStats], lostReasons, counter); err != nil {
+		ch <- prometheus.NewInvalidMetric(f.lost, err)
+		return
 	}
-	counter(f.crowded, "max_series")
-	counter(feature.MissedBy(f.objects.Programs), "recursion")
+	counter("max_series", f.crowded)
+	counter("recursion", feature.MissedBy(f.objects.Programs))
 }
 
 func (f *Feature) send(ch chan<- prometheus.Metric, s series, h *histogram) {

@@ -245,6 +245,18 @@ func SumStat(m *ebpf.Map, stat uint32) (uint64, error) {
 	return n, nil
 }
 
+// EachStat tells the sums of a per-CPU array of counters by what they are called.
+func EachStat[S ~uint32](m *ebpf.Map, names map[S]string, tell func(name string, n uint64)) error {
+	for stat, name := range names {
+		n, err := SumStat(m, uint32(stat))
+		if err != nil {
+			return err
+		}
+		tell(name, n)
+	}
+	return nil
+}
+
 // Missed adds up the runs that the kernel refused because the program was
 // running on that CPU already.
 func Missed(programs ...*ebpf.Program) uint64 {

@@ -230,24 +230,18 @@ func (f *Feature) send(ch chan<- prometheus.Metric, s series, t *totals) {
 }
 
 func (f *Feature) sendLostLocked(ch chan<- prometheus.Metric) {
-	for stat, reason := range lostReasons {
-		n, err := feature.SumStat(f.objects.Maps[bpf.HttpMapStats], uint32(stat))
-		if err != nil {
-			ch <- prometheus.NewInvalidMetric(f.lost, err)
-			return
-		}
+	lost := func(reason string, n uint64) {
 		ch <- prometheus.MustNewConstMetric(f.lost, prometheus.CounterValue, float64(n), reason)
 	}
-	if m := f.objects.Maps[bpf.HttpSkbMapPipelined]; m != nil {
-		n, err := feature.SumStat(m, 0)
-		if err != nil {
-			ch <- prometheus.NewInvalidMetric(f.lost, err)
-			return
-		}
-		ch <- prometheus.MustNewConstMetric(f.lost, prometheus.CounterValue, float64(n), "pipelined")
+	err := feature.EachStat(f.objects.Maps[bpf.HttpMapStats], lostReasons, lost)
+	if m := f.objects.Maps[bpf.HttpSkbMapPipelined]; m != nil && err == nil {
+		err = feature.EachStat(m, map[uint32]string{0: "pipelined"}, lost)
 	}
-	n := feature.Missed(f.objects.Programs[bpf.HttpProgReceived], f.objects.Programs[bpf.HttpProgSent], f.objects.Programs[bpf.HttpProgClosed])
-	ch <- prometheus.MustNewConstMetric(f.lost, prometheus.CounterValue, float64(n), "recursion")
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(f.lost, err)
+		return
+	}
+	lost("recursion", feature.Missed(f.objects.Programs[bpf.HttpProgReceived], f.objects.Programs[bpf.HttpProgSent], f.objects.Programs[bpf.HttpProgClosed]))
 }
 
 // Sweep retires the entries of processes that are gone. What packets have counted

@@ -121,13 +121,10 @@ func (f *Feature) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.MustNewConstMetric(d, kind, v, labels...)
 	}
 	const counter, gauge = prometheus.CounterValue, prometheus.GaugeValue
-	for stat, reason := range lostReasons {
-		n, err := feature.SumStat(f.objects.Stats, uint32(stat))
-		if err != nil {
-			ch <- prometheus.NewInvalidMetric(m.lost, err)
-			return
-		}
-		send(m.lost, counter, float64(n), reason)
+	err := feature.EachStat(f.objects.Stats, lostReasons, func(reason string, n uint64) { send(m.lost, counter, float64(n), reason) })
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(m.lost, err)
+		return
 	}
 	send(m.lost, counter, float64(feature.Missed(f.objects.Profile)), "recursion")
 	bytes, intervals, evicted := f.store.size()

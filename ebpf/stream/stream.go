@@ -251,12 +251,8 @@ func (f *Feature) lost(add func(reason string, n uint64)) error {
 	if f.objects == nil {
 		return nil
 	}
-	for stat, reason := range lostInKernel {
-		n, err := feature.SumStat(f.objects.Maps[bpf.StreamMapStats], uint32(stat))
-		if err != nil {
-			return err
-		}
-		add(reason, n)
+	if err := feature.EachStat(f.objects.Maps[bpf.StreamMapStats], lostInKernel, add); err != nil {
+		return err
 	}
 	add("recursion", feature.MissedBy(f.objects.Programs))
 	return nil

@@ -114,12 +114,6 @@ func (p *programs) failures(visit func(k bpf.TcpTcpFailure, n uint64, drop func(
 
 func (p *programs) lost() (map[string]uint64, error) {
 	lost := map[string]uint64{"recursion": feature.Missed(p.objects.TcpState)}
-	for stat, reason := range lostReasons {
-		n, err := feature.SumStat(p.objects.Stats, uint32(stat))
-		if err != nil {
-			return nil, err
-		}
-		lost[reason] = n
-	}
-	return lost, nil
+	err := feature.EachStat(p.objects.Stats, lostReasons, func(reason string, n uint64) { lost[reason] = n })
+	return lost, err
 }
