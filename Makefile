@@ -6,8 +6,9 @@ FUZZTIME    ?= 10s
 TESTFLAGS   ?= -timeout 20m
 # Without vedette-collector, which is others' packages but for its list of them.
 RACE_PKGS   ?= ./cmd/vedette ./cmd/vedette-nvml ./internal/... ./ingest/... ./collector/... ./ebpf/... ./storage/... ./query/...
+CLUSTER_PKGS ?= ./ebpf/identity/clustertest ./collector/container ./cmd/vedette
 
-.PHONY: help all run build collector test race lint fuzz bench crash generate generate-ebpf check-clean e2e clean go test-tools test-kernels kafka kafka-jars
+.PHONY: help all run build collector test race lint fuzz bench crash generate generate-ebpf check-clean e2e clean go test-tools test-kernels test-cluster kafka kafka-jars
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -29,6 +30,10 @@ collector: go ## build bin/vedette-collector, the OpenTelemetry Collector with V
 test-kernels: go ## run the eBPF tests in other kernels under QEMU; not part of test: fetches some 400 MB
 	@ebpf/kernels/fetch.sh .cache/kernels
 	@$(GO) run ./ebpf/kernels
+
+test-cluster: go test-tools ## run the tests that want a Kubernetes cluster in a real one; not part of test: builds Kubernetes
+	@GO=$(GO) ebpf/identity/clustertest/build.sh .cache/kubernetes
+	@VEDETTE_TEST_CLUSTER=$(CURDIR)/.cache/kubernetes $(GO) test -json -count=1 -p 1 $(TESTFLAGS) -run Cluster $(CLUSTER_PKGS) | $(GO) run ./internal/testlog
 
 race: go ## run the packages with goroutines under the race detector
 	@command -v $${CC:-cc} >/dev/null || { echo "make race: a C compiler is missing: install gcc or clang"; exit 1; }
