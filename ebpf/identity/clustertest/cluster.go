@@ -15,6 +15,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -235,8 +236,10 @@ func (c *Cluster) ctr(args ...string) (string, error) {
 }
 
 func (c *Cluster) importApp() error {
+	_, file, _, _ := runtime.Caller(0)
 	program := c.path("app")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, "github.com/vedette-io/vedette/ebpf/identity/clustertest/app")
+	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, ".")
+	build.Dir = filepath.Join(filepath.Dir(file), "testdata/app")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := build.CombinedOutput(); err != nil {
 		return fmt.Errorf("build app: %w: %s", err, out)
