@@ -42,6 +42,7 @@ var lostReasons = map[bpf.BlockBlockStat]string{
 // Feature counts requests to block devices.
 type Feature struct {
 	duration, queue, bytes, lost *prometheus.Desc
+	labels                       feature.LabelNames // of all but lost
 
 	mu      sync.Mutex
 	objects *bpf.BlockObjects // nil: not loaded; under mu
@@ -54,6 +55,7 @@ type Feature struct {
 func New() *Feature {
 	labels := []string{"device", "operation", "status"}
 	return &Feature{
+		labels:   feature.NewLabelNames(labels...),
 		duration: prometheus.NewDesc("block_io_duration_seconds", "Duration of requests to block devices, from their making to their end.", labels, nil),
 		queue:    prometheus.NewDesc("block_io_queue_duration_seconds", "How long requests to block devices waited before the driver had them.", labels, nil),
 		bytes:    prometheus.NewDesc("block_io_bytes_total", "Bytes read from, written to or discarded from block devices.", labels, nil),
@@ -156,13 +158,11 @@ func (f *Feature) Collect(ch chan<- prometheus.Metric) {
 		return
 	}
 	err := feature.EachEntry(f.objects.Blocks, func(k bpf.BlockBlockKey, v *bpf.BlockBlockValue) {
-		labels := []string{diskOf(k), nameOf(operations[:], k.Operation), nameOf(statuses[:], k.Status)}
-		slots, n := f.buckets.Fold(v.Total[:])
-		ch <- prometheus.MustNewConstHistogram(f.duration, n, float64(v.TotalNs)/1e9, slots, labels...)
-		slots, n = f.buckets.Fold(v.Queue[:])
-		ch <- prometheus.MustNewConstHistogram(f.queue, n, float64(v.QueueNs)/1e9, slots, labels...)
+		labels := f.labels.Pairs(diskOf(k), nameOf(operations[:], k.Operation), nameOf(statuses[:], k.Status))
+		ch <- f.buckets.Histogram(f.duration, labels, v.Total[:], float64(v.TotalNs)/1e9)
+		ch <- f.buckets.Histogram(f.queue, labels, v.Queue[:], float64(v.QueueNs)/1e9)
 		if k.Operation != uint8(bpf.BlockBlockOperationBLOCK_FLUSH) {
-			ch <- prometheus.MustNewConstMetric(f.bytes, prometheus.CounterValue, float64(v.Bytes), labels...)
+			ch <- feature.NewCounter(f.bytes, labels, float64(v.Bytes))
 		}
 	})
 	if err != nil {

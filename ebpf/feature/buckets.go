@@ -3,6 +3,10 @@ package feature
 import (
 	"fmt"
 	"math"
+	"slices"
+
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
 )
 
 // The kernel's buckets; they mirror http.h and duration.h.
@@ -76,39 +80,49 @@ func NewBucketsFrom(minExp int, bounds []float64) (*Buckets, error) {
 }
 
 // Fold gives the cumulative counts at the exported bounds, and the total.
-func (b *Buckets) Fold(slots []uint64) (map[float64]uint64, uint64) {
-	cumulative := make(map[float64]uint64, len(b.bounds))
+func (b *Buckets) Fold(slots []uint64) ([]uint64, uint64) {
+	cumulative := make([]uint64, len(b.bounds))
 	var total uint64
 	next := 0
 	for i, upper := range b.upper {
 		total += slots[i]
 		for next < len(b.bounds) && uint64(math.Round(b.bounds[next]*1e9)) <= upper {
-			cumulative[b.bounds[next]] = total
+			cumulative[next] = total
 			next++
 		}
 	}
 	return cumulative, total
 }
 
-// SizeBounds are those of http.h: powers of four from 64 bytes to 64 MiB.
-func SizeBounds() []float64 {
-	var bounds []float64
-	for n := 64.0; n <= 64<<20; n *= 4 {
-		bounds = append(bounds, n)
-	}
-	return bounds
+// Histogram is the metric of durations that were counted in slots; sum is in
+// seconds.
+func (b *Buckets) Histogram(d *prometheus.Desc, labels []*dto.LabelPair, slots []uint64, sum float64) prometheus.Metric {
+	cumulative, n := b.Fold(slots)
+	return NewHistogram(d, labels, b.bounds, cumulative, n, sum)
 }
 
+// sizeBounds are those of http.h: powers of four from 64 bytes to 64 MiB.
+var sizeBounds = [...]float64{1 << 6, 1 << 8, 1 << 10, 1 << 12, 1 << 14, 1 << 16, 1 << 18, 1 << 20, 1 << 22, 1 << 24, 1 << 26}
+
+// SizeBounds are the bounds of histograms of sizes, in bytes.
+func SizeBounds() []float64 { return slices.Clone(sizeBounds[:]) }
+
 // FoldSizes gives the cumulative counts at SizeBounds, and the total.
-func FoldSizes(sizes []uint64) (map[float64]uint64, uint64) {
-	cumulative := make(map[float64]uint64, len(sizes))
+func FoldSizes(sizes []uint64) ([]uint64, uint64) {
+	cumulative := make([]uint64, len(sizeBounds))
 	var total uint64
-	bounds := SizeBounds()
 	for i, n := range sizes {
 		total += n
-		if i < len(bounds) {
-			cumulative[bounds[i]] = total
+		if i < len(cumulative) {
+			cumulative[i] = total
 		}
 	}
 	return cumulative, total
+}
+
+// SizeHistogram is the metric of sizes that were counted between SizeBounds; sum is
+// in bytes.
+func SizeHistogram(d *prometheus.Desc, labels []*dto.LabelPair, sizes []uint64, sum float64) prometheus.Metric {
+	cumulative, n := FoldSizes(sizes)
+	return NewHistogram(d, labels, sizeBounds[:], cumulative, n, sum)
 }

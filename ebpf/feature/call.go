@@ -18,7 +18,11 @@ type Call struct {
 	// addresses, and the same sequence number.
 	Local, Peer netip.AddrPort
 	NetNS       uint32 // the network namespace's inode number
-	Seq         uint32 // TCP's sequence number of the request's first byte
+	Seq         uint32 // TCP's sequence number of the request's first byte; inside TLS, a number that both ends give it
+	// Conn is 0 unless the other end has other numbers, or addresses are not known:
+	// then it tells the connection from the others of its feature since boot, and
+	// Seq the request from the connection's others.
+	Conn uint64
 
 	// Nanoseconds of the kernel's monotonic clock. On a server, the arrival of the
 	// first byte and the last write; on a client, the first write and the last

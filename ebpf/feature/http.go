@@ -7,6 +7,7 @@ import "github.com/prometheus/client_golang/prometheus"
 // the same metrics.
 type HTTPDescs struct {
 	Duration, RequestSize, ResponseSize *prometheus.Desc
+	Labels                              LabelNames
 }
 
 // HTTPLabels are the values of an HTTP series' labels. Server is the server's
@@ -24,6 +25,7 @@ func NewHTTPDescs(side string) HTTPDescs {
 		return prometheus.NewDesc("http_"+side+"_"+name, help, labels, nil)
 	}
 	return HTTPDescs{
+		Labels:       NewLabelNames(labels...),
 		Duration:     desc("request_duration_seconds", "Duration of HTTP "+side+" requests, from the arrival of the request to the last byte of the response."),
 		RequestSize:  desc("request_body_size_bytes", "Size of the bodies of HTTP "+side+" requests, as transferred."),
 		ResponseSize: desc("response_body_size_bytes", "Size of the bodies of HTTP "+side+" responses, as transferred."),
@@ -37,7 +39,7 @@ func (d HTTPDescs) Describe(ch chan<- *prometheus.Desc) {
 	ch <- d.ResponseSize
 }
 
-// Values are the values of the labels that NewHTTPDescs names.
+// Values are the values of the labels that HTTPDescs has.
 func (l HTTPLabels) Values() []string {
 	return append(l.Who.Values(), l.Port, l.Method, l.Status, l.Scheme, l.Version, l.Server)
 }

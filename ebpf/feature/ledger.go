@@ -22,24 +22,24 @@ const KeepRetired = 15 * time.Minute
 const maxRetired = 4096
 
 // Entry is one entry of a kernel's map that counts for one process.
-type Entry[S comparable, T any] struct {
-	Key     any // comparable
+type Entry[K, S comparable, T any] struct {
+	Key     K
 	Process identity.Key
 	Series  S
-	// Add adds what the entry has counted to the total of its series.
-	Add func(total *T)
-	// Drop takes the entry out of the kernel.
-	Drop func() error
+	Counted *T
 }
 
-// Visit calls visit for each entry of a feature's maps.
-type Visit[S comparable, T any] func(visit func(Entry[S, T])) error
+// Visit calls visit for each entry of a feature's maps. The entry is valid during
+// the call, so that one may serve for all of them.
+type Visit[K, S comparable, T any] func(visit func(*Entry[K, S, T])) error
 
-// Ledger folds the entries of processes into series of type S, each with totals
-// of type T, and keeps what processes that are gone have counted, so that no
-// count falls. It is not safe for use by several goroutines.
-type Ledger[S comparable, T any] struct {
-	dead    map[any]bool // entries whose process the last sweep found dead
+// Ledger folds the entries of processes, with keys of type K, into series of type
+// S, each with totals of type T, and keeps what processes that are gone have
+// counted, so that no count falls. It is not safe for use by several goroutines.
+type Ledger[K, S comparable, T any] struct {
+	add     func(sum, more *T)
+	drop    func(K) error
+	dead    map[K]bool // entries whose process the last sweep found dead
 	retired map[S]*retired[T]
 }
 
@@ -48,28 +48,29 @@ type retired[T any] struct {
 	gone  time.Time // when the last process of the series was swept; zero: some live
 }
 
-// NewLedger returns an empty ledger.
-func NewLedger[S comparable, T any]() *Ledger[S, T] {
-	return &Ledger[S, T]{dead: make(map[any]bool), retired: make(map[S]*retired[T])}
+// NewLedger returns an empty ledger. add adds more to sum, of which it keeps
+// nothing; drop takes an entry out of the kernel.
+func NewLedger[K, S comparable, T any](add func(sum, more *T), drop func(K) error) *Ledger[K, S, T] {
+	return &Ledger[K, S, T]{add: add, drop: drop, dead: make(map[K]bool), retired: make(map[S]*retired[T])}
 }
 
 // Totals gives the sums of what lives and what is gone, and the number of
 // entries in the kernel.
-func (l *Ledger[S, T]) Totals(entries Visit[S, T]) (map[S]*T, int, error) {
+func (l *Ledger[K, S, T]) Totals(entries Visit[K, S, T]) (map[S]*T, int, error) {
 	totals := make(map[S]*T, len(l.retired))
 	for s, r := range l.retired {
-		c := r.total
-		totals[s] = &c
+		totals[s] = new(T)
+		l.add(totals[s], &r.total)
 	}
 	n := 0
-	err := entries(func(e Entry[S, T]) {
+	err := entries(func(e *Entry[K, S, T]) {
 		n++
 		t := totals[e.Series]
 		if t == nil {
 			t = new(T)
 			totals[e.Series] = t
 		}
-		e.Add(t)
+		l.add(t, e.Counted)
 	})
 	return totals, n, err
 }
@@ -77,12 +78,12 @@ func (l *Ledger[S, T]) Totals(entries Visit[S, T]) (map[S]*T, int, error) {
 // Sweep takes the entries of processes that two sweeps found dead out of the
 // kernel: what their last connections had to say when they closed is then in.
 // Series that have had no process for KeepRetired are forgotten.
-func (l *Ledger[S, T]) Sweep(now time.Time, resolver *identity.Resolver, entries Visit[S, T]) error {
+func (l *Ledger[K, S, T]) Sweep(now time.Time, resolver *identity.Resolver, entries Visit[K, S, T]) error {
 	alive := make(map[identity.Key]bool)
 	live := make(map[S]bool)
-	dead := make(map[any]bool)
-	var bury []func() error
-	err := entries(func(e Entry[S, T]) {
+	dead := make(map[K]bool)
+	var bury []K
+	err := entries(func(e *Entry[K, S, T]) {
 		if _, known := alive[e.Process]; !known {
 			alive[e.Process] = resolver.Alive(e.Process)
 		}
@@ -98,17 +99,18 @@ func (l *Ledger[S, T]) Sweep(now time.Time, resolver *identity.Resolver, entries
 				r = new(retired[T])
 				l.retired[e.Series] = r
 			}
-			e.Add(&r.total)
-			bury = append(bury, e.Drop)
+			l.add(&r.total, e.Counted)
+			bury = append(bury, e.Key)
 		}
 	})
+	// Also where the rest could not be read, for these are in the totals now.
+	for _, k := range bury {
+		_ = l.drop(k)
+	}
 	if err != nil {
 		return err
 	}
 	l.dead = dead
-	for _, drop := range bury {
-		_ = drop()
-	}
 	for s, r := range l.retired {
 		switch {
 		case live[s]:
@@ -125,7 +127,7 @@ func (l *Ledger[S, T]) Sweep(now time.Time, resolver *identity.Resolver, entries
 
 // makeRoom forgets those of the series without processes that have had none for
 // longest.
-func (l *Ledger[S, T]) makeRoom(live map[S]bool) {
+func (l *Ledger[K, S, T]) makeRoom(live map[S]bool) {
 	beyond := len(l.retired) - maxRetired
 	if beyond <= 0 {
 		return

@@ -1,6 +1,7 @@
 package feature
 
 import (
+	"errors"
 	"testing"
 	"time"
 
@@ -9,33 +10,50 @@ import (
 	"github.com/vedette-io/vedette/ebpf/identity"
 )
 
-// What a process counted stays when it is gone, until its series has had no
-// process for long.
-func TestLedger(t *testing.T) {
-	l := NewLedger[string, int]()
-	resolver := identity.New(t.TempDir(), nil) // where no process lives
-	kernel := map[string]int{"a": 3, "b": 4}
-	visit := func(visit func(Entry[string, int])) error {
+// newLedger is a ledger of numbers by name in a map that stands for the kernel's.
+func newLedger(kernel map[string][]int) (*Ledger[string, string, []int], Visit[string, string, []int]) {
+	add := func(sum, more *[]int) {
+		for len(*sum) < len(*more) {
+			*sum = append(*sum, 0)
+		}
+		for i, n := range *more {
+			(*sum)[i] += n
+		}
+	}
+	l := NewLedger[string, string](add, func(k string) error { delete(kernel, k); return nil })
+	return l, func(visit func(*Entry[string, string, []int])) error {
 		for key, n := range kernel {
-			visit(Entry[string, int]{Key: key, Process: identity.Key{PID: 1}, Series: "shop", Add: func(t *int) { *t += n },
-				Drop: func() error { delete(kernel, key); return nil }})
+			visit(&Entry[string, string, []int]{Key: key, Process: identity.Key{PID: 1}, Series: "shop", Counted: &n})
 		}
 		return nil
 	}
+}
+
+// What a process counted stays when it is gone, until its series has had no
+// process for long, and is there once however often it is asked for.
+func TestLedger(t *testing.T) {
+	kernel := map[string][]int{"a": {3}, "b": {4}}
+	l, visit := newLedger(kernel)
+	resolver := identity.New(t.TempDir(), nil) // where no process lives
 	want := func(sum, entries int) {
 		t.Helper()
-		got, n, err := l.Totals(visit)
-		require.NoError(t, err)
-		require.Equal(t, entries, n)
-		require.Equal(t, sum, *got["shop"])
+		for range 2 {
+			got, n, err := l.Totals(visit)
+			require.NoError(t, err)
+			require.Equal(t, entries, n)
+			require.Equal(t, []int{sum}, *got["shop"])
+		}
 	}
 	now := time.Unix(1000, 0)
 	want(7, 2)
 	require.NoError(t, l.Sweep(now, resolver, visit))
 	want(7, 2)
-	kernel["a"]++ // a last word
+	kernel["a"][0]++ // a last word
 	require.NoError(t, l.Sweep(now, resolver, visit))
 	want(8, 0)
+	kernel["c"] = []int{5} // another of the same service
+	want(13, 1)
+	delete(kernel, "c")
 	require.NoError(t, l.Sweep(now.Add(KeepRetired), resolver, visit))
 	want(8, 0)
 	require.NoError(t, l.Sweep(now.Add(KeepRetired+time.Second), resolver, visit))
@@ -44,14 +62,32 @@ func TestLedger(t *testing.T) {
 	require.Empty(t, got)
 }
 
+// A sweep that cannot read all entries counts none of them twice.
+func TestLedgerTornSweep(t *testing.T) {
+	kernel := map[string][]int{"a": {3}, "b": {4}}
+	l, visit := newLedger(kernel)
+	resolver := identity.New(t.TempDir(), nil)
+	torn := errors.New("torn")
+	require.NoError(t, l.Sweep(time.Unix(1000, 0), resolver, visit))
+	require.ErrorIs(t, l.Sweep(time.Unix(1010, 0), resolver, func(see func(*Entry[string, string, []int])) error {
+		n := kernel["a"]
+		see(&Entry[string, string, []int]{Key: "a", Process: identity.Key{PID: 1}, Series: "shop", Counted: &n})
+		return torn
+	}), torn)
+	got, _, err := l.Totals(visit)
+	require.NoError(t, err)
+	require.Equal(t, []int{7}, *got["shop"])
+}
+
 // Processes that soon end, each with a series of its own, do not fill the memory.
 func TestLedgerIsBounded(t *testing.T) {
-	l := NewLedger[int, int]()
-	resolver := identity.New(t.TempDir(), nil)
 	kernel := make(map[int]bool)
-	visit := func(visit func(Entry[int, int])) error {
+	l := NewLedger[int, int](func(sum, more *int) { *sum += *more }, func(k int) error { delete(kernel, k); return nil })
+	resolver := identity.New(t.TempDir(), nil)
+	visit := func(visit func(*Entry[int, int, int])) error {
+		one := 1
 		for key := range kernel {
-			visit(Entry[int, int]{Key: key, Series: key, Add: func(t *int) { *t++ }, Drop: func() error { delete(kernel, key); return nil }})
+			visit(&Entry[int, int, int]{Key: key, Series: key, Counted: &one})
 		}
 		return nil
 	}

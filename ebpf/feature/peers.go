@@ -3,6 +3,8 @@ package feature
 import (
 	"net/netip"
 	"sync"
+
+	"github.com/prometheus/client_golang/prometheus"
 )
 
 // Place is where connections come in. NetNS is the inode number of the network
@@ -70,7 +72,9 @@ type Edge struct {
 
 // Asker is a feature that knows who asks whom.
 type Asker interface {
-	// Edges calls visit for each of its edges; several may be of the same pair.
-	// The edge is valid during the call. Counts never fall while the client runs.
-	Edges(visit func(*Edge)) error
+	// CollectEdges is Collect that also calls visit for each of its edges, out of
+	// what it reads for its metrics; several may be of the same pair. The edge is
+	// valid during the call. Counts never fall while the client runs. An error says
+	// that not all were visited; it is among the metrics, too.
+	CollectEdges(ch chan<- prometheus.Metric, visit func(*Edge)) error
 }

@@ -5,34 +5,22 @@ import (
 	"github.com/vedette-io/vedette/ebpf/feature"
 )
 
-// Edges tells who asked whom. What is not of this host goes by its address. As
-// OpenTelemetry has it, a client's request has failed when it was answered 4xx
-// or 5xx, or not at all.
-func (f *Feature) Edges(visit func(*feature.Edge)) error {
-	f.mu.Lock()
-	defer f.mu.Unlock()
-	if f.objects == nil {
-		return nil
+// tellEdge tells who asked whom, of a client's series. What is not of this host goes
+// by its address. As OpenTelemetry has it, a client's request has failed when it was
+// answered 4xx or 5xx, or not at all.
+func (f *Feature) tellEdge(visit func(*feature.Edge), s *series, t *totals) {
+	if s.role != bpf.HttpRoleROLE_CLIENT {
+		return
 	}
-	sums, _, err := f.ledger.Totals(f.entriesLocked)
-	if err != nil {
-		return err
+	e := feature.Edge{
+		Client: s.Service, Server: f.env.Peers.NameOf(s.server, s.port),
+		DurationNanos: t.DurationNs, Durations: t.Durations[:],
 	}
-	for s, t := range sums {
-		if s.role != bpf.HttpRoleROLE_CLIENT {
-			continue
-		}
-		e := feature.Edge{
-			Client: s.Service, Server: f.env.Peers.NameOf(s.server, s.port),
-			DurationNanos: t.DurationNs, Durations: t.Durations[:],
-		}
-		for _, n := range t.Durations {
-			e.Requests += n
-		}
-		if s.status == 0 || s.status >= 400 {
-			e.Failed = e.Requests
-		}
-		visit(&e)
+	for _, n := range t.Durations {
+		e.Requests += n
 	}
-	return nil
+	if s.status == 0 || s.status >= 400 {
+		e.Failed = e.Requests
+	}
+	visit(&e)
 }

@@ -42,19 +42,19 @@ type series struct {
 	server netip.Addr // for a client
 }
 
-// totals is what a series has counted.
-type totals struct{ bpf.HttpHttpValue }
+// totals is what an entry of the kernel's, or a series, has counted.
+type totals = bpf.HttpHttpValue
 
-func (t *totals) add(v *bpf.HttpHttpValue) {
-	t.DurationNs += v.DurationNs
-	t.RequestBytes += v.RequestBytes
-	t.ResponseBytes += v.ResponseBytes
-	for i, n := range v.Durations {
-		t.Durations[i] += n
+func addTotals(sum, more *totals) {
+	sum.DurationNs += more.DurationNs
+	sum.RequestBytes += more.RequestBytes
+	sum.ResponseBytes += more.ResponseBytes
+	for i, n := range more.Durations {
+		sum.Durations[i] += n
 	}
-	for i := range v.RequestSizes {
-		t.RequestSizes[i] += v.RequestSizes[i]
-		t.ResponseSizes[i] += v.ResponseSizes[i]
+	for i := range more.RequestSizes {
+		sum.RequestSizes[i] += more.RequestSizes[i]
+		sum.ResponseSizes[i] += more.ResponseSizes[i]
 	}
 }
 
@@ -71,12 +71,12 @@ type Feature struct {
 	env     *feature.Environment
 	objects *ebpf.Collection // nil: not loaded; under mu
 	links   []link.Link
-	ledger  *feature.Ledger[series, totals]
+	ledger  *feature.Ledger[bpf.HttpHttpKey, series, totals]
 }
 
 // New returns the feature, not loaded.
 func New(b *feature.Buckets) *Feature {
-	return &Feature{
+	f := &Feature{
 		buckets: b,
 		sides: map[bpf.HttpRole]feature.HTTPDescs{
 			bpf.HttpRoleROLE_SERVER: feature.NewHTTPDescs("server"),
@@ -87,8 +87,11 @@ func New(b *feature.Buckets) *Feature {
 		spans: feature.SpanLostDesc(),
 		entries: prometheus.NewDesc("vedette_ebpf_http_entries",
 			"Combinations of process, port, method and status that the kernel keeps; see max_series.", nil, nil),
-		ledger: feature.NewLedger[series, totals](),
 	}
+	f.ledger = feature.NewLedger[bpf.HttpHttpKey, series](addTotals, func(k bpf.HttpHttpKey) error {
+		return f.objects.Maps[bpf.HttpMapRequests].Delete(k)
+	})
+	return f
 }
 
 // Name is http.
@@ -166,31 +169,38 @@ func (f *Feature) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect reads the kernel's counts and folds processes into series.
 func (f *Feature) Collect(ch chan<- prometheus.Metric) {
+	_ = f.CollectEdges(ch, func(*feature.Edge) {}) // it is among the metrics
+}
+
+// CollectEdges is Collect that also tells who asked whom.
+func (f *Feature) CollectEdges(ch chan<- prometheus.Metric, visit func(*feature.Edge)) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.objects == nil {
-		return
+		return nil
 	}
 	sums, n, err := f.ledger.Totals(f.entriesLocked)
 	if err != nil {
 		ch <- prometheus.NewInvalidMetric(f.lost, err)
-		return
+		return err
 	}
 	ch <- prometheus.MustNewConstMetric(f.entries, prometheus.GaugeValue, float64(n))
 	for s, t := range sums {
-		f.send(ch, s, t)
+		f.send(ch, &s, t)
+		f.tellEdge(visit, &s, t)
 	}
 	f.sendLostLocked(ch)
 	f.sendSpanLostLocked(ch)
+	return nil
 }
 
-func (f *Feature) entriesLocked(visit func(feature.Entry[series, totals])) error {
-	m := f.objects.Maps[bpf.HttpMapRequests]
-	return feature.EachEntry(m, func(k bpf.HttpHttpKey, v *bpf.HttpHttpValue) {
-		visit(feature.Entry[series, totals]{
-			Key: k, Process: identity.Key{PID: k.Tgid, StartNanos: k.StartNs},
-			Series: f.seriesOf(k), Add: func(t *totals) { t.add(v) }, Drop: func() error { return m.Delete(k) },
-		})
+func (f *Feature) entriesLocked(visit func(*feature.Entry[bpf.HttpHttpKey, series, totals])) error {
+	var e feature.Entry[bpf.HttpHttpKey, series, totals]
+	return feature.EachEntry(f.objects.Maps[bpf.HttpMapRequests], func(k bpf.HttpHttpKey, v *totals) {
+		e.Key, e.Counted = k, v
+		e.Process = identity.Key{PID: k.Tgid, StartNanos: k.StartNs}
+		e.Series = f.seriesOf(k)
+		visit(&e)
 	})
 }
 
@@ -205,7 +215,7 @@ func (f *Feature) seriesOf(k bpf.HttpHttpKey) series {
 	return s
 }
 
-func (f *Feature) send(ch chan<- prometheus.Metric, s series, t *totals) {
+func (f *Feature) send(ch chan<- prometheus.Metric, s *series, t *totals) {
 	d, ok := f.sides[s.role]
 	if !ok {
 		return
@@ -220,13 +230,10 @@ func (f *Feature) send(ch chan<- prometheus.Metric, s series, t *totals) {
 	if s.role == bpf.HttpRoleROLE_CLIENT {
 		l.Server = s.server.String()
 	}
-	labels := l.Values()
-	slots, n := f.buckets.Fold(t.Durations[:])
-	ch <- prometheus.MustNewConstHistogram(d.Duration, n, float64(t.DurationNs)/1e9, slots, labels...)
-	sizes, n := feature.FoldSizes(t.RequestSizes[:])
-	ch <- prometheus.MustNewConstHistogram(d.RequestSize, n, float64(t.RequestBytes), sizes, labels...)
-	sizes, n = feature.FoldSizes(t.ResponseSizes[:])
-	ch <- prometheus.MustNewConstHistogram(d.ResponseSize, n, float64(t.ResponseBytes), sizes, labels...)
+	labels := d.Labels.Pairs(l.Values()...)
+	ch <- f.buckets.Histogram(d.Duration, labels, t.Durations[:], float64(t.DurationNs)/1e9)
+	ch <- feature.SizeHistogram(d.RequestSize, labels, t.RequestSizes[:], float64(t.RequestBytes))
+	ch <- feature.SizeHistogram(d.ResponseSize, labels, t.ResponseSizes[:], float64(t.ResponseBytes))
 }
 
 func (f *Feature) sendLostLocked(ch chan<- prometheus.Metric) {

@@ -3,7 +3,6 @@ package probe
 import (
 	"cmp"
 	"slices"
-	"sync"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -11,14 +10,13 @@ import (
 )
 
 // edges exports who asks whom, named as OpenTelemetry's service graph connector
-// names it, out of what every feature knows.
+// names it, out of what every feature knows. It is not safe for use by several
+// goroutines.
 type edges struct {
-	features                  []feature.Feature
 	buckets                   *feature.Buckets
+	labels                    feature.LabelNames
 	requests, failed, seconds *prometheus.Desc
-
-	mu   sync.Mutex
-	kept map[pair]*kept // under mu
+	kept                      map[pair]*kept
 }
 
 // kept is what an edge had at the last collection, and what has been forgotten of
@@ -28,40 +26,28 @@ type kept struct{ last, forgotten feature.Edge }
 // pair is one edge of the graph.
 type pair struct{ client, server, kind string }
 
-func newEdges(features []feature.Feature, b *feature.Buckets) *edges {
+func newEdges(b *feature.Buckets) *edges {
+	labels := []string{"client", "server", "connection_type"}
 	desc := func(name, help string) *prometheus.Desc {
-		return prometheus.NewDesc("traces_service_graph_"+name, help, []string{"client", "server", "connection_type"}, nil)
+		return prometheus.NewDesc("traces_service_graph_"+name, help, labels, nil)
 	}
 	return &edges{
-		features: features, buckets: b,
+		buckets: b, labels: feature.NewLabelNames(labels...),
 		requests: desc("request_total", "Requests from one service to another, as the client's host saw them."),
 		failed:   desc("request_failed_total", "Those of them that failed."),
 		seconds:  desc("request_client_seconds", "Duration of the requests from one service to another, as the client saw it."),
 	}
 }
 
-// Describe sends the descriptions.
-func (e *edges) Describe(ch chan<- *prometheus.Desc) {
+// describe sends the descriptions.
+func (e *edges) describe(ch chan<- *prometheus.Desc) {
 	ch <- e.requests
 	ch <- e.failed
 	ch <- e.seconds
 }
 
-// Collect adds the features' edges up by pair.
-func (e *edges) Collect(ch chan<- prometheus.Metric) {
-	sums := make(map[pair]*feature.Edge)
-	for _, f := range e.features {
-		asker, ok := f.(feature.Asker)
-		if !ok {
-			continue
-		}
-		if err := asker.Edges(func(one *feature.Edge) { addEdge(sums, one) }); err != nil {
-			ch <- prometheus.NewInvalidMetric(e.requests, err)
-			return
-		}
-	}
-	e.mu.Lock()
-	defer e.mu.Unlock()
+// collect sends the edges of a collection.
+func (e *edges) collect(ch chan<- prometheus.Metric, sums map[pair]*feature.Edge) {
 	before := e.kept
 	foldServers(sums, before)
 	e.kept = make(map[pair]*kept, len(sums))
@@ -72,11 +58,10 @@ func (e *edges) Collect(ch chan<- prometheus.Metric) {
 		}
 		e.kept[p] = k
 		sum = k.raise(sum)
-		labels := []string{p.client, p.server, p.kind}
-		slots, n := e.buckets.Fold(sum.Durations)
-		ch <- prometheus.MustNewConstMetric(e.requests, prometheus.CounterValue, float64(sum.Requests), labels...)
-		ch <- prometheus.MustNewConstMetric(e.failed, prometheus.CounterValue, float64(sum.Failed), labels...)
-		ch <- prometheus.MustNewConstHistogram(e.seconds, n, float64(sum.DurationNanos)/1e9, slots, labels...)
+		labels := e.labels.Pairs(p.client, p.server, p.kind)
+		ch <- feature.NewCounter(e.requests, labels, float64(sum.Requests))
+		ch <- feature.NewCounter(e.failed, labels, float64(sum.Failed))
+		ch <- e.buckets.Histogram(e.seconds, labels, sum.Durations, float64(sum.DurationNanos)/1e9)
 	}
 }
 

@@ -1,29 +1,36 @@
 package probe
 
 import (
+	"errors"
+	"runtime"
 	"strconv"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/testutil"
+	"github.com/stretchr/testify/assert"
 	"github.com/stretchr/testify/require"
 
 	"github.com/vedette-io/vedette/ebpf/feature"
 	"github.com/vedette-io/vedette/ebpf/feature/featuretest"
 )
 
-// asker is a feature that knows these edges.
+// asker is a feature that knows these edges, or cannot read all of them.
 type asker struct {
-	feature.Feature
 	edges []feature.Edge
+	err   error
 }
 
-func (a asker) Edges(visit func(*feature.Edge)) error {
+func (a *asker) Describe(chan<- *prometheus.Desc) {}
+func (a *asker) Collect(chan<- prometheus.Metric) {}
+func (a *asker) CollectEdges(_ chan<- prometheus.Metric, visit func(*feature.Edge)) error {
 	for i := range a.edges {
 		visit(&a.edges[i])
 	}
-	return nil
+	return a.err
 }
 
 func TestEdges(t *testing.T) {
@@ -31,13 +38,13 @@ func TestEdges(t *testing.T) {
 	require.NoError(t, err)
 	slot := make([]uint64, feature.MaxSlots)
 	slot[0] = 3
-	e := newEdges([]feature.Feature{
-		asker{edges: []feature.Edge{
+	e := newTogether([]prometheus.Collector{
+		&asker{edges: []feature.Edge{
 			{Client: "nginx", Server: "shop", Requests: 2, Failed: 1, DurationNanos: 1e9, Durations: slot},
 			{Client: "nginx", Server: "shop", Requests: 1, DurationNanos: 5e8},
 		}},
-		asker{edges: []feature.Edge{{Client: "shop", Server: "postgres", Type: "database", Requests: 4}}},
-	}, b)
+		&asker{edges: []feature.Edge{{Client: "shop", Server: "postgres", Type: "database", Requests: 4}}},
+	}, newEdges(b))
 	reg := prometheus.NewPedanticRegistry()
 	require.NoError(t, reg.Register(e))
 	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
@@ -74,7 +81,7 @@ func TestEdgesNeverFall(t *testing.T) {
 		return s
 	}
 	a := &asker{}
-	e := newEdges([]feature.Feature{a}, b)
+	e := newTogether([]prometheus.Collector{a}, newEdges(b))
 	reg := prometheus.NewPedanticRegistry()
 	require.NoError(t, reg.Register(e))
 	for _, step := range []struct{ ok, notFound, want uint64 }{{3, 2, 5}, {4, 2, 6}, {4, 0, 6}, {7, 0, 9}, {7, 1, 10}} {
@@ -92,9 +99,12 @@ func TestEdgesNeverFall(t *testing.T) {
 	for _, m := range featuretest.Family(t, reg, "traces_service_graph_request_failed_total", nil) {
 		require.EqualValues(t, 3, m.GetCounter().GetValue())
 	}
-	a.edges = nil
+	a.edges, a.err = nil, errors.New("torn")
+	require.Empty(t, featuretest.Family(t, reg, "traces_service_graph_request_total", nil), "some edges are not told")
+	require.NotEmpty(t, e.edges.kept, "and are no loss")
+	a.err = nil
 	require.Empty(t, featuretest.Family(t, reg, "traces_service_graph_request_total", nil))
-	require.Empty(t, e.kept)
+	require.Empty(t, e.edges.kept)
 }
 
 // A client that asks any number of servers has edges to some of them, the same at
@@ -107,7 +117,7 @@ func TestEdgesAreBounded(t *testing.T) {
 		a.edges = append(a.edges, feature.Edge{Client: "crawler", Server: "10.0.0.1:" + strconv.Itoa(i), Requests: 1})
 	}
 	a.edges = append(a.edges, feature.Edge{Client: "shop", Server: "db", Requests: 2}, feature.Edge{Client: "crawler", Server: "db", Requests: 5})
-	e := newEdges([]feature.Feature{a}, b)
+	e := newTogether([]prometheus.Collector{a}, newEdges(b))
 	reg := prometheus.NewPedanticRegistry()
 	require.NoError(t, reg.Register(e))
 	const name = "traces_service_graph_request_total"
@@ -124,4 +134,39 @@ func TestEdgesAreBounded(t *testing.T) {
 	require.EqualValues(t, 1000-(maxServers-1), first[otherServer])
 	require.Equal(t, first, servers())
 	require.Len(t, featuretest.Family(t, reg, name, map[string]string{"client": "shop", "server": "db"}), 1)
+}
+
+// Two who collect at a time do not take what the other has counted since for a loss.
+func TestEdgesOfTwoCollections(t *testing.T) {
+	b, err := feature.NewBuckets([]float64{0.1, 1})
+	require.NoError(t, err)
+	a := new(counting)
+	reg := prometheus.NewPedanticRegistry()
+	require.NoError(t, reg.Register(newTogether([]prometheus.Collector{a}, newEdges(b))))
+	var wg sync.WaitGroup
+	for range 4 {
+		wg.Go(func() {
+			for range 200 {
+				_, err := reg.Gather()
+				assert.NoError(t, err)
+			}
+		})
+	}
+	wg.Wait()
+	m := featuretest.Family(t, reg, "traces_service_graph_request_total", nil)
+	require.Len(t, m, 1)
+	require.EqualValues(t, a.n.Load(), m[0].GetCounter().GetValue())
+}
+
+// counting is a feature with an edge that counts how often it was collected.
+type counting struct {
+	asker
+	n atomic.Uint64
+}
+
+func (c *counting) CollectEdges(_ chan<- prometheus.Metric, visit func(*feature.Edge)) error {
+	e := feature.Edge{Client: "a", Server: "b", Requests: c.n.Add(1)}
+	runtime.Gosched() // between reading and telling
+	visit(&e)
+	return nil
 }

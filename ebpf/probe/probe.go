@@ -48,7 +48,7 @@ type Probe struct {
 	env      *feature.Environment
 	features []feature.Feature
 	states   *states
-	edges    *edges
+	buckets  *feature.Buckets
 	spans    *span.Recorder // nil: nobody wants any
 	started  chan struct{}  // closed when every feature was tried
 }
@@ -69,6 +69,7 @@ func New(o Options) (*Probe, error) {
 			PerProcess: o.Config.PerProcess, MaxSeries: o.Config.MaxSeries, Proc: o.Config.Proc,
 			Resolver: identity.New(o.Config.Proc, o.Directory), Peers: new(feature.Peers), Logger: o.Logger,
 		},
+		buckets: b,
 		states:  newStates(),
 		started: make(chan struct{}),
 	}
@@ -77,7 +78,6 @@ func New(o Options) (*Probe, error) {
 		p.env.Calls = p.spans
 	}
 	p.features = []feature.Feature{http1.New(b), stream.New(o.Config.Stream, o.Config.Buckets), tcp.New(), dns.New(o.Config.DNS, o.Config.Buckets), profile.New(o.Config.Profile), tls.New(o.Config.TLS, o.Config.Buckets), process.New(), block.New(), runq.New()}
-	p.edges = newEdges(p.features, b)
 	for _, f := range p.features {
 		p.states.set(f.Name(), feature.Off, "not started")
 	}
@@ -86,16 +86,16 @@ func New(o Options) (*Probe, error) {
 
 // Collectors gives the state of the features, what they count, and the graph of
 // services. They may be registered before Run; what is not loaded exports
-// nothing.
+// nothing. It may be called once.
 func (p *Probe) Collectors() []prometheus.Collector {
-	var all together
+	var all []prometheus.Collector
 	for _, f := range p.features {
 		all = append(all, f)
 	}
 	if p.spans != nil {
 		all = append(all, p.spans)
 	}
-	return []prometheus.Collector{p.states, all, p.edges}
+	return []prometheus.Collector{p.states, newTogether(all, newEdges(p.buckets))}
 }
 
 // Started is closed when Run has tried to load every feature.

@@ -44,8 +44,10 @@ func table(name string, inside bool, n int) *stream.Table {
 
 // A database that is asked inside TLS and outside at one port has one series.
 func TestTogether(t *testing.T) {
+	b, err := feature.NewBuckets([]float64{0.1, 1})
+	require.NoError(t, err)
 	reg := prometheus.NewPedanticRegistry()
-	require.NoError(t, reg.Register(together{table("stream", false, 2), table("tls", true, 3)}))
+	require.NoError(t, reg.Register(newTogether([]prometheus.Collector{table("stream", false, 2), table("tls", true, 3)}, newEdges(b))))
 	m := featuretest.Family(t, reg, "db_server_operation_duration_seconds", nil)
 	require.Len(t, m, 1)
 	require.EqualValues(t, 5, m[0].GetHistogram().GetSampleCount())

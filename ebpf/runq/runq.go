@@ -27,26 +27,31 @@ var bounds = []float64{0.000005, 0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.
 // Feature counts waits.
 type Feature struct {
 	wait, lost, entries *prometheus.Desc
+	labels              feature.LabelNames // of wait
 
 	mu      sync.Mutex
 	env     *feature.Environment
 	objects *bpf.RunqObjects // nil: not loaded; under mu
 	links   []link.Link
 	buckets *feature.Buckets
-	ledger  *feature.Ledger[feature.Who, bpf.RunqRunqValue]
+	ledger  *feature.Ledger[bpf.RunqProcessKey, feature.Who, bpf.RunqRunqValue]
 }
 
 // New returns the feature, not loaded.
 func New() *Feature {
-	return &Feature{
+	f := &Feature{
+		labels: feature.NewLabelNames(feature.WhoLabels[:]...),
 		wait: prometheus.NewDesc("process_cpu_queue_duration_seconds",
 			"How long threads that could run waited for a processor, once for each time they got one.", feature.WhoLabels[:], nil),
 		lost: prometheus.NewDesc("vedette_ebpf_runq_lost_total",
 			"Waits for a processor that were not counted, by reason.", []string{"reason"}, nil),
 		entries: prometheus.NewDesc("vedette_ebpf_runq_entries",
 			"Processes whose waits the kernel keeps; see max_series.", nil, nil),
-		ledger: feature.NewLedger[feature.Who, bpf.RunqRunqValue](),
 	}
+	f.ledger = feature.NewLedger[bpf.RunqProcessKey, feature.Who](addWaits, func(k bpf.RunqProcessKey) error {
+		return f.objects.Queues.Delete(k)
+	})
+	return f
 }
 
 // Name is runq.
@@ -123,22 +128,22 @@ func (f *Feature) Close() error {
 	return err
 }
 
-func (f *Feature) entriesLocked(visit func(feature.Entry[feature.Who, bpf.RunqRunqValue])) error {
-	m := f.objects.Queues
-	return feature.EachEntry(m, func(k bpf.RunqProcessKey, v *bpf.RunqRunqValue) {
-		process := identity.Key{PID: k.Tgid, StartNanos: k.StartNs}
+func (f *Feature) entriesLocked(visit func(*feature.Entry[bpf.RunqProcessKey, feature.Who, bpf.RunqRunqValue])) error {
+	var e feature.Entry[bpf.RunqProcessKey, feature.Who, bpf.RunqRunqValue]
+	return feature.EachEntry(f.objects.Queues, func(k bpf.RunqProcessKey, v *bpf.RunqRunqValue) {
 		thread, _, _ := bytes.Cut(v.Comm[:], []byte{0})
-		visit(feature.Entry[feature.Who, bpf.RunqRunqValue]{
-			Key: k, Process: process, Series: f.env.Whose(process, string(thread)),
-			Add: func(t *bpf.RunqRunqValue) {
-				t.WaitedNs += v.WaitedNs
-				for i, n := range v.Waits {
-					t.Waits[i] += n
-				}
-			},
-			Drop: func() error { return m.Delete(k) },
-		})
+		e.Key, e.Counted = k, v
+		e.Process = identity.Key{PID: k.Tgid, StartNanos: k.StartNs}
+		e.Series = f.env.Whose(e.Process, string(thread))
+		visit(&e)
 	})
+}
+
+func addWaits(sum, more *bpf.RunqRunqValue) {
+	sum.WaitedNs += more.WaitedNs
+	for i, n := range more.Waits {
+		sum.Waits[i] += n
+	}
 }
 
 // Sweep retires the waits of processes that are gone.
@@ -179,7 +184,6 @@ func (f *Feature) Collect(ch chan<- prometheus.Metric) {
 	ch <- prometheus.MustNewConstMetric(f.lost, prometheus.CounterValue, float64(feature.Missed(f.objects.RunqSwitch)), "recursion")
 	ch <- prometheus.MustNewConstMetric(f.entries, prometheus.GaugeValue, float64(n))
 	for who, t := range sums {
-		slots, count := f.buckets.Fold(t.Waits[:])
-		ch <- prometheus.MustNewConstHistogram(f.wait, count, float64(t.WaitedNs)/1e9, slots, who.Values()...)
+		ch <- f.buckets.Histogram(f.wait, f.labels.Pairs(who.Values()...), t.Waits[:], float64(t.WaitedNs)/1e9)
 	}
 }

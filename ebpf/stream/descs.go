@@ -112,10 +112,9 @@ func (d *descs) sendHTTP(ch chan<- prometheus.Metric, side int, durations map[fl
 	}
 	labels := l.Values()
 	ch <- prometheus.MustNewConstHistogram(d.http[side].Duration, n, float64(t.durationNanos)/1e9, durations, labels...)
-	sizes, n := feature.FoldSizes(t.requestSizes[:])
-	ch <- prometheus.MustNewConstHistogram(d.http[side].RequestSize, n, float64(t.requestBytes), sizes, labels...)
-	sizes, n = feature.FoldSizes(t.responseSizes[:])
-	ch <- prometheus.MustNewConstHistogram(d.http[side].ResponseSize, n, float64(t.responseBytes), sizes, labels...)
+	pairs := d.http[side].Labels.Pairs(labels...)
+	ch <- feature.SizeHistogram(d.http[side].RequestSize, pairs, t.requestSizes[:], float64(t.requestBytes))
+	ch <- feature.SizeHistogram(d.http[side].ResponseSize, pairs, t.responseSizes[:], float64(t.responseBytes))
 }
 
 // addressLabel is the server's, for a client.

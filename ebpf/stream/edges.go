@@ -8,44 +8,25 @@ import (
 	"github.com/vedette-io/vedette/ebpf/protocol"
 )
 
-// Edges tells who asked whom, as the clients saw it.
-func (f *Feature) Edges(visit func(*feature.Edge)) error { return f.table.Edges(visit) }
-
-// Edges tells who asked whom, as the clients saw it. What is not of this host goes
-// by its address.
-func (t *Table) Edges(visit func(*feature.Edge)) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.env == nil {
-		return nil
+// tellEdgeLocked tells who asked whom, as the client saw it. What is not of this
+// host goes by its address.
+func (t *Table) tellEdgeLocked(visit func(*feature.Edge), slots []int, s *series, v *totals) {
+	if s.server || !s.address.IsValid() && !s.crowded {
+		return
 	}
-	slots, err := slotsOf(t.options.Bounds)
-	if err != nil {
-		return err
+	server := other
+	if !s.crowded {
+		server = t.env.Peers.NameOf(s.address, s.port)
 	}
-	sums, _, err := t.ledger.Totals(t.entriesLocked)
-	if err != nil {
-		return err
+	e := feature.Edge{
+		Client: s.Service, Server: server, Type: connectionType(s.kind),
+		Failed: v.failures, DurationNanos: uint64(v.durationNanos), Durations: make([]uint64, feature.MaxSlots),
 	}
-	for s, v := range sums {
-		if s.server || !s.address.IsValid() && !s.crowded {
-			continue
-		}
-		server := other
-		if !s.crowded {
-			server = t.env.Peers.NameOf(s.address, s.port)
-		}
-		e := feature.Edge{
-			Client: s.Service, Server: server, Type: connectionType(s.kind),
-			Failed: v.failures, DurationNanos: uint64(v.durationNanos), Durations: make([]uint64, feature.MaxSlots),
-		}
-		for i, n := range v.durations {
-			e.Requests += n
-			e.Durations[slots[i]] += n
-		}
-		visit(&e)
+	for i, n := range v.durations {
+		e.Requests += n
+		e.Durations[slots[i]] += n
 	}
-	return nil
+	visit(&e)
 }
 
 // connectionType is the service graph's.

@@ -24,7 +24,7 @@ func TestSlotsFoldToBounds(t *testing.T) {
 		var want uint64
 		for i, bound := range bounds {
 			want += 1 << i
-			require.Equal(t, want, cumulative[bound], "%v of %v", bound, bounds)
+			require.Equal(t, want, cumulative[i], "%v of %v", bound, bounds)
 		}
 		require.Equal(t, want+1<<len(bounds), total)
 	}

@@ -44,7 +44,7 @@ func TestTableCrawler(t *testing.T) {
 	require.EqualValues(t, 1000-maxRemotes, rest[0].GetHistogram().GetSampleCount())
 	require.Zero(t, lostFor(t, reg, "max_series"))
 	var requests uint64
-	require.NoError(t, table.Edges(func(e *feature.Edge) {
+	require.NoError(t, featuretest.Edges(table, func(e *feature.Edge) {
 		if e.Server == other {
 			requests += e.Requests
 		}

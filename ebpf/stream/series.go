@@ -51,20 +51,20 @@ type totals struct {
 	requestSizes, responseSizes [12]uint64
 }
 
-func (t *totals) add(o *totals) {
-	t.durationNanos += o.durationNanos
-	t.requestBytes += o.requestBytes
-	t.responseBytes += o.responseBytes
-	t.failures += o.failures
-	if len(t.durations) < len(o.durations) {
-		t.durations = append([]uint64(nil), make([]uint64, len(o.durations))...)
+func addTotals(sum, more *totals) {
+	sum.durationNanos += more.durationNanos
+	sum.requestBytes += more.requestBytes
+	sum.responseBytes += more.responseBytes
+	sum.failures += more.failures
+	if sum.durations == nil {
+		sum.durations = make([]uint64, len(more.durations))
 	}
-	for i, n := range o.durations {
-		t.durations[i] += n
+	for i, n := range more.durations {
+		sum.durations[i] += n
 	}
-	for i := range o.requestSizes {
-		t.requestSizes[i] += o.requestSizes[i]
-		t.responseSizes[i] += o.responseSizes[i]
+	for i := range more.requestSizes {
+		sum.requestSizes[i] += more.requestSizes[i]
+		sum.responseSizes[i] += more.responseSizes[i]
 	}
 }
 
@@ -95,7 +95,10 @@ func (t *Table) recordLocked(r *protocol.Request) {
 		v.requestSizes[sizeBucket(r.RequestBytes)]++
 		v.responseSizes[sizeBucket(r.ResponseBytes)]++
 	}
-	if t.env.Calls != nil && t.env.Calls.Wanted(r.Traceparent, r.Seq, c.Local, c.Peer) {
+	if !c.Local.IsValid() {
+		t.lost[lostSocket]++
+	}
+	if t.env.Calls != nil && t.env.Calls.Wanted(r.Traceparent, c.sampledSeq(r.Seq), c.Local, c.Peer) {
 		t.sendCallLocked(c, r)
 	}
 }
@@ -194,16 +197,11 @@ func (t *Table) tellsLocked(k identity.Key, server netip.AddrPort) bool {
 	return true
 }
 
-func (t *Table) entriesLocked(visit func(feature.Entry[series, totals])) error {
+func (t *Table) entriesLocked(visit func(*feature.Entry[seriesKey, series, totals])) error {
 	for k, v := range t.series {
-		visit(feature.Entry[series, totals]{
+		visit(&feature.Entry[seriesKey, series, totals]{
 			Key: k, Process: k.process,
-			Series: series{Who: t.env.Whose(k.process, ""), what: k.what},
-			Add:    func(sum *totals) { sum.add(v) },
-			Drop: func() error {
-				delete(t.series, k)
-				return nil
-			},
+			Series: series{Who: t.env.Whose(k.process, ""), what: k.what}, Counted: v,
 		})
 	}
 	return nil

@@ -242,6 +242,11 @@ func (f *Feature) Describe(ch chan<- *prometheus.Desc) { f.table.Describe(ch) }
 // Collect folds processes into services.
 func (f *Feature) Collect(ch chan<- prometheus.Metric) { f.table.Collect(ch) }
 
+// CollectEdges is Collect that also tells who asked whom, as the clients saw it.
+func (f *Feature) CollectEdges(ch chan<- prometheus.Metric, visit func(*feature.Edge)) error {
+	return f.table.CollectEdges(ch, visit)
+}
+
 // Sweep retires what belongs to processes that are gone.
 func (f *Feature) Sweep(now time.Time) { f.table.Sweep(now) }
 

@@ -33,8 +33,20 @@ type Conn struct {
 	// NetNS is the network namespace's inode number.
 	NetNS uint32
 	// TLS: the pieces are what is inside it. Their sequence numbers are then not
-	// those of the connection's bytes.
+	// those of the connection's bytes, but the other end numbers them alike.
 	TLS bool
+	// Unplaced: the other end numbers its bytes in another way, or the socket is
+	// not known.
+	Unplaced bool
+}
+
+// sampledSeq is what a request's place is sampled by: without an other end that decides
+// alike, by the connection, too, for all of those begin with the same numbers.
+func (c *Conn) sampledSeq(seq uint32) uint32 {
+	if c.Unplaced {
+		return seq ^ uint32(c.ID>>8)
+	}
+	return seq
 }
 
 // TableOptions of NewTable.
@@ -67,7 +79,7 @@ type Table struct {
 	series  map[seriesKey]*totals
 	methods map[string]struct{} // of RPC, known so far
 	remotes map[identity.Key]map[netip.AddrPort]struct{}
-	ledger  *feature.Ledger[series, totals]
+	ledger  *feature.Ledger[seriesKey, series, totals]
 	events  uint64
 	held    map[*conn]struct{} // with pieces held back
 	ending  map[*conn]int64    // that have ended, and when
@@ -101,10 +113,11 @@ const (
 	lostSeries        // requests for which there was no series
 	lostConns         // connections that made room for others
 	lostMemory        // connections that made room for the memory of others
+	lostSocket        // requests whose socket is not known, so that labels are missing
 	lostReasons
 )
 
-var lostNames = [lostReasons]string{"gap", "order", "framing", "max_series", "max_connections", "memory"}
+var lostNames = [lostReasons]string{"gap", "order", "framing", "max_series", "max_connections", "memory", "no_socket"}
 
 // NewTable returns an empty table.
 func NewTable(o TableOptions) *Table {
@@ -120,8 +133,11 @@ func NewTable(o TableOptions) *Table {
 		remotes: make(map[identity.Key]map[netip.AddrPort]struct{}),
 		held:    make(map[*conn]struct{}),
 		ending:  make(map[*conn]int64),
-		ledger:  feature.NewLedger[series, totals](),
 	}
+	t.ledger = feature.NewLedger[seriesKey, series](addTotals, func(k seriesKey) error {
+		delete(t.series, k)
+		return nil
+	})
 	t.oldest.prev, t.oldest.next = &t.oldest, &t.oldest
 	t.done = t.recordLocked
 	return t
@@ -223,6 +239,7 @@ func (t *Table) connLocked(c *Conn, k protocol.Kind) *conn {
 			s.Conn, s.last = *c, nil // its socket was not known before
 		}
 		s.prev.next, s.next.prev = s.next, s.prev
+		s.Unplaced = c.Unplaced
 		if s.Process != c.Process {
 			s.Process, s.last = c.Process, nil // handed over, as by a server that forks
 		}
@@ -319,18 +336,29 @@ func (t *Table) Describe(ch chan<- *prometheus.Desc) { t.descs.describe(ch) }
 
 // Collect folds processes into series.
 func (t *Table) Collect(ch chan<- prometheus.Metric) {
+	_ = t.CollectEdges(ch, func(*feature.Edge) {}) // it is among the metrics
+}
+
+// CollectEdges is Collect that also tells who asked whom.
+func (t *Table) CollectEdges(ch chan<- prometheus.Metric, visit func(*feature.Edge)) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.env == nil {
-		return
+		return nil
+	}
+	slots, err := slotsOf(t.options.Bounds)
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(t.descs.lost, err)
+		return err
 	}
 	sums, _, err := t.ledger.Totals(t.entriesLocked)
 	if err != nil {
 		ch <- prometheus.NewInvalidMetric(t.descs.lost, err)
-		return
+		return err
 	}
 	for s, v := range sums {
 		t.descs.send(ch, t.options.Bounds, &s, v)
+		t.tellEdgeLocked(visit, slots, &s, v)
 	}
 	ch <- prometheus.MustNewConstMetric(t.descs.connections, prometheus.GaugeValue, float64(len(t.conns)))
 	ch <- prometheus.MustNewConstMetric(t.descs.events, prometheus.CounterValue, float64(t.events))
@@ -345,4 +373,5 @@ func (t *Table) Collect(ch chan<- prometheus.Metric) {
 			ch <- prometheus.NewInvalidMetric(t.descs.lost, err)
 		}
 	}
+	return nil
 }

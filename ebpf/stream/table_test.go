@@ -342,3 +342,24 @@ func TestMemoryIsBounded(t *testing.T) {
 	}
 	require.Zero(t, table.memory)
 }
+
+// What processes that are gone have counted is in the histogram once, however often
+// it is collected.
+func TestTableCountsOnce(t *testing.T) {
+	table, reg := newTable(t, TableOptions{}, nil)
+	for id := range uint64(2) {
+		k := newTalk(id+1, identity.Key{PID: 1 << 30, StartNanos: id + 1}) // nobody's
+		k.say(table, protocol.Received, true, ":method", "GET", ":path", "/")
+		k.say(table, protocol.Sent, true, ":status", "200")
+		if id == 0 { // the other one is there still
+			table.Sweep(time.Unix(1000, 0))
+			table.Sweep(time.Unix(1010, 0))
+			require.Empty(t, table.series)
+		}
+	}
+	for range 3 {
+		m := featuretest.Family(t, reg, "http_server_request_duration_seconds", nil)
+		require.Len(t, m, 1)
+		require.EqualValues(t, 2, m[0].GetHistogram().GetSampleCount())
+	}
+}

@@ -102,14 +102,19 @@ func (p *programs) servers(visit func(at feature.Place, who identity.Key)) error
 	})
 }
 
-func (p *programs) flows(visit func(k bpf.TcpTcpKey, v *bpf.TcpTcpValue, drop func() error)) error {
-	m := p.objects.Flows
-	return feature.EachEntry(m, func(k bpf.TcpTcpKey, v *bpf.TcpTcpValue) { visit(k, v, func() error { return m.Delete(k) }) })
+func (p *programs) flows(visit func(k bpf.TcpTcpKey, v *bpf.TcpTcpValue)) error {
+	return feature.EachEntry(p.objects.Flows, visit)
 }
 
-func (p *programs) failures(visit func(k bpf.TcpTcpFailure, n uint64, drop func() error)) error {
-	m := p.objects.Failures
-	return feature.EachEntry(m, func(k bpf.TcpTcpFailure, n *uint64) { visit(k, *n, func() error { return m.Delete(k) }) })
+func (p *programs) failures(visit func(k bpf.TcpTcpFailure, n uint64)) error {
+	return feature.EachEntry(p.objects.Failures, func(k bpf.TcpTcpFailure, n *uint64) { visit(k, *n) })
+}
+
+func (p *programs) drop(k entryKey) error {
+	if k.failed {
+		return p.objects.Failures.Delete(k.TcpTcpFailure)
+	}
+	return p.objects.Flows.Delete(k.Remote)
 }
 
 func (p *programs) lost() (map[string]uint64, error) {

@@ -87,15 +87,17 @@ func (s *sockets) lost() (map[string]uint64, error) {
 	return map[string]uint64{"map_full": s.full, "unowned": s.unowned}, nil
 }
 
-func (s *sockets) failures(func(bpf.TcpTcpFailure, uint64, func() error)) error { return nil }
+func (s *sockets) failures(func(bpf.TcpTcpFailure, uint64)) error { return nil }
 
-func (s *sockets) flows(visit func(k bpf.TcpTcpKey, v *bpf.TcpTcpValue, drop func() error)) error {
+func (s *sockets) drop(k entryKey) error {
+	delete(s.counts, k.Remote)
+	delete(s.remotes, identity.Key{PID: k.Remote.Tgid, StartNanos: k.Remote.StartNs}) // it is dead
+	return nil
+}
+
+func (s *sockets) flows(visit func(k bpf.TcpTcpKey, v *bpf.TcpTcpValue)) error {
 	for k, v := range s.counts {
-		visit(k, v, func() error {
-			delete(s.counts, k)
-			delete(s.remotes, identity.Key{PID: k.Tgid, StartNanos: k.StartNs}) // it is dead
-			return nil
-		})
+		visit(k, v)
 	}
 	return nil
 }

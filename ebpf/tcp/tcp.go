@@ -23,8 +23,9 @@ type source interface {
 	update(visit func(k bpf.TcpTcpKey, rttUS uint32)) error
 	// servers visits who answers where.
 	servers(visit func(at feature.Place, who identity.Key)) error
-	flows(visit func(k bpf.TcpTcpKey, v *bpf.TcpTcpValue, drop func() error)) error
-	failures(visit func(k bpf.TcpTcpFailure, n uint64, drop func() error)) error
+	flows(visit func(k bpf.TcpTcpKey, v *bpf.TcpTcpValue)) error
+	failures(visit func(k bpf.TcpTcpFailure, n uint64)) error
+	drop(k entryKey) error
 	// lost gives what was not counted, by reason.
 	lost() (map[string]uint64, error)
 	arrivals() *ebpf.Map
@@ -48,6 +49,12 @@ type totals struct {
 	failures uint64
 }
 
+// entryKey is a flow's, or a failure's.
+type entryKey struct {
+	bpf.TcpTcpFailure
+	failed bool
+}
+
 // found is a connection that is open.
 type found struct {
 	key bpf.TcpTcpKey
@@ -64,6 +71,7 @@ type openNow struct {
 type Feature struct {
 	connects, failures, sent, received, retransmits *prometheus.Desc
 	open, rtt, lost, entries                        *prometheus.Desc
+	labels, errorLabels                             feature.LabelNames // of those of a remote, and of failures
 
 	only string // the one way to try; empty: all; for tests
 
@@ -72,7 +80,7 @@ type Feature struct {
 	source source // nil: not loaded; under mu
 	pace   pace
 	found  []found // by the last look
-	ledger *feature.Ledger[series, totals]
+	ledger *feature.Ledger[entryKey, series, totals]
 }
 
 // New returns the feature, not loaded.
@@ -81,7 +89,9 @@ func New() *Feature {
 	desc := func(name, help string, more ...string) *prometheus.Desc {
 		return prometheus.NewDesc(name, help, append(labels[:len(labels):len(labels)], more...), nil)
 	}
-	return &Feature{
+	f := &Feature{
+		labels:      feature.NewLabelNames(labels...),
+		errorLabels: feature.NewLabelNames(append(labels[:len(labels):len(labels)], "error")...),
 		connects:    desc("tcp_connections_opened_total", "TCP connections established."),
 		failures:    desc("tcp_connect_errors_total", "TCP connections that were not established, by errno; ABANDONED: the process gave up.", "error"),
 		sent:        desc("tcp_sent_bytes_total", "Bytes sent over TCP, once each."),
@@ -93,8 +103,9 @@ func New() *Feature {
 			"What the TCP feature did not count, by reason.", []string{"reason"}, nil),
 		entries: prometheus.NewDesc("vedette_ebpf_tcp_entries",
 			"Combinations of process and remote that are kept; see max_series.", nil, nil),
-		ledger: feature.NewLedger[series, totals](),
 	}
+	f.ledger = feature.NewLedger[entryKey, series](addTotals, func(k entryKey) error { return f.source.drop(k) })
+	return f
 }
 
 // Name is tcp.
@@ -209,28 +220,36 @@ func (f *Feature) seriesOf(k bpf.TcpTcpKey) series {
 }
 
 // entriesLocked visits the flows and the failures.
-func (f *Feature) entriesLocked(visit func(feature.Entry[series, totals])) error {
-	entry := func(key any, k bpf.TcpTcpKey, s series, drop func() error, add func(*totals)) {
-		visit(feature.Entry[series, totals]{
-			Key: key, Process: identity.Key{PID: k.Tgid, StartNanos: k.StartNs}, Series: s, Add: add, Drop: drop,
-		})
+func (f *Feature) entriesLocked(visit func(*feature.Entry[entryKey, series, totals])) error {
+	var counted totals
+	e := feature.Entry[entryKey, series, totals]{Counted: &counted}
+	entry := func(k entryKey) {
+		e.Key, e.Series = k, f.seriesOf(k.Remote)
+		e.Process = identity.Key{PID: k.Remote.Tgid, StartNanos: k.Remote.StartNs}
+		if k.failed {
+			e.Series.error = k.Error + 1 // 0 is for what is no failure
+		}
+		visit(&e)
 	}
-	err := f.source.flows(func(k bpf.TcpTcpKey, v *bpf.TcpTcpValue, drop func() error) {
-		entry(k, k, f.seriesOf(k), drop, func(t *totals) {
-			t.Connects += v.Connects
-			t.Sent += v.Sent
-			t.Received += v.Received
-			t.Retransmits += v.Retransmits
-		})
+	err := f.source.flows(func(k bpf.TcpTcpKey, v *bpf.TcpTcpValue) {
+		counted = totals{TcpTcpValue: *v}
+		entry(entryKey{TcpTcpFailure: bpf.TcpTcpFailure{Remote: k}})
 	})
 	if err != nil {
 		return err
 	}
-	return f.source.failures(func(k bpf.TcpTcpFailure, n uint64, drop func() error) {
-		s := f.seriesOf(k.Remote)
-		s.error = k.Error + 1 // 0 is for what is no failure
-		entry(k, k.Remote, s, drop, func(t *totals) { t.failures += n })
+	return f.source.failures(func(k bpf.TcpTcpFailure, n uint64) {
+		counted = totals{failures: n}
+		entry(entryKey{TcpTcpFailure: k, failed: true})
 	})
+}
+
+func addTotals(sum, more *totals) {
+	sum.Connects += more.Connects
+	sum.Sent += more.Sent
+	sum.Received += more.Received
+	sum.Retransmits += more.Retransmits
+	sum.failures += more.failures
 }
 
 // Collect brings the counts up to date, and folds processes into series.
@@ -283,18 +302,15 @@ func (s series) labels() []string {
 }
 
 func (f *Feature) send(ch chan<- prometheus.Metric, s series, t *totals) {
-	counter := func(d *prometheus.Desc, n uint64, labels []string) {
-		ch <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
-	}
-	labels := s.labels()
 	if s.error != 0 {
-		counter(f.failures, t.failures, append(labels, errnoName(s.error-1)))
+		ch <- feature.NewCounter(f.failures, f.errorLabels.Pairs(append(s.labels(), errnoName(s.error-1))...), float64(t.failures))
 		return
 	}
-	counter(f.connects, t.Connects, labels)
-	counter(f.sent, t.Sent, labels)
-	counter(f.received, t.Received, labels)
-	counter(f.retransmits, t.Retransmits, labels)
+	labels := f.labels.Pairs(s.labels()...)
+	ch <- feature.NewCounter(f.connects, labels, float64(t.Connects))
+	ch <- feature.NewCounter(f.sent, labels, float64(t.Sent))
+	ch <- feature.NewCounter(f.received, labels, float64(t.Received))
+	ch <- feature.NewCounter(f.retransmits, labels, float64(t.Retransmits))
 }
 
 func errnoName(n uint32) string {

@@ -47,6 +47,7 @@ type Feature struct {
 
 	// Of Run alone.
 	execs   chan uint32
+	memory  chan identity.Key // processes that hand OpenSSL memory
 	decided map[identity.Key]bool
 	next    map[uint64]*[2]position // by connection
 
@@ -58,6 +59,7 @@ type Feature struct {
 	objects  *ebpf.Collection // nil: not loaded; all under mu
 	links    []link.Link
 	watching fileSet
+	readers  readerSet
 	search   processes
 }
 
@@ -80,6 +82,7 @@ func New(c Config, bounds []float64) *Feature {
 	f := &Feature{
 		config: c, scanEvery: 5 * time.Second, linger: 30 * time.Second,
 		execs:   make(chan uint32, 256),
+		memory:  make(chan identity.Key, 256),
 		decided: make(map[identity.Key]bool),
 		next:    make(map[uint64]*[2]position),
 		files: prometheus.NewDesc("vedette_ebpf_tls_files",
@@ -181,6 +184,7 @@ func (f *Feature) load(env *feature.Environment, w way) error {
 	f.env, f.objects, f.links = env, objects, links
 	f.watching = fileSet{logger: env.Logger, programs: objects.Programs, multi: multi, of: make(map[fileID]*file)}
 	f.search = processes{env: env, targets: f.config.Targets, known: make(map[uint32]decision)}
+	f.readers = readerSet{search: &f.search, files: &f.watching, of: make(map[identity.Key][]link.Link)}
 	f.scanLocked(time.Now()) // what runs already is watched when this returns
 	return nil
 }
@@ -196,10 +200,11 @@ func (f *Feature) Close() error {
 	for _, b := range f.watching.of {
 		links = append(links, b.links...)
 	}
+	links = append(links, f.readers.all()...)
 	err := detach(append(f.links, links...))
 	f.objects.Close()
 	f.objects, f.links = nil, nil
-	f.watching.of, f.search.known = nil, nil
+	f.watching.of, f.search.known, f.readers.of = nil, nil, nil
 	return err
 }
 
@@ -222,6 +227,14 @@ func (f *Feature) handle(e *event) {
 		select {
 		case f.execs <- e.conn.Process.PID:
 		default: // the next scan finds it
+		}
+	case bpf.TlsTlsKindTLS_MEMORY:
+		k := identity.Key{PID: e.conn.Process.PID, StartNanos: e.conn.ID}
+		if f.decide(k, e.thread) {
+			select {
+			case f.memory <- k:
+			default: // its connections have no addresses
+			}
 		}
 	case bpf.TlsTlsKindTLS_CLOSE:
 		delete(f.next, e.conn.ID)
@@ -319,6 +332,10 @@ func (f *Feature) look(ctx context.Context) {
 			f.mu.Lock()
 			f.scanLocked(now)
 			f.mu.Unlock()
+		case k := <-f.memory:
+			f.mu.Lock()
+			f.readers.see(k)
+			f.mu.Unlock()
 		case pid := <-f.execs:
 			if len(young) < maxYoung && f.visit(pid, time.Now()) {
 				young[pid] = 0
@@ -361,10 +378,8 @@ func (f *Feature) scanLocked(now time.Time) {
 		f.visitLocked(pid, now)
 	}
 	f.watching.drop(now.Add(-f.linger))
+	f.readers.drop()
 }
-
-// Edges tells who asked whom over TLS.
-func (f *Feature) Edges(visit func(*feature.Edge)) error { return f.table.Edges(visit) }
 
 // Describe sends the descriptions.
 func (f *Feature) Describe(ch chan<- *prometheus.Desc) {
@@ -375,16 +390,22 @@ func (f *Feature) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect sends what was counted.
 func (f *Feature) Collect(ch chan<- prometheus.Metric) {
+	_ = f.CollectEdges(ch, func(*feature.Edge) {}) // it is among the metrics
+}
+
+// CollectEdges is Collect that also tells who asked whom over TLS.
+func (f *Feature) CollectEdges(ch chan<- prometheus.Metric, visit func(*feature.Edge)) error {
 	f.mu.Lock()
 	loaded := f.objects != nil
 	files, offsets := f.watching.watched()
 	f.mu.Unlock()
 	if !loaded {
-		return
+		return nil
 	}
-	f.table.Collect(ch)
+	err := f.table.CollectEdges(ch, visit)
 	ch <- prometheus.MustNewConstMetric(f.files, prometheus.GaugeValue, float64(files))
 	ch <- prometheus.MustNewConstMetric(f.offsets, prometheus.GaugeValue, float64(offsets))
+	return err
 }
 
 // lost adds what the kernel's programs did not tell.

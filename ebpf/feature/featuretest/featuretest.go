@@ -316,3 +316,18 @@ func FreePort(t testing.TB) string {
 	defer l.Close()
 	return PortOf(t, l.Addr().String())
 }
+
+// Edges visits the edges that a collection tells.
+func Edges(a feature.Asker, visit func(*feature.Edge)) error {
+	ch := make(chan prometheus.Metric, 64)
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		for range ch {
+		}
+	}()
+	err := a.CollectEdges(ch, visit)
+	close(ch)
+	<-done
+	return err
+}
