@@ -53,6 +53,7 @@ func (c *BufferConfig) validate() (section string, err error) {
 type openedBuffer struct {
 	buffer.Buffer
 	positions      buffer.Positions // nil if it remembers none
+	recaller       buffer.Recaller  // nil if it does not look for them
 	maxRecordBytes int
 	compresses     bool
 
@@ -78,14 +79,14 @@ func (s *server) openBuffer(ctx context.Context) (openedBuffer, error) {
 		joined := func(topic string) func(context.Context) (int, error) {
 			return func(ctx context.Context) (int, error) { return b.Joined(ctx, topic) }
 		}
-		return openedBuffer{b, nil, int(b.MaxRecordBytes()), true, joined}, nil
+		return openedBuffer{Buffer: b, recaller: b, maxRecordBytes: int(b.MaxRecordBytes()), compresses: true, joined: joined}, nil
 	}
 	b, err := buffer.Open(c.Config, vfs.OS, s.path(bufferDir), logger, s.registry)
 	if err != nil {
 		return openedBuffer{}, err
 	}
 	alone := func(string) func(context.Context) (int, error) { return nil }
-	return openedBuffer{b, b, int(c.MaxRecordBytes), false, alone}, nil
+	return openedBuffer{Buffer: b, positions: b, maxRecordBytes: int(c.MaxRecordBytes), joined: alone}, nil
 }
 
 // instanceID names this data directory for ever, so that a restarted server is

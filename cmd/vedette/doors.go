@@ -56,7 +56,7 @@ func (s *server) openDoors(ctx context.Context, b openedBuffer) (err error) {
 	d := &s.doors
 	d.formats = newFormats(&c.Config)
 	d.Door, err = door.New(door.Options{
-		Buffer: s.buffer, Config: c.Ingest.Config, Formats: d.formats, MaxRecordBytes: b.maxRecordBytes, Plain: b.compresses, Positions: b.positions,
+		Buffer: s.buffer, Config: c.Ingest.Config, Formats: d.formats, MaxRecordBytes: b.maxRecordBytes, Plain: b.compresses, Positions: b.positions, Recaller: b.recaller,
 		KeepTrace: sampling.NewHead(c.Sampling, s.registry).KeepTrace,
 		Logger:    s.logger.With("part", "ingest"), Registerer: s.registry,
 	})

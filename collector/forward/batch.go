@@ -25,6 +25,9 @@ type Batch struct {
 	// there are once the log was copied.
 	Session uint64
 
+	// Tries say when any of these messages may have been sent before.
+	Tries buffer.Tries
+
 	Messages []buffer.Message // at least one; valid during a Send
 }
 

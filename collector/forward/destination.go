@@ -15,8 +15,8 @@ type Destination interface {
 	Choose(messages []buffer.Message) int
 
 	// Send returns nil once the batch is acknowledged. Errors are a *RetryError, for
-	// which it is called again with the same batch; a *PermanentError; a *HeldError; or
-	// the context's. Any other is as a *RetryError.
+	// which it is called again with the same batch; a *PermanentError; a *HeldError; a
+	// *CutError; or the context's. Any other is as a *RetryError.
 	Send(ctx context.Context, b *Batch) (Receipt, error)
 
 	// Close releases connections.
@@ -33,6 +33,7 @@ type Receipt struct {
 type RetryError struct {
 	Reason string        // short, for a metric: "network", "503"
 	After  time.Duration // that the destination has asked for; 0 if it did not
+	Unsent bool          // nothing of the batch has left
 	Err    error
 }
 
@@ -60,4 +61,12 @@ type HeldError struct{ UpTo int64 }
 
 func (e *HeldError) Error() string {
 	return fmt.Sprintf("the destination has everything up to offset %d", e.UpTo)
+}
+
+// CutError says that the destination wants the batch in two: the messages up to and
+// with the one at offset At first.
+type CutError struct{ At int64 }
+
+func (e *CutError) Error() string {
+	return fmt.Sprintf("the destination wants what is behind offset %d by itself", e.At)
 }

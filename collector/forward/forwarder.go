@@ -114,6 +114,8 @@ type shipper struct {
 	committed int64
 	due       time.Time // of the next commit
 
+	tried tried
+
 	awaySince time.Time // zero while the destination answers
 	said      time.Time // when that was logged last
 
@@ -144,6 +146,7 @@ func (f *Forwarder) ship(ctx context.Context, c buffer.Claim) error {
 	s := &shipper{Forwarder: f, lane: k, claim: c, logger: f.logger.With("topic", k.topic, "partition", k.partition)}
 	s.committed = c.Committed()
 	s.done = s.committed
+	s.tried = tried{below: s.q.opened.begin(k), latest: time.Now()}
 	s.sayGap()
 	err := s.run(ctx)
 	s.q.rest(k)
@@ -257,12 +260,14 @@ func (s *shipper) commit(ctx context.Context) {
 func (s *shipper) deliver(ctx context.Context, messages []buffer.Message) error {
 	for attempt := 0; len(messages) > 0; attempt++ {
 		id, _ := s.q.opened.of(s.lane, messages[0].Offset)
-		b := &Batch{Source: s.q.Source(), Session: id, Topic: s.lane.topic, Partition: s.lane.partition, Partitions: s.q.Partitions(s.lane.topic), Messages: messages}
+		b := &Batch{Source: s.q.Source(), Session: id, Topic: s.lane.topic, Partition: s.lane.partition, Partitions: s.q.Partitions(s.lane.topic), Tries: s.tried.of(messages), Messages: messages}
 		begin := time.Now()
 		receipt, err := s.dest.Send(ctx, b)
+		s.tried.note(messages, begin, err)
 		s.metrics.seconds.WithLabelValues(s.lane.topic).Observe(time.Since(begin).Seconds())
 		var (
 			held      *HeldError
+			cut       *CutError
 			permanent *PermanentError
 		)
 		switch {
@@ -274,12 +279,16 @@ func (s *shipper) deliver(ctx context.Context, messages []buffer.Message) error 
 			return ctx.Err()
 		case errors.As(err, &held):
 			s.back()
-			n := 0
-			for n < len(messages) && messages[n].Offset <= held.UpTo {
-				n++
-			}
+			n := upTo(messages, held.UpTo)
 			b.Messages = messages[:n]
 			s.sent(b.Messages, b.payloadBytes(), Receipt{})
+			messages, attempt = messages[n:], 0
+		case errors.As(err, &cut) && upTo(messages, cut.At) > 0:
+			s.back()
+			n := upTo(messages, cut.At)
+			if err := s.deliver(ctx, messages[:n]); err != nil {
+				return err
+			}
 			messages, attempt = messages[n:], 0
 		case errors.As(err, &permanent) && len(messages) > 1:
 			s.back()
@@ -303,6 +312,58 @@ func (s *shipper) deliver(ctx context.Context, messages []buffer.Message) error 
 		}
 	}
 	return nil
+}
+
+// upTo returns how many of the messages have an offset of at most that.
+func upTo(messages []buffer.Message, offset int64) (n int) {
+	for n < len(messages) && messages[n].Offset <= offset {
+		n++
+	}
+	return n
+}
+
+// tried is what is known of when messages of a lane may have been sent before.
+type tried struct {
+	below  int64     // messages below this offset may have been sent
+	first  time.Time // when the oldest of them that are not acknowledged were; zero if unknown
+	latest time.Time // when any was, at the latest
+}
+
+// of returns when any of the messages may have been sent before. Of what another
+// process has left, all that is known is when it was put into the queue, and that
+// it was sent before this process began to.
+func (t *tried) of(messages []buffer.Message) buffer.Tries {
+	switch {
+	case messages[0].Offset >= t.below:
+		return buffer.Tries{}
+	case t.first.IsZero():
+		return buffer.Tries{From: appended(messages), To: t.latest}
+	}
+	return buffer.Tries{From: t.first, To: t.latest}
+}
+
+// appended returns when the first of the messages was put into the queue.
+func appended(messages []buffer.Message) time.Time { return time.UnixMilli(messages[0].Appended) }
+
+// note takes down an attempt that began at some time, and its outcome.
+func (t *tried) note(messages []buffer.Message, began time.Time, err error) {
+	next := messages[len(messages)-1].Offset + 1
+	var retry *RetryError
+	if errors.As(err, &retry) && retry.Unsent {
+		return
+	}
+	if err == nil {
+		if t.below = max(t.below, next); next == t.below {
+			t.first = time.Time{}
+		}
+		return
+	}
+	if t.first.IsZero() {
+		if t.first = began; messages[0].Offset < t.below {
+			t.first = appended(messages)
+		}
+	}
+	t.below, t.latest = max(t.below, next), time.Now()
 }
 
 // sent notes messages that were acknowledged.

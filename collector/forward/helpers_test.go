@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
@@ -175,4 +176,28 @@ func wantBodies(t testing.TB, got, want []string) {
 func droppedOf(q *Queue, topic, reason string) (messages, items int) {
 	return int(testutil.ToFloat64(q.metrics.droppedMessages.WithLabelValues(topic, reason))),
 		int(testutil.ToFloat64(q.metrics.dropped.WithLabelValues(topic, reason)))
+}
+
+// resourceLog is logRequest with a resource of its own.
+func resourceLog(body, service string) []byte {
+	message := func(number protowire.Number, content []byte) []byte {
+		return protowire.AppendBytes(protowire.AppendTag(nil, number, protowire.BytesType), content)
+	}
+	attr := append(message(1, []byte("service.name")), message(2, message(1, []byte(service)))...)
+	resource := message(1, message(1, attr))
+	inner := logRequest(body, 100)
+	_, _, n := protowire.ConsumeTag(inner) // the one resource
+	content, _ := protowire.ConsumeBytes(inner[n:])
+	return message(1, append(resource, content...))
+}
+
+// bodyOf reads a request, and returns copies of it that can be served more than once
+// and for longer than it lives.
+func bodyOf(r *http.Request) func(ctx context.Context) *http.Request {
+	b, _ := io.ReadAll(r.Body)
+	return func(ctx context.Context) *http.Request {
+		again := r.Clone(ctx)
+		again.Body = io.NopCloser(bytes.NewReader(b))
+		return again
+	}
 }

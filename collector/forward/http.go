@@ -3,6 +3,7 @@ package forward
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -93,12 +94,16 @@ func (h *HTTP) Send(ctx context.Context, b *Batch) (Receipt, error) {
 	r.Header.Set(door.HeaderFrom, b.sender())
 	r.Header.Set(door.HeaderSession, strconv.FormatUint(b.Session, 10))
 	r.Header.Set(door.HeaderOffsets, fmt.Sprintf("%d-%d", b.first(), b.last()))
+	if !b.Tries.Never() {
+		r.Header.Set(door.HeaderTried, door.WriteTries(b.Tries, time.Now()))
+	}
 	resp, err := h.client.Do(r)
 	if err != nil {
 		if ctx.Err() != nil {
 			return Receipt{}, ctx.Err()
 		}
-		return Receipt{}, &RetryError{Reason: "network", Err: err}
+		var connect *net.OpError
+		return Receipt{}, &RetryError{Reason: "network", Unsent: errors.As(err, &connect) && connect.Op == "dial", Err: err}
 	}
 	defer resp.Body.Close()
 	const maxAnswer = 64 << 10
@@ -123,6 +128,9 @@ func (h *HTTP) judge(resp *http.Response, answer []byte, b *Batch) (Receipt, err
 		case held >= b.first():
 			return Receipt{}, &HeldError{held}
 		}
+	}
+	if cut, err := strconv.ParseInt(resp.Header.Get(door.HeaderCut), 10, 64); err == nil && resp.StatusCode == http.StatusConflict && cut >= b.first() && cut < b.last() {
+		return Receipt{}, &CutError{cut}
 	}
 	switch code := resp.StatusCode; {
 	case code/100 == 2:

@@ -57,32 +57,31 @@ func (k *Kafka) Choose(messages []buffer.Message) int {
 	size := len(messages[0].Payload)
 	n := 1
 	for ; n < len(messages); n++ {
-		if size += len(messages[n].Payload); size > k.batchBytes {
+		if size += len(messages[n].Payload) + messageOverhead; size > k.batchBytes {
 			break
 		}
 	}
 	return n
 }
 
-// Send implements Destination.
+// messageOverhead is about what a message's headers take.
+const messageOverhead = 384
+
+// Send implements Destination. Every message says which one of the queue it is, and
+// if any may have been produced before, those that are there are left out.
 func (k *Kafka) Send(ctx context.Context, b *Batch) (Receipt, error) {
 	buf, err := k.open(ctx)
 	if err != nil {
 		if ctx.Err() != nil {
 			return Receipt{}, ctx.Err()
 		}
-		return Receipt{}, &RetryError{Reason: "network", Err: err}
+		return Receipt{}, &RetryError{Reason: "network", Unsent: true, Err: err}
 	}
-	records := make([]buffer.Record, 0, len(b.Messages))
-	for i := range b.Messages {
-		if r := b.Messages[i].Record; r.Format != buffer.FormatPosition {
-			records = append(records, r)
-		}
+	partition := k.partition(b, buf.Partitions(b.Topic))
+	records, err := missing(ctx, buf, b, partition)
+	if err == nil && len(records) > 0 {
+		_, err = buf.Append(ctx, b.Topic, partition, records)
 	}
-	if len(records) == 0 {
-		return Receipt{}, nil
-	}
-	_, err = buf.Append(ctx, b.Topic, k.partition(b, buf.Partitions(b.Topic)), records)
 	var full *buffer.FullError
 	switch {
 	case err == nil:
@@ -95,6 +94,43 @@ func (k *Kafka) Send(ctx context.Context, b *Batch) (Receipt, error) {
 		return Receipt{}, &RetryError{Reason: "unavailable", After: full.RetryAfter, Err: err}
 	}
 	return Receipt{}, &RetryError{Reason: "kafka", Err: err}
+}
+
+// missing returns those of a batch's messages as records that are not in the
+// partition.
+func missing(ctx context.Context, buf *kafka.Buffer, b *Batch, partition int) ([]buffer.Record, error) {
+	records := make([]buffer.Record, 0, len(b.Messages))
+	positions := make([]buffer.Position, len(b.Messages))
+	last := map[string]int64{} // that is there, by tenant
+	sender := b.sender()
+	for i := range b.Messages {
+		m := &b.Messages[i]
+		if m.Format == buffer.FormatPosition {
+			continue
+		}
+		p := &positions[i]
+		*p = buffer.Position{Sender: m.Tenant + "/" + sender, Session: b.Session, First: m.Offset, Last: m.Offset, Parts: 1}
+		there, asked := last[m.Tenant]
+		if !asked {
+			there = -1
+			if !b.Tries.Never() {
+				have, known, err := buf.Recall(ctx, b.Topic, partition, buffer.Origin{Sender: p.Sender, Session: p.Session, Tries: b.Tries})
+				if err != nil {
+					return nil, err
+				}
+				if known {
+					there = have.Last
+				}
+			}
+			last[m.Tenant] = there
+		}
+		if m.Offset > there {
+			r := m.Record
+			r.From = p
+			records = append(records, r)
+		}
+	}
+	return records, nil
 }
 
 // partition places a batch. All of a queue's partition goes to one of Kafka, so

@@ -81,3 +81,12 @@ func (s sessions) of(k laneKey, offset int64) (id uint64, end int64) {
 	}
 	return 0, end
 }
+
+// begin returns where the newest session of a lane begins: what is below may have
+// been sent by the process before this one.
+func (s sessions) begin(k laneKey) int64 {
+	if list := s[k.String()]; len(list) > 0 {
+		return list[len(list)-1].From
+	}
+	return 0
+}

@@ -75,6 +75,11 @@ type Record struct {
 	MaxTime int64 // unix milliseconds of the newest sample
 	Payload []byte
 
+	// From says where the record was forwarded from, for a Recaller, which keeps it
+	// with the record; nil if it was not. The others take a record of FormatPosition
+	// before it. Consumers do not get it.
+	From *Position
+
 	// Attachment travels only in memory, from a producer to a consumer of the
 	// same process, and lets the consumer use what the producer has decoded
 	// already. A message read back from disk or from Kafka has none; one that has

@@ -2,6 +2,7 @@ package buffer
 
 import (
 	"cmp"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -50,6 +51,39 @@ func (p *Position) Held() int64 {
 // that were appended, the newest of each sender, also after a restart.
 type Positions interface {
 	Position(sender string) (Position, bool)
+}
+
+// After is the rule by which a log that several append to decides which records
+// count: of one sender's session in one partition, read in the log's order, a record
+// counts if its position is after that of the last one that did. All others are
+// repetitions, or came late from whoever had been given up.
+func (p *Position) After(last *Position) bool {
+	return p.First > last.Last || p.First == last.First && p.Last == last.Last && p.Part > last.Part
+}
+
+// Tries says when messages may have been sent before, to whomever. It is zero if
+// they never were.
+type Tries struct{ From, To time.Time }
+
+// Never says that nothing was sent before.
+func (t *Tries) Never() bool { return t.To.IsZero() }
+
+// Recaller is what a Buffer may be that others append to as well: it keeps the
+// position of a record with the record (Record.From) and, when it is asked, looks in
+// the log itself which ones are there.
+type Recaller interface {
+	// Recall returns the position, by the rule of Position.After, of the sender's
+	// session in a partition, among the records that were appended when it tried, or
+	// before the call if that was a moment ago; known is false if there is none. An
+	// error is temporary.
+	Recall(ctx context.Context, topic string, partition int, of Origin) (last Position, known bool, err error)
+}
+
+// Origin is a sender's session, and when it may have sent what is looked for.
+type Origin struct {
+	Sender  string
+	Session uint64
+	Tries   Tries
 }
 
 // MaxPosition is the largest offset of a Position.

@@ -38,6 +38,10 @@ type Options struct {
 	// if it remembers nothing, and then a request that is repeated is taken again.
 	Positions buffer.Positions
 
+	// Recaller is Buffer, if it finds positions by looking for them: others append to
+	// it as well. It is then used instead of Positions.
+	Recaller buffer.Recaller
+
 	// KeepTrace returns which of a tenant's traces are wanted, or nil for all; it
 	// may be nil itself.
 	KeepTrace func(tenantID string) func(id signal.TraceID) bool
@@ -58,6 +62,7 @@ type Door struct {
 	metrics *metrics
 
 	positions buffer.Positions // may be nil
+	recaller  buffer.Recaller  // may be nil
 	turns     turns
 
 	keep func(tenantID string) func(signal.TraceID) bool // may be nil
@@ -82,7 +87,7 @@ func New(o Options) (*Door, error) {
 	}
 	return &Door{
 		buf: o.Buffer, cfg: o.Config, formats: o.Formats, log: o.Logger, metrics: newMetrics(o.Registerer),
-		keep: o.KeepTrace, positions: o.Positions,
+		keep: o.KeepTrace, positions: o.Positions, recaller: o.Recaller,
 		parts:  wire.PartOptions{MaxBytes: o.MaxRecordBytes, Plain: o.Plain},
 		memory: semaphore.NewWeighted(o.Config.MaxInFlightBytes),
 		slots:  semaphore.NewWeighted(int64(o.Config.MaxConcurrent)),
@@ -274,8 +279,8 @@ func (q *request) append(ctx context.Context, tenantID string, parts []wire.Part
 	return errors.Join(errs...)
 }
 
-// appendPart appends one part, behind the position that goes with it, if any.
-func (q *request) appendPart(ctx context.Context, tenantID string, p *wire.Part, attach bool, position []byte) error {
+// appendPart appends one part, with the position that goes with it, if any.
+func (q *request) appendPart(ctx context.Context, tenantID string, p *wire.Part, attach bool, position *buffer.Position) error {
 	delivery := ingest.NewDelivery(p, q.outcomes, q.release)
 	record := buffer.Record{
 		Tenant: tenantID, Format: p.Format, MinTime: p.MinTime, MaxTime: p.MaxTime, Payload: p.Payload,
@@ -284,8 +289,12 @@ func (q *request) appendPart(ctx context.Context, tenantID string, p *wire.Part,
 		record.Attachment = delivery
 	}
 	records := []buffer.Record{record}
-	if position != nil {
-		mark := buffer.Record{Tenant: tenantID, Format: buffer.FormatPosition, MinTime: p.MinTime, MaxTime: p.MaxTime, Payload: position}
+	switch {
+	case position == nil:
+	case q.door.recaller != nil:
+		records[0].From = position
+	default:
+		mark := buffer.Record{Tenant: tenantID, Format: buffer.FormatPosition, MinTime: p.MinTime, MaxTime: p.MaxTime, Payload: position.Append(nil)}
 		if attach {
 			mark.Attachment = positionMark{} // it comes from memory, as the part does
 		}

@@ -2,6 +2,7 @@ package door
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"net/http"
@@ -29,6 +30,16 @@ const (
 	// number since the log was opened last. Absent is 0.
 	HeaderSession = "Vedette-Forwarded-Session"
 
+	// HeaderTried says that messages of the request may have been sent before, to this
+	// server or another one: "<from>-<to>", in milliseconds before the request, is when.
+	// Absent: never. A server whose buffer is shared with others looks there.
+	HeaderTried = "Vedette-Forwarded-Tried"
+
+	// HeaderCut, in an answer with status 409, is the last offset that the sender is to
+	// put into the request's first part: it has sent so much before, and some of that is
+	// here.
+	HeaderCut = "Vedette-Forwarded-Cut"
+
 	// HeaderPosition, in an answer, is the offset up to which everything from there
 	// is durable here. An answer of any status that reaches the request's last
 	// offset says that the request was taken.
@@ -41,6 +52,11 @@ type origin struct {
 	session     uint64
 	first, last int64
 	begun       buffer.Position // a part of this very request that was appended already
+
+	// Where the buffer is a Recaller:
+	tries buffer.Tries
+	done  bool  // everything of the request is there
+	cut   int64 // HeaderCut of the answer, if it is not negative
 }
 
 type originKey struct{}
@@ -59,9 +75,15 @@ type positionMark struct{}
 // meanwhile, since its position is appended with it. Of a sender's partition
 // one request is worked on at a time. A request of which only the first messages
 // are here is refused with 409 and HeaderPosition. Other requests, and all where
-// the buffer remembers no positions, go to next as they are.
+// the buffer knows no positions, go to next as they are.
+//
+// A buffer that others append to as well is a Recaller: then a request that was
+// tried before is decoded, and of each of its parts the partition that it goes to is
+// asked. If the part of a shorter request, that began at the same message, is
+// there, the sender gets 409 and HeaderCut, and sends that again. What was appended is
+// looked for once more, since what had been given up may have come in between.
 func (d *Door) Forwarded(next http.Handler) http.Handler {
-	if d.positions == nil {
+	if d.positions == nil && d.recaller == nil {
 		return next
 	}
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -87,6 +109,13 @@ func (d *Door) Forwarded(next http.Handler) http.Handler {
 }
 
 func (d *Door) serveForwarded(w http.ResponseWriter, r *http.Request, from *origin, next http.Handler) {
+	on := func() {
+		next.ServeHTTP(&positionWriter{ResponseWriter: w, door: d, from: from}, r.WithContext(context.WithValue(r.Context(), originKey{}, from)))
+	}
+	if d.recaller != nil {
+		on()
+		return
+	}
 	have, known := d.positionOf(from)
 	held := have.Held()
 	switch {
@@ -104,7 +133,7 @@ func (d *Door) serveForwarded(w http.ResponseWriter, r *http.Request, from *orig
 	case known && have.Part+1 < have.Parts && have.First == from.first && have.Last == from.last:
 		from.begun = have
 	}
-	next.ServeHTTP(&positionWriter{ResponseWriter: w, door: d, from: from}, r.WithContext(context.WithValue(r.Context(), originKey{}, from)))
+	on()
 }
 
 // skipBody reads a body that nobody needs, so that the sender, which is still
@@ -116,6 +145,9 @@ func (d *Door) skipBody(w http.ResponseWriter, r *http.Request) {
 
 // positionOf returns what is known of the origin's sender in its session.
 func (d *Door) positionOf(from *origin) (p buffer.Position, known bool) {
+	if d.positions == nil {
+		return p, false
+	}
 	p, known = d.positions.Position(from.sender)
 	return p, known && p.Session == from.session
 }
@@ -131,7 +163,7 @@ func readOrigin(r *http.Request) (*origin, error) {
 	if err != nil {
 		return nil, err
 	}
-	o := &origin{sender: id + "/" + h.Get(HeaderFrom)}
+	o := &origin{sender: id + "/" + h.Get(HeaderFrom), cut: -1}
 	if err := buffer.CheckSender(o.sender); err != nil {
 		return nil, fmt.Errorf("write: %s: %w", HeaderFrom, err)
 	}
@@ -148,7 +180,31 @@ func readOrigin(r *http.Request) (*origin, error) {
 	if !ok || err1 != nil || err2 != nil || o.first < 0 || o.last < o.first || o.last > buffer.MaxPosition {
 		return nil, &MediaError{HeaderOffsets, text, "<first>-<last>"}
 	}
-	return o, nil
+	o.tries, err = readTries(h.Get(HeaderTried))
+	return o, err
+}
+
+// readTries reads HeaderTried.
+func readTries(text string) (buffer.Tries, error) {
+	if text == "" {
+		return buffer.Tries{}, nil
+	}
+	first, last, ok := strings.Cut(text, "-")
+	from, err1 := strconv.ParseInt(first, 10, 64)
+	to, err2 := strconv.ParseInt(last, 10, 64)
+	const most = 100 * 365 * 24 * int64(time.Hour/time.Millisecond)
+	if !ok || err1 != nil || err2 != nil || to < 0 || from < to || from > most {
+		return buffer.Tries{}, &MediaError{HeaderTried, text, "<from>-<to>"}
+	}
+	now := time.Now()
+	ago := func(millis int64) time.Time { return now.Add(-time.Duration(millis) * time.Millisecond) }
+	return buffer.Tries{From: ago(from), To: ago(to)}, nil
+}
+
+// WriteTries is HeaderTried of a request that is sent now.
+func WriteTries(t buffer.Tries, now time.Time) string {
+	from, to := max(now.Sub(t.From), 0), max(now.Sub(t.To), 0)
+	return fmt.Sprintf("%d-%d", max(from, to).Milliseconds()+1, to.Milliseconds())
 }
 
 // positionWriter adds the sender's position to an answer.
@@ -166,6 +222,14 @@ func (w *positionWriter) Unwrap() http.ResponseWriter { return w.ResponseWriter 
 func (w *positionWriter) WriteHeader(code int) {
 	if !w.wrote {
 		w.wrote = true
+		switch {
+		case w.door.recaller == nil:
+		case w.from.cut >= 0:
+			w.Header().Set(HeaderCut, strconv.FormatInt(w.from.cut, 10))
+			code = http.StatusConflict
+		case w.from.done:
+			setPosition(w.ResponseWriter, w.from.last)
+		}
 		if p, ok := w.door.positionOf(w.from); ok {
 			setPosition(w.ResponseWriter, p.Held())
 		}
@@ -182,25 +246,58 @@ func (w *positionWriter) Write(b []byte) (int, error) {
 }
 
 // appendForwarded appends parts one after the other, each with its position, but
-// for those that an earlier attempt has appended.
+// for those that are there already.
 func (q *request) appendForwarded(ctx context.Context, tenantID string, parts []wire.Part, attach bool, from *origin) error {
-	begin := 0
-	if from.begun.Parts == len(parts) {
-		begin = from.begun.Part + 1
-	}
-	q.skipped = begin
-	q.refs.Add(int32(len(parts) - begin))
-	n := len(parts)
-	for i := begin; i < n; i++ {
+	n, topic := len(parts), parts[0].Format.Topic()
+	q.refs.Add(int32(n))
+	for i := range n {
 		p := buffer.Position{Sender: from.sender, Session: from.session, First: from.first, Last: from.last, Part: i, Parts: n}
-		if err := q.appendPart(ctx, tenantID, &parts[i], attach, p.Append(nil)); err != nil {
+		partition := parts[i].Partition
+		there, err := q.door.has(ctx, topic, partition, &p, from)
+		switch {
+		case there || err != nil:
+			q.skipped++
+			q.release()
+		default:
+			if err = q.appendPart(ctx, tenantID, &parts[i], attach, &p); err == nil && !from.tries.Never() {
+				_, err = q.door.has(ctx, topic, partition, &p, from)
+			}
+		}
+		if err != nil {
 			for range n - i - 1 {
 				q.release()
 			}
 			return err
 		}
 	}
+	from.done = true
+	if n > 0 && q.skipped == n {
+		q.door.metrics.repeated.Inc()
+	}
 	return nil
+}
+
+var errCut = errors.New("write: a shorter request from the same offset on is here: want that one, and then the rest")
+
+// has says whether the part at position p is in the buffer.
+func (d *Door) has(ctx context.Context, topic string, partition int, p *buffer.Position, from *origin) (bool, error) {
+	if d.recaller == nil {
+		return from.begun.Parts == p.Parts && p.Part <= from.begun.Part, nil
+	}
+	if from.tries.Never() {
+		return false, nil
+	}
+	last, known, err := d.recaller.Recall(ctx, topic, partition, buffer.Origin{Sender: from.sender, Session: from.session, Tries: from.tries})
+	switch {
+	case err != nil:
+		return false, err
+	case !known || p.After(&last):
+		return false, nil
+	case last.Last < p.Last:
+		from.cut = last.Last
+		return false, errCut
+	}
+	return true, nil
 }
 
 // turns lets one request of a sender in at a time.

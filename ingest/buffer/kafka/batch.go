@@ -35,14 +35,21 @@ const (
 	batchMagic       = 2
 	recordOverhead   = 128 // upper bound of what a record takes beside payload and tenant
 	maxTenantBytes   = 256
-	reservedOverhead = 512 // of a batch with one record, with room to spare
+	maxSenderBytes   = 512                           // as buffer.CheckSender has it
+	maxPositionBytes = 5*20 + 4                      // of five numbers
+	originOverhead   = 2*(16+2*2) + maxPositionBytes // headers of a forwarded record, beside the sender's name
+	reservedOverhead = 1024                          // of a batch with one record, with room to spare
 )
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // recordBytes returns an upper bound of what the record takes in a batch.
 func recordBytes(r *buffer.Record) int64 {
-	return int64(len(r.Payload)) + int64(len(r.Tenant)) + recordOverhead
+	n := int64(len(r.Payload)) + int64(len(r.Tenant)) + recordOverhead
+	if r.From != nil {
+		n += int64(len(r.From.Sender)) + originOverhead
+	}
+	return n
 }
 
 // encodeBatch writes a batch with the records of all calls to dst[:0]; spare is
@@ -93,7 +100,7 @@ func encodeBatch(dst, spare []byte, calls []*appendCall, codec compress.Compress
 // appendRecord appends one record. Its length comes first and is computed from
 // the headers, which are encoded aside.
 func appendRecord(dst []byte, r *buffer.Record, offsetDelta int64) []byte {
-	var scratch [recordOverhead + maxTenantBytes]byte
+	var scratch [recordOverhead + maxTenantBytes + maxSenderBytes + originOverhead]byte
 	headers := appendHeaders(scratch[:0], r)
 	length := 2 + varintBytes(offsetDelta) + 1 + varintBytes(int64(len(r.Payload))) + len(r.Payload) + len(headers)
 	dst = appendVarint(dst, int64(length))

@@ -238,6 +238,11 @@ func (b *Buffer) Close() error {
 	}
 	b.mu.Unlock()
 	b.appends.Wait()
+	for _, t := range b.topics {
+		for _, p := range t.all() {
+			p.recall.close()
+		}
+	}
 	b.transport.CloseIdleConnections()
 	return nil
 }

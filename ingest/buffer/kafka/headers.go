@@ -2,7 +2,9 @@ package kafka
 
 import (
 	"bytes"
+	"fmt"
 	"strconv"
+	"strings"
 
 	kafkago "github.com/segmentio/kafka-go"
 
@@ -16,6 +18,10 @@ const (
 	headerFormat = "vedette.format" // decimal buffer.Format
 	headerTenant = "vedette.tenant" // id of the tenant
 	headerTime   = "vedette.time"   // "<min>,<max>" in Unix milliseconds; absent if there is no sample
+
+	// Of messages that were forwarded out of another log:
+	headerFrom     = "vedette.from"     // name of the sender
+	headerPosition = "vedette.position" // "<session> <first>-<last> <part>/<parts>"
 )
 
 // Headers that name the tenant of messages that others have produced.
@@ -82,8 +88,12 @@ func decodeTimes(b []byte) (minTime, maxTime int64) {
 func appendHeaders(dst []byte, r *buffer.Record) []byte {
 	var value [48]byte
 	count := int64(2)
-	if r.MinTime != 0 || r.MaxTime != 0 {
-		count = 3
+	hasTime := r.MinTime != 0 || r.MaxTime != 0
+	if hasTime {
+		count++
+	}
+	if r.From != nil {
+		count += 2
 	}
 	dst = appendVarint(dst, count)
 	dst = appendVarint(dst, int64(len(headerFormat)))
@@ -95,7 +105,7 @@ func appendHeaders(dst []byte, r *buffer.Record) []byte {
 	dst = append(dst, headerTenant...)
 	dst = appendVarint(dst, int64(len(r.Tenant)))
 	dst = append(dst, r.Tenant...)
-	if count == 3 {
+	if hasTime {
 		dst = appendVarint(dst, int64(len(headerTime)))
 		dst = append(dst, headerTime...)
 		v = strconv.AppendInt(value[:0], r.MinTime, 10)
@@ -103,5 +113,56 @@ func appendHeaders(dst []byte, r *buffer.Record) []byte {
 		dst = appendVarint(dst, int64(len(v)))
 		dst = append(dst, v...)
 	}
+	if r.From != nil {
+		dst = appendHeader(dst, headerFrom, r.From.Sender)
+		dst = appendHeader(dst, headerPosition, encodePosition(r.From))
+	}
 	return dst
+}
+
+func appendHeader(dst []byte, key, value string) []byte {
+	dst = appendVarint(dst, int64(len(key)))
+	dst = append(dst, key...)
+	dst = appendVarint(dst, int64(len(value)))
+	return append(dst, value...)
+}
+
+func encodePosition(p *buffer.Position) string {
+	return fmt.Sprintf("%d %d-%d %d/%d", p.Session, p.First, p.Last, p.Part, p.Parts)
+}
+
+// decodePosition reads where a message was forwarded from; ok is false if it says
+// nothing that makes sense.
+func decodePosition(headers []kafkago.Header) (p buffer.Position, ok bool) {
+	var from, position []byte
+	for i := range headers {
+		switch headers[i].Key {
+		case headerFrom:
+			from = headers[i].Value
+		case headerPosition:
+			position = headers[i].Value
+		}
+	}
+	if from == nil || position == nil || len(position) > maxPositionBytes {
+		return p, false
+	}
+	var numbers [5]uint64
+	rest := string(position)
+	for i, end := range [...]string{" ", "-", " ", "/", ""} {
+		number, after, found := strings.Cut(rest, end)
+		if end == "" {
+			number, after, found = rest, "", true
+		}
+		var err error
+		if numbers[i], err = strconv.ParseUint(number, 10, 64); err != nil || !found {
+			return p, false
+		}
+		rest = after
+	}
+	p = buffer.Position{
+		Sender: string(from), Session: numbers[0], First: int64(numbers[1]), Last: int64(numbers[2]), Part: int(numbers[3]), Parts: int(numbers[4]),
+	}
+	const maxParts = 1 << 30
+	ok = numbers[1] <= numbers[2] && numbers[2] <= buffer.MaxPosition && numbers[3] < numbers[4] && numbers[4] <= maxParts
+	return p, ok && buffer.CheckSender(p.Sender) == nil
 }

@@ -22,6 +22,7 @@ type metrics struct {
 	fetchedRecords  *prometheus.CounterVec
 	fetchedBytes    *prometheus.CounterVec
 	fetchErrors     *prometheus.CounterVec
+	recalledBytes   *prometheus.CounterVec
 	fromTail        *prometheus.CounterVec
 	foreign         *prometheus.CounterVec
 	skipped         *prometheus.CounterVec
@@ -69,6 +70,7 @@ func newMetrics() *metrics {
 		fetchedRecords:  counter("fetched_records_total", "Messages that consumers got by fetching."),
 		fetchedBytes:    counter("fetched_bytes_total", "Payload bytes that consumers got by fetching."),
 		fetchErrors:     counter("fetch_errors_total", "Fetch requests that failed."),
+		recalledBytes:   counter("recalled_bytes_total", "Bytes of record batches that were read to find out what of a repeated request is there."),
 		fromTail:        counter("tail_records_total", "Messages that consumers got from memory, with what their producer had decoded."),
 		foreign:         counter("foreign_records_total", "Fetched messages without our headers, read as OTLP."),
 		skipped:         counter("skipped_records_total", "Empty messages of others, which were passed over."),
@@ -90,7 +92,7 @@ func newMetrics() *metrics {
 func (m *metrics) collectors() []prometheus.Collector {
 	return []prometheus.Collector{
 		m.producedRecords, m.producedBytes, m.requestSeconds, m.requestAppends, m.appendSeconds, m.retries, m.errors,
-		m.refusals, m.discarded, m.fetchedRecords, m.fetchedBytes, m.fetchErrors, m.fromTail, m.foreign, m.skipped, m.damaged,
+		m.refusals, m.discarded, m.fetchedRecords, m.fetchedBytes, m.fetchErrors, m.recalledBytes, m.fromTail, m.foreign, m.skipped, m.damaged,
 		m.outOfRange, m.generations, m.groupErrors, m.commits, m.commitErrors,
 	}
 }
@@ -110,6 +112,7 @@ type topicMetrics struct {
 	fetchedRecords  prometheus.Counter
 	fetchedBytes    prometheus.Counter
 	fetchErrors     prometheus.Counter
+	recalledBytes   prometheus.Counter
 	fromTail        prometheus.Counter
 	foreign         prometheus.Counter
 	skipped         prometheus.Counter
@@ -136,6 +139,7 @@ func (m *metrics) topic(name string) *topicMetrics {
 		fetchedRecords:  m.fetchedRecords.WithLabelValues(name),
 		fetchedBytes:    m.fetchedBytes.WithLabelValues(name),
 		fetchErrors:     m.fetchErrors.WithLabelValues(name),
+		recalledBytes:   m.recalledBytes.WithLabelValues(name),
 		fromTail:        m.fromTail.WithLabelValues(name),
 		foreign:         m.foreign.WithLabelValues(name),
 		skipped:         m.skipped.WithLabelValues(name),

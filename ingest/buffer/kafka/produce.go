@@ -42,10 +42,12 @@ type partition struct {
 	high     int64         // all offsets below it are known to be in the log
 	tail     tail
 	claims   []*claim
+
+	recall *recall
 }
 
 func newPartition(b *Buffer, t *topic, index int) *partition {
-	return &partition{b: b, t: t, index: index, tail: tail{Tail: buffer.Tail{MaxBytes: b.cfg.Consumer.TailBytes}}}
+	return &partition{b: b, t: t, index: index, recall: newRecall(), tail: tail{Tail: buffer.Tail{MaxBytes: b.cfg.Consumer.TailBytes}}}
 }
 
 // appendCall is one Append.
@@ -120,6 +122,11 @@ func (b *Buffer) checkRecords(records []buffer.Record) (batch, payload int64, er
 		}
 		if len(r.Tenant) > maxTenantBytes {
 			return 0, 0, fmt.Errorf("record %d: tenant has %d bytes, want at most %d", i, len(r.Tenant), maxTenantBytes)
+		}
+		if r.From != nil {
+			if err := buffer.CheckSender(r.From.Sender); err != nil {
+				return 0, 0, fmt.Errorf("record %d: %w", i, err)
+			}
 		}
 		batch += recordBytes(r)
 		payload += n
@@ -369,7 +376,7 @@ func codecFor(calls []*appendCall, codec compress.Compression) compress.Compress
 	for _, c := range calls {
 		for i := range c.records {
 			switch c.records[i].Format {
-			case buffer.FormatRemoteWriteV1, buffer.FormatRemoteWriteV2, buffer.FormatOTLPSnappy, buffer.FormatOTLPTracesSnappy:
+			case buffer.FormatRemoteWriteV1, buffer.FormatRemoteWriteV2, buffer.FormatOTLPSnappy, buffer.FormatOTLPTracesSnappy, buffer.FormatOTLPLogsSnappy:
 			default:
 				return codec
 			}

@@ -274,6 +274,10 @@ func internHeader(key []byte) string {
 		return headerTenant
 	case headerTime:
 		return headerTime
+	case headerFrom:
+		return headerFrom
+	case headerPosition:
+		return headerPosition
 	}
 	return string(key)
 }
