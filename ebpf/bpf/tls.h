@@ -96,6 +96,7 @@ enum tls_kind {
 	TLS_CLOSE, /* the connection has ended */
 	TLS_EXEC,  /* a process runs something else */
 	TLS_HANDSHAKE, /* of calls only */
+	TLS_MEMORY, /* a process hands its library memory instead of sockets */
 };
 
 /* Followed by head bytes, then by tail bytes; between them length - head - tail
@@ -107,7 +108,7 @@ struct tls_event {
 	__u64 ready_ns; /* received: when data arrived; sent: when the call began */
 	__u32 tgid;
 	__u32 netns; /* 0: the socket is not known */
-	__u32 seq;
+	__u32 seq; /* see tls_conn; counted from anywhere unless anchored */
 	__u32 length;
 	__u32 local[4];
 	__u32 peer[4];
@@ -118,7 +119,8 @@ struct tls_event {
 	__u32 offset; /* of the first byte in what the connection carried this way */
 	__u8 kind;
 	__u8 placed; /* offset is known */
-	__u8 pad[2];
+	__u8 anchored; /* the other end knows seq, too */
+	__u8 pad;
 	__u8 comm[16]; /* the thread's name, for a process that soon exits */
 };
 
@@ -137,11 +139,12 @@ struct tls_call {
 	__u64 enter_ns;
 	__u64 ready_ns;
 	__u64 conn; /* its id, since a socket was used */
-	__u32 seq;
+	__u64 bio; /* where BIO_read leaves what it reads, while it does */
 	__u8 kind;
-	__u8 seen; /* seq is known */
 	__u8 on_stack; /* the buffer's distance from the end of a goroutine's stack */
 	__u8 http2; /* as of the connection */
+	__u8 go;
+	__u8 pad[4];
 };
 
 struct tls_conn_key {
@@ -150,9 +153,13 @@ struct tls_conn_key {
 	__u32 pad;
 };
 
+/* Both ends of a connection number what it carries alike: from TCP's sequence
+ * number of the client's first byte of TLS on, which is base, without what TLS
+ * adds. */
 struct tls_conn {
 	__u64 id;
 	__u64 sk; /* 0: not known */
+	__u64 ready_ns; /* when what was read last had arrived */
 	__u32 local[4];
 	__u32 peer[4];
 	__u16 local_port;
@@ -161,8 +168,11 @@ struct tls_conn {
 	__u8 known; /* whether it is HTTP/2 */
 	__u8 http2;
 	__u8 placed;
-	__u8 pad;
+	__u8 fresh; /* seen from its beginning, and no socket yet */
+	__u32 base;
 	__u32 moved[2]; /* bytes received and sent */
+	__u32 anchored; /* base is known */
+	__u32 pad;
 };
 
 /* Of a socket that TLS was seen on. */
@@ -171,7 +181,29 @@ struct tls_sock {
 	__u64 tls;
 	__u64 ready_ns;
 	__u32 tgid;
+	__u32 base;   /* of a process that hands its library memory: see tls_conn */
+	__u8 greeted; /* base is known */
+	__u8 noted;   /* reads of it that are in ciphers, or were */
+	__u8 pad[6];
+};
+
+/* What a socket has received, encrypted: 16 bytes of a record that no other
+ * record has, and the socket. */
+struct tls_cipher_key {
+	__u64 bytes[2];
+	__u32 tgid;
 	__u32 pad;
+};
+
+struct tls_cipher {
+	__u64 sk; /* 0: several */
+	__u32 local[4];
+	__u32 peer[4];
+	__u16 local_port;
+	__u16 peer_port;
+	__u32 netns;
+	__u32 base;
+	__u32 greeted;
 };
 
 enum tls_stat {

@@ -41,9 +41,17 @@ struct {
 	__type(value, struct tls_sock);
 } socks SEC(".maps");
 
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, 4096);
+	__type(key, struct tls_cipher_key);
+	__type(value, struct tls_cipher);
+} ciphers SEC(".maps");
+
 #define MODE_C 1
 #define MODE_GO 2
 #define MODE_IGNORED 4
+#define MODE_MEMORY 8 /* OpenSSL is handed memory, and user space was told */
 
 struct tls_process {
 	__u64 start_ns;
@@ -97,11 +105,31 @@ static __always_inline bool watched(__u64 start, __u32 tgid, __u32 mode)
 	return true;
 }
 
-static __always_inline void enter(struct tls_call_key *key, struct tls_call *call)
+static __always_inline void unanchor(__u64 tls, __u32 tgid)
+{
+	struct tls_conn_key key = { .tls = tls, .tgid = tgid };
+	struct tls_conn *c = bpf_map_lookup_elem(&conns, &key);
+
+	if (c)
+		c->fresh = c->anchored = 0;
+}
+
+static __always_inline void enter(struct tls_call_key *key, struct tls_call *call, __u32 tgid)
 {
 	call->enter_ns = bpf_ktime_get_ns();
-	if (bpf_map_update_elem(&calls, key, call, BPF_ANY))
+	if (bpf_map_update_elem(&calls, key, call, BPF_ANY)) {
 		count(TLS_STAT_CALLS);
+		unanchor(call->tls, tgid); /* what the call moves is not counted */
+	}
+}
+
+/* A connection begins: what the pointer was before is over. */
+static __always_inline void begin(__u64 tls, __u32 tgid)
+{
+	struct tls_conn_key key = { .tls = tls, .tgid = tgid };
+	struct tls_conn c = { .id = new_id(), .fresh = 1 };
+
+	bpf_map_update_elem(&conns, &key, &c, BPF_ANY);
 }
 
 static __always_inline int c_enter(struct uregs *ctx, __u8 kind, bool ex)
@@ -124,7 +152,7 @@ static __always_inline int c_enter(struct uregs *ctx, __u8 kind, bool ex)
 	call.kind = kind;
 	call.tls = ARG1(ctx);
 	call.stack = STACK(ctx);
-	enter(&key, &call);
+	enter(&key, &call, key.task >> 32);
 	return 0;
 }
 
@@ -145,6 +173,7 @@ static __always_inline int go_enter(struct uregs *ctx, __u8 kind)
 	if (!watched(call.process_start, key.task, MODE_GO))
 		return 0;
 	if (kind == TLS_HANDSHAKE) {
+		begin(GO_ARG1(ctx), key.task); /* there is one for each connection */
 		outer = bpf_map_lookup_elem(&calls, &key);
 		if (outer && outer->kind != TLS_HANDSHAKE && outer->tls == GO_ARG1(ctx))
 			return 0;
@@ -156,9 +185,48 @@ static __always_inline int go_enter(struct uregs *ctx, __u8 kind)
 		}
 	}
 	call.kind = kind;
+	call.go = 1;
 	call.tls = GO_ARG1(ctx);
-	enter(&key, &call);
+	enter(&key, &call, key.task);
 	return 0;
+}
+
+static __always_inline void tell(__u8 kind, __u64 id, __u32 tgid)
+{
+	struct tls_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+
+	if (!e) {
+		count(TLS_STAT_RING);
+		return;
+	}
+	__builtin_memset(e, 0, sizeof(*e));
+	e->kind = kind;
+	e->conn = id;
+	e->tgid = tgid;
+	e->at_ns = bpf_ktime_get_ns();
+	bpf_ringbuf_submit(e, kind == TLS_MEMORY ? BPF_RB_FORCE_WAKEUP : wake());
+}
+
+/* A library has written without a socket, so it writes to memory. User space then
+ * watches where it reads from memory, too, which is dearer. */
+static __always_inline void tell_memory(__u32 tgid)
+{
+	struct tls_process *p = bpf_map_lookup_elem(&processes, &tgid);
+
+	if (!p || p->mode & (MODE_MEMORY | MODE_IGNORED))
+		return;
+	p->mode |= MODE_MEMORY;
+	tell(TLS_MEMORY, p->start_ns, tgid);
+}
+
+/* A handshake takes reading and writing. */
+static __always_inline void handshaken(__u64 tls, __u32 tgid)
+{
+	struct tls_conn_key key = { .tls = tls, .tgid = tgid };
+	struct tls_conn *c = bpf_map_lookup_elem(&conns, &key);
+
+	if (c && !c->sk)
+		tell_memory(tgid);
 }
 
 /* A connection whose socket is not known. */
@@ -175,10 +243,9 @@ static __always_inline void fill(struct tls_event *e, struct tls_call *call, str
 	e->conn = c->id;
 	e->process_start = call->process_start;
 	e->at_ns = bpf_ktime_get_ns();
-	e->ready_ns = call->kind == TLS_SENT ? call->enter_ns : call->ready_ns;
+	e->ready_ns = call->kind == TLS_SENT ? call->enter_ns : call->ready_ns ? call->ready_ns : c->ready_ns;
 	e->tgid = tgid;
 	e->netns = c->netns;
-	e->seq = call->seq;
 	e->length = length;
 	__builtin_memcpy(e->local, c->local, 16);
 	__builtin_memcpy(e->peer, c->peer, 16);
@@ -187,8 +254,10 @@ static __always_inline void fill(struct tls_event *e, struct tls_call *call, str
 	e->kind = call->kind;
 	e->tail = 0;
 	e->offset = call->kind == TLS_SENT ? c->moved[1] : c->moved[0];
+	e->seq = c->base + e->offset;
 	e->placed = c->placed;
-	__builtin_memset(e->pad, 0, sizeof(e->pad));
+	e->anchored = c->anchored;
+	e->pad = 0;
 	bpf_get_current_comm(e->comm, sizeof(e->comm));
 }
 
@@ -261,6 +330,8 @@ static __noinline int piece(struct tls_call *call, __u32 tgid, __u64 length)
 	if (!found && !call->conn)
 		found = made_up(&key);
 	if (found) {
+		if (call->kind == TLS_SENT && !found->sk && !call->go)
+			tell_memory(tgid);
 		settle(call, found, length);
 		copy = *found;
 		copy.placed = 1;
@@ -268,10 +339,12 @@ static __noinline int piece(struct tls_call *call, __u32 tgid, __u64 length)
 			found->moved[1] += length;
 		else
 			found->moved[0] += length;
+		found->fresh = 0;
 	} else {
 		/* closed by the peer before the call returned */
 		copy.id = call->conn;
 		copy.http2 = call->http2;
+		copy.base = call->enter_ns; /* unlike any other's */
 	}
 	if (c->http2) {
 		for (int i = 0; i < PIECES - 1; i++) {
@@ -302,6 +375,8 @@ static __always_inline int c_return(struct uregs *ctx, bool handshake)
 		return 0;
 	call = *found;
 	bpf_map_delete_elem(&calls, &key);
+	if (n == 1 && handshake)
+		handshaken(call.tls, key.task >> 32);
 	if (n <= 0 || handshake)
 		return 0;
 	if (call.length_at && bpf_probe_read_user(&length, 8, (void *)call.length_at)) {
@@ -412,20 +487,23 @@ int go_handshake_return(struct uregs *ctx)
 	return go_return_of(ctx, true);
 }
 
-static __always_inline void tell(__u8 kind, __u64 id, __u32 tgid)
+/* Data that is not seen, before the handshake has ended. */
+SEC("uprobe")
+int ssl_early(struct uregs *ctx)
 {
-	struct tls_event *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);
+	unanchor(ARG1(ctx), bpf_get_current_pid_tgid() >> 32);
+	return 0;
+}
 
-	if (!e) {
-		count(TLS_STAT_RING);
-		return;
-	}
-	__builtin_memset(e, 0, sizeof(*e));
-	e->kind = kind;
-	e->conn = id;
-	e->tgid = tgid;
-	e->at_ns = bpf_ktime_get_ns();
-	bpf_ringbuf_submit(e, wake());
+/* What SSL_new gives. */
+SEC("uretprobe")
+int ssl_made(struct uregs *ctx)
+{
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+
+	if (RESULT(ctx) && watched(process_start(), tgid, MODE_C))
+		begin(RESULT(ctx), tgid);
+	return 0;
 }
 
 /* The pointer will be another connection's. */
@@ -443,27 +521,43 @@ int ssl_free(struct uregs *ctx)
 }
 
 /* The call that the current thread is in. */
-static __always_inline struct tls_call *current_call(__u32 tgid)
+static __always_inline struct tls_call *current_call(__u32 tgid, __u32 mode)
 {
-	struct tls_process *p = bpf_map_lookup_elem(&processes, &tgid);
 	struct tls_call_key key = {};
 	struct tls_call *call;
 	struct pt_regs *regs;
 
-	if (!p || p->mode & MODE_IGNORED)
-		return 0;
-	if (p->mode & MODE_C) {
+	if (mode & MODE_C) {
 		key.task = bpf_get_current_pid_tgid();
 		call = bpf_map_lookup_elem(&calls, &key);
 		if (call)
 			return call;
 	}
-	if (!(p->mode & MODE_GO))
+	if (!(mode & MODE_GO))
 		return 0;
 	regs = (void *)bpf_task_pt_regs((void *)bpf_get_current_task_btf());
 	key.task = tgid;
 	key.g = TASK_G(regs);
 	return bpf_map_lookup_elem(&calls, &key);
+}
+
+/* Where in user memory the system call under way has, or leaves, its first bytes. */
+static __always_inline __u64 io_buffer(void)
+{
+	struct pt_regs *regs = (void *)bpf_task_pt_regs((void *)bpf_get_current_task_btf());
+	__u64 at = SYSCALL_ARG2(regs);
+
+	switch (SYSCALL_NR(regs)) {
+	case NR_read: case NR_write: case NR_recvfrom: case NR_sendto:
+		return at;
+	case NR_recvmsg: case NR_sendmsg: /* struct msghdr: its iovec is at 16 */
+		if (bpf_probe_read_user(&at, 8, (void *)(at + 16)))
+			return 0;
+		/* fallthrough */
+	case NR_readv: case NR_writev:
+		return bpf_probe_read_user(&at, 8, (void *)at) ? 0 : at;
+	}
+	return 0;
 }
 
 static __noinline int learn(struct sock *sk, struct tls_conn *c)
@@ -488,32 +582,97 @@ static __noinline int learn(struct sock *sk, struct tls_conn *c)
 	return 0;
 }
 
+/* Does what is read or written begin like a record of TLS? What a library calls
+ * back may use other sockets meanwhile. */
+static __noinline int is_record(int n)
+{
+	__u64 from = io_buffer();
+	__u8 head[4] = {};
+
+	if (!from || n < 3 || bpf_probe_read_user(head, 3, (void *)from))
+		return 0;
+	return head[0] >= 20 && head[0] <= 23 && head[1] == 3 && head[2] <= 4;
+}
+
+/* Notes where a socket of a process that hands its library memory is in what it
+ * carries, and what it reads: see bind. at is the first byte's sequence number. */
+static __noinline int note(struct sock *sk, struct tls_sock *s, __u32 at, int n, bool sent)
+{
+	struct tls_cipher_key key = { .tgid = bpf_get_current_pid_tgid() >> 32 };
+	struct tls_cipher fresh = { .sk = (__u64)sk }, *old;
+	struct tls_conn c = {};
+	__u8 head[8] = {};
+	__u64 from;
+
+	if (!sk || !s || n < 5 + 24 || s->noted > 64)
+		return 0;
+	from = io_buffer();
+	if (!from || bpf_probe_read_user(head, sizeof(head), (void *)from) || head[1] != 3)
+		return 0;
+	/* a ClientHello; one that follows a HelloRetryRequest has another version */
+	if (head[0] == 22 && head[2] == 1 && head[5] == 1 && !s->greeted) {
+		s->base = at;
+		s->greeted = 1;
+	}
+	if (sent)
+		return 0;
+	/* A record with data, or with the hello of either side: the others may be the
+	 * same on several connections. */
+	if (head[0] != 23 && !(head[0] == 22 && (head[5] == 1 || head[5] == 2)))
+		return 0;
+	if (bpf_probe_read_user(key.bytes, sizeof(key.bytes), (void *)(from + 5 + 8)))
+		return 0;
+	if (key.bytes[0] == bpf_cpu_to_be64(0xad74e59a6111be1dULL))
+		return 0; /* HelloRetryRequest, which is always the same */
+	s->noted++;
+	learn(sk, &c);
+	__builtin_memcpy(fresh.local, c.local, 16);
+	__builtin_memcpy(fresh.peer, c.peer, 16);
+	fresh.local_port = c.local_port;
+	fresh.peer_port = c.peer_port;
+	fresh.netns = c.netns;
+	fresh.base = s->base;
+	fresh.greeted = s->greeted;
+	old = bpf_map_lookup_elem(&ciphers, &key);
+	if (old && old->sk != (__u64)sk)
+		old->sk = 0; /* somebody repeats what another has sent */
+	else
+		bpf_map_update_elem(&ciphers, &key, &fresh, BPF_ANY);
+	return 0;
+}
+
 static __always_inline int on_io(struct sock *sk, int ret, int flags, bool sent)
 {
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32, at;
+	struct tls_process *p = bpf_map_lookup_elem(&processes, &tgid);
 	struct tls_conn_key key = {};
 	struct tcp_sock___tls *tp;
 	struct tls_call *call;
 	struct tls_sock *s;
 	struct tls_conn *c;
-	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
 
-	if (ret <= 0 || sk->sk_protocol != IPPROTO_TCP)
+	if (!p || p->mode & MODE_IGNORED || ret <= 0 || sk->sk_protocol != IPPROTO_TCP)
 		return 0;
 	if (!sent && (flags & (MSG_PEEK | MSG_ERRQUEUE)))
 		return 0;
-	call = current_call(tgid);
-	if (!call)
+	call = current_call(tgid, p->mode);
+	if (!call && !(p->mode & MODE_MEMORY))
 		return 0;
 	tp = (void *)bpf_skc_to_tcp_sock(sk);
 	s = bpf_sk_storage_get(&socks, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!s || !tp)
 		return 0;
+	at = (sent ? tp->write_seq : tp->copied_seq) - ret;
+	if (!call)
+		return s->id ? 0 : note(sk, s, at, ret, sent);
 	key.tls = call->tls;
 	key.tgid = tgid;
 	c = bpf_map_lookup_elem(&conns, &key);
 	if (!c || c->sk != (__u64)sk || c->id != s->id) {
 		struct tls_conn fresh = { .sk = (__u64)sk };
 
+		if (!is_record(ret))
+			return 0;
 		if (!s->id)
 			s->id = c && !c->sk ? c->id : new_id();
 		s->tls = call->tls;
@@ -524,9 +683,14 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, bool sent)
 			fresh.http2 = c->http2;
 			fresh.moved[0] = c->moved[0];
 			fresh.moved[1] = c->moved[1];
+			if (c->fresh) {
+				fresh.anchored = 1;
+				fresh.base = at;
+			}
 		}
 		learn(sk, &fresh);
 		bpf_map_update_elem(&conns, &key, &fresh, BPF_ANY);
+		c = bpf_map_lookup_elem(&conns, &key);
 	}
 	call->conn = s->id;
 	if (c)
@@ -534,13 +698,76 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, bool sent)
 	if (!sent) {
 		if (!call->ready_ns)
 			call->ready_ns = s->ready_ns;
+		if (c)
+			c->ready_ns = s->ready_ns;
 		if (tp->rcv_nxt == tp->copied_seq)
 			s->ready_ns = 0;
 	}
-	if (!call->seen && call->kind == (sent ? TLS_SENT : TLS_RECEIVED)) {
-		call->seq = (sent ? tp->write_seq : tp->copied_seq) - ret;
-		call->seen = 1;
+	return 0;
+}
+
+/* What the library reads from memory came from a socket: it is the one that
+ * received the same bytes. */
+static __noinline int bind(struct tls_conn *c, __u32 tgid, __u64 at)
+{
+	struct tls_cipher_key key = { .tgid = tgid };
+	struct tls_cipher *from;
+
+	if (!c || bpf_probe_read_user(key.bytes, sizeof(key.bytes), (void *)(at + 8)))
+		return 0;
+	from = bpf_map_lookup_elem(&ciphers, &key);
+	if (!from || !from->sk)
+		return 0;
+	__builtin_memcpy(c->local, from->local, 16);
+	__builtin_memcpy(c->peer, from->peer, 16);
+	c->local_port = from->local_port;
+	c->peer_port = from->peer_port;
+	c->netns = from->netns;
+	if (c->fresh && from->greeted) {
+		c->base = from->base;
+		c->anchored = 1;
 	}
+	c->sk = from->sk;
+	c->fresh = 0;
+	bpf_map_delete_elem(&ciphers, &key);
+	return 1;
+}
+
+/* OpenSSL reads from what it was handed, within a call. */
+SEC("uprobe")
+int bio_read(struct uregs *ctx)
+{
+	struct tls_call_key key = { .task = bpf_get_current_pid_tgid() };
+	struct tls_call *call = bpf_map_lookup_elem(&calls, &key);
+
+	if (call)
+		call->bio = ARG2(ctx);
+	return 0;
+}
+
+SEC("uretprobe")
+int bio_return(struct uregs *ctx)
+{
+	struct tls_call_key key = { .task = bpf_get_current_pid_tgid() };
+	struct tls_call *call = bpf_map_lookup_elem(&calls, &key);
+	struct tls_conn_key of = { .tgid = key.task >> 32 };
+	struct tls_conn *c;
+	int n = RESULT(ctx);
+	__u64 at;
+
+	if (!call || !call->bio)
+		return 0;
+	at = call->bio;
+	call->bio = 0;
+	if (n < 24)
+		return 0; /* a record's header, as a rule */
+	of.tls = call->tls;
+	c = bpf_map_lookup_elem(&conns, &of);
+	if (!c)
+		c = made_up(&of);
+	if (!c || c->sk || bind(c, of.tgid, at) || n < 5 + 24)
+		return 0;
+	bind(c, of.tgid, at + 5); /* if it reads several records at once */
 	return 0;
 }
 

@@ -18,12 +18,15 @@ import (
 const (
 	TlsFexitMapArrivals            = "arrivals"
 	TlsFexitMapCalls               = "calls"
+	TlsFexitMapCiphers             = "ciphers"
 	TlsFexitMapConns               = "conns"
 	TlsFexitMapEvents              = "events"
 	TlsFexitMapKnown               = "known"
 	TlsFexitMapProcesses           = "processes"
 	TlsFexitMapSocks               = "socks"
 	TlsFexitMapStats               = "stats"
+	TlsFexitProgBioRead            = "bio_read"
+	TlsFexitProgBioReturn          = "bio_return"
 	TlsFexitProgClosed             = "closed"
 	TlsFexitProgExec               = "exec"
 	TlsFexitProgGoHandshake        = "go_handshake"
@@ -36,10 +39,12 @@ const (
 	TlsFexitProgReceivedSplice     = "received_splice"
 	TlsFexitProgSent               = "sent"
 	TlsFexitProgSentPage           = "sent_page"
+	TlsFexitProgSslEarly           = "ssl_early"
 	TlsFexitProgSslFree            = "ssl_free"
 	TlsFexitProgSslHandshake       = "ssl_handshake"
 	TlsFexitProgSslHandshakeReturn = "ssl_handshake_return"
 	TlsFexitProgSslLeave           = "ssl_leave"
+	TlsFexitProgSslMade            = "ssl_made"
 	TlsFexitProgSslRead            = "ssl_read"
 	TlsFexitProgSslReadEx          = "ssl_read_ex"
 	TlsFexitProgSslReturn          = "ssl_return"
@@ -95,6 +100,8 @@ type TlsFexitSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type TlsFexitProgramSpecs struct {
+	BioRead            *ebpf.ProgramSpec `ebpf:"bio_read"`
+	BioReturn          *ebpf.ProgramSpec `ebpf:"bio_return"`
 	Closed             *ebpf.ProgramSpec `ebpf:"closed"`
 	Exec               *ebpf.ProgramSpec `ebpf:"exec"`
 	GoHandshake        *ebpf.ProgramSpec `ebpf:"go_handshake"`
@@ -107,10 +114,12 @@ type TlsFexitProgramSpecs struct {
 	ReceivedSplice     *ebpf.ProgramSpec `ebpf:"received_splice"`
 	Sent               *ebpf.ProgramSpec `ebpf:"sent"`
 	SentPage           *ebpf.ProgramSpec `ebpf:"sent_page"`
+	SslEarly           *ebpf.ProgramSpec `ebpf:"ssl_early"`
 	SslFree            *ebpf.ProgramSpec `ebpf:"ssl_free"`
 	SslHandshake       *ebpf.ProgramSpec `ebpf:"ssl_handshake"`
 	SslHandshakeReturn *ebpf.ProgramSpec `ebpf:"ssl_handshake_return"`
 	SslLeave           *ebpf.ProgramSpec `ebpf:"ssl_leave"`
+	SslMade            *ebpf.ProgramSpec `ebpf:"ssl_made"`
 	SslRead            *ebpf.ProgramSpec `ebpf:"ssl_read"`
 	SslReadEx          *ebpf.ProgramSpec `ebpf:"ssl_read_ex"`
 	SslReturn          *ebpf.ProgramSpec `ebpf:"ssl_return"`
@@ -124,6 +133,7 @@ type TlsFexitProgramSpecs struct {
 type TlsFexitMapSpecs struct {
 	Arrivals  *ebpf.MapSpec `ebpf:"arrivals"`
 	Calls     *ebpf.MapSpec `ebpf:"calls"`
+	Ciphers   *ebpf.MapSpec `ebpf:"ciphers"`
 	Conns     *ebpf.MapSpec `ebpf:"conns"`
 	Events    *ebpf.MapSpec `ebpf:"events"`
 	Known     *ebpf.MapSpec `ebpf:"known"`
@@ -166,6 +176,7 @@ func (o *TlsFexitObjects) Close() error {
 type TlsFexitMaps struct {
 	Arrivals  *ebpf.Map `ebpf:"arrivals"`
 	Calls     *ebpf.Map `ebpf:"calls"`
+	Ciphers   *ebpf.Map `ebpf:"ciphers"`
 	Conns     *ebpf.Map `ebpf:"conns"`
 	Events    *ebpf.Map `ebpf:"events"`
 	Known     *ebpf.Map `ebpf:"known"`
@@ -178,6 +189,7 @@ func (m *TlsFexitMaps) Close() error {
 	return _TlsFexitClose(
 		m.Arrivals,
 		m.Calls,
+		m.Ciphers,
 		m.Conns,
 		m.Events,
 		m.Known,
@@ -203,6 +215,8 @@ type TlsFexitVariables struct {
 //
 // It can be passed to LoadTlsFexitObjects or ebpf.CollectionSpec.LoadAndAssign.
 type TlsFexitPrograms struct {
+	BioRead            *ebpf.Program `ebpf:"bio_read"`
+	BioReturn          *ebpf.Program `ebpf:"bio_return"`
 	Closed             *ebpf.Program `ebpf:"closed"`
 	Exec               *ebpf.Program `ebpf:"exec"`
 	GoHandshake        *ebpf.Program `ebpf:"go_handshake"`
@@ -215,10 +229,12 @@ type TlsFexitPrograms struct {
 	ReceivedSplice     *ebpf.Program `ebpf:"received_splice"`
 	Sent               *ebpf.Program `ebpf:"sent"`
 	SentPage           *ebpf.Program `ebpf:"sent_page"`
+	SslEarly           *ebpf.Program `ebpf:"ssl_early"`
 	SslFree            *ebpf.Program `ebpf:"ssl_free"`
 	SslHandshake       *ebpf.Program `ebpf:"ssl_handshake"`
 	SslHandshakeReturn *ebpf.Program `ebpf:"ssl_handshake_return"`
 	SslLeave           *ebpf.Program `ebpf:"ssl_leave"`
+	SslMade            *ebpf.Program `ebpf:"ssl_made"`
 	SslRead            *ebpf.Program `ebpf:"ssl_read"`
 	SslReadEx          *ebpf.Program `ebpf:"ssl_read_ex"`
 	SslReturn          *ebpf.Program `ebpf:"ssl_return"`
@@ -228,6 +244,8 @@ type TlsFexitPrograms struct {
 
 func (p *TlsFexitPrograms) Close() error {
 	return _TlsFexitClose(
+		p.BioRead,
+		p.BioReturn,
 		p.Closed,
 		p.Exec,
 		p.GoHandshake,
@@ -240,10 +258,12 @@ func (p *TlsFexitPrograms) Close() error {
 		p.ReceivedSplice,
 		p.Sent,
 		p.SentPage,
+		p.SslEarly,
 		p.SslFree,
 		p.SslHandshake,
 		p.SslHandshakeReturn,
 		p.SslLeave,
+		p.SslMade,
 		p.SslRead,
 		p.SslReadEx,
 		p.SslReturn,

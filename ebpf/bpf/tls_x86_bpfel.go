@@ -30,11 +30,12 @@ type TlsTlsCall struct {
 	EnterNs      uint64
 	ReadyNs      uint64
 	Conn         uint64
-	Seq          uint32
+	Bio          uint64
 	Kind         uint8
-	Seen         uint8
 	OnStack      uint8
 	Http2        uint8
+	Go           uint8
+	Pad          [4]uint8
 }
 
 type TlsTlsCallKey struct {
@@ -43,10 +44,30 @@ type TlsTlsCallKey struct {
 	G    uint64
 }
 
+type TlsTlsCipher struct {
+	_         structs.HostLayout
+	Sk        uint64
+	Local     [4]uint32
+	Peer      [4]uint32
+	LocalPort uint16
+	PeerPort  uint16
+	Netns     uint32
+	Base      uint32
+	Greeted   uint32
+}
+
+type TlsTlsCipherKey struct {
+	_     structs.HostLayout
+	Bytes [2]uint64
+	Tgid  uint32
+	Pad   uint32
+}
+
 type TlsTlsConn struct {
 	_         structs.HostLayout
 	Id        uint64
 	Sk        uint64
+	ReadyNs   uint64
 	Local     [4]uint32
 	Peer      [4]uint32
 	LocalPort uint16
@@ -55,9 +76,11 @@ type TlsTlsConn struct {
 	Known     uint8
 	Http2     uint8
 	Placed    uint8
-	Pad       uint8
+	Fresh     uint8
+	Base      uint32
 	Moved     [2]uint32
-	_         [4]byte
+	Anchored  uint32
+	Pad       uint32
 }
 
 type TlsTlsConnKey struct {
@@ -86,7 +109,8 @@ type TlsTlsEvent struct {
 	Offset       uint32
 	Kind         uint8
 	Placed       uint8
-	Pad          [2]uint8
+	Anchored     uint8
+	Pad          uint8
 	Comm         [16]uint8
 }
 
@@ -98,6 +122,7 @@ const (
 	TlsTlsKindTLS_CLOSE     TlsTlsKind = 2
 	TlsTlsKindTLS_EXEC      TlsTlsKind = 3
 	TlsTlsKindTLS_HANDSHAKE TlsTlsKind = 4
+	TlsTlsKindTLS_MEMORY    TlsTlsKind = 5
 )
 
 type TlsTlsProcess struct {
@@ -113,7 +138,10 @@ type TlsTlsSock struct {
 	Tls     uint64
 	ReadyNs uint64
 	Tgid    uint32
-	Pad     uint32
+	Base    uint32
+	Greeted uint8
+	Noted   uint8
+	Pad     [6]uint8
 }
 
 type TlsTlsStat uint32
@@ -131,12 +159,15 @@ const (
 const (
 	TlsMapArrivals            = "arrivals"
 	TlsMapCalls               = "calls"
+	TlsMapCiphers             = "ciphers"
 	TlsMapConns               = "conns"
 	TlsMapEvents              = "events"
 	TlsMapKnown               = "known"
 	TlsMapProcesses           = "processes"
 	TlsMapSocks               = "socks"
 	TlsMapStats               = "stats"
+	TlsProgBioRead            = "bio_read"
+	TlsProgBioReturn          = "bio_return"
 	TlsProgClosed             = "closed"
 	TlsProgExec               = "exec"
 	TlsProgGoHandshake        = "go_handshake"
@@ -147,10 +178,12 @@ const (
 	TlsProgReady              = "ready"
 	TlsProgReceived           = "received"
 	TlsProgSent               = "sent"
+	TlsProgSslEarly           = "ssl_early"
 	TlsProgSslFree            = "ssl_free"
 	TlsProgSslHandshake       = "ssl_handshake"
 	TlsProgSslHandshakeReturn = "ssl_handshake_return"
 	TlsProgSslLeave           = "ssl_leave"
+	TlsProgSslMade            = "ssl_made"
 	TlsProgSslRead            = "ssl_read"
 	TlsProgSslReadEx          = "ssl_read_ex"
 	TlsProgSslReturn          = "ssl_return"
@@ -205,6 +238,8 @@ type TlsSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type TlsProgramSpecs struct {
+	BioRead            *ebpf.ProgramSpec `ebpf:"bio_read"`
+	BioReturn          *ebpf.ProgramSpec `ebpf:"bio_return"`
 	Closed             *ebpf.ProgramSpec `ebpf:"closed"`
 	Exec               *ebpf.ProgramSpec `ebpf:"exec"`
 	GoHandshake        *ebpf.ProgramSpec `ebpf:"go_handshake"`
@@ -215,10 +250,12 @@ type TlsProgramSpecs struct {
 	Ready              *ebpf.ProgramSpec `ebpf:"ready"`
 	Received           *ebpf.ProgramSpec `ebpf:"received"`
 	Sent               *ebpf.ProgramSpec `ebpf:"sent"`
+	SslEarly           *ebpf.ProgramSpec `ebpf:"ssl_early"`
 	SslFree            *ebpf.ProgramSpec `ebpf:"ssl_free"`
 	SslHandshake       *ebpf.ProgramSpec `ebpf:"ssl_handshake"`
 	SslHandshakeReturn *ebpf.ProgramSpec `ebpf:"ssl_handshake_return"`
 	SslLeave           *ebpf.ProgramSpec `ebpf:"ssl_leave"`
+	SslMade            *ebpf.ProgramSpec `ebpf:"ssl_made"`
 	SslRead            *ebpf.ProgramSpec `ebpf:"ssl_read"`
 	SslReadEx          *ebpf.ProgramSpec `ebpf:"ssl_read_ex"`
 	SslReturn          *ebpf.ProgramSpec `ebpf:"ssl_return"`
@@ -232,6 +269,7 @@ type TlsProgramSpecs struct {
 type TlsMapSpecs struct {
 	Arrivals  *ebpf.MapSpec `ebpf:"arrivals"`
 	Calls     *ebpf.MapSpec `ebpf:"calls"`
+	Ciphers   *ebpf.MapSpec `ebpf:"ciphers"`
 	Conns     *ebpf.MapSpec `ebpf:"conns"`
 	Events    *ebpf.MapSpec `ebpf:"events"`
 	Known     *ebpf.MapSpec `ebpf:"known"`
@@ -273,6 +311,7 @@ func (o *TlsObjects) Close() error {
 type TlsMaps struct {
 	Arrivals  *ebpf.Map `ebpf:"arrivals"`
 	Calls     *ebpf.Map `ebpf:"calls"`
+	Ciphers   *ebpf.Map `ebpf:"ciphers"`
 	Conns     *ebpf.Map `ebpf:"conns"`
 	Events    *ebpf.Map `ebpf:"events"`
 	Known     *ebpf.Map `ebpf:"known"`
@@ -285,6 +324,7 @@ func (m *TlsMaps) Close() error {
 	return _TlsClose(
 		m.Arrivals,
 		m.Calls,
+		m.Ciphers,
 		m.Conns,
 		m.Events,
 		m.Known,
@@ -309,6 +349,8 @@ type TlsVariables struct {
 //
 // It can be passed to LoadTlsObjects or ebpf.CollectionSpec.LoadAndAssign.
 type TlsPrograms struct {
+	BioRead            *ebpf.Program `ebpf:"bio_read"`
+	BioReturn          *ebpf.Program `ebpf:"bio_return"`
 	Closed             *ebpf.Program `ebpf:"closed"`
 	Exec               *ebpf.Program `ebpf:"exec"`
 	GoHandshake        *ebpf.Program `ebpf:"go_handshake"`
@@ -319,10 +361,12 @@ type TlsPrograms struct {
 	Ready              *ebpf.Program `ebpf:"ready"`
 	Received           *ebpf.Program `ebpf:"received"`
 	Sent               *ebpf.Program `ebpf:"sent"`
+	SslEarly           *ebpf.Program `ebpf:"ssl_early"`
 	SslFree            *ebpf.Program `ebpf:"ssl_free"`
 	SslHandshake       *ebpf.Program `ebpf:"ssl_handshake"`
 	SslHandshakeReturn *ebpf.Program `ebpf:"ssl_handshake_return"`
 	SslLeave           *ebpf.Program `ebpf:"ssl_leave"`
+	SslMade            *ebpf.Program `ebpf:"ssl_made"`
 	SslRead            *ebpf.Program `ebpf:"ssl_read"`
 	SslReadEx          *ebpf.Program `ebpf:"ssl_read_ex"`
 	SslReturn          *ebpf.Program `ebpf:"ssl_return"`
@@ -332,6 +376,8 @@ type TlsPrograms struct {
 
 func (p *TlsPrograms) Close() error {
 	return _TlsClose(
+		p.BioRead,
+		p.BioReturn,
 		p.Closed,
 		p.Exec,
 		p.GoHandshake,
@@ -342,10 +388,12 @@ func (p *TlsPrograms) Close() error {
 		p.Ready,
 		p.Received,
 		p.Sent,
+		p.SslEarly,
 		p.SslFree,
 		p.SslHandshake,
 		p.SslHandshakeReturn,
 		p.SslLeave,
+		p.SslMade,
 		p.SslRead,
 		p.SslReadEx,
 		p.SslReturn,

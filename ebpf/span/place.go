@@ -14,12 +14,13 @@ type place struct {
 	client, server netip.AddrPort
 	seq            uint32
 	netns          uint32 // of addresses that do not leave a host; else 0
+	alone          uint64 // tells the connection where its other end cannot be told; else 0
 }
 
 func placeOf(c *feature.Call) place {
 	local := netip.AddrPortFrom(c.Local.Addr().Unmap(), c.Local.Port())
 	peer := netip.AddrPortFrom(c.Peer.Addr().Unmap(), c.Peer.Port())
-	p := place{client: local, server: peer, seq: c.Seq}
+	p := place{client: local, server: peer, seq: c.Seq, alone: c.Conn}
 	if c.Server {
 		p.client, p.server = peer, local
 	}
@@ -29,9 +30,10 @@ func placeOf(c *feature.Call) place {
 	return p
 }
 
-// stays reports whether the connection cannot leave its network namespace.
+// stays reports whether the connection cannot leave its network namespace, or its
+// other end cannot be told.
 func (p place) stays() bool {
-	return p.client.Addr().IsLoopback() || p.server.Addr().IsLoopback() || p.client.Addr() == p.server.Addr()
+	return p.alone != 0 || p.client.Addr().IsLoopback() || p.server.Addr().IsLoopback() || p.client.Addr() == p.server.Addr()
 }
 
 // ids of the trace that a request without a traceparent is, and of the spans of
@@ -53,6 +55,7 @@ func (p place) ids(salt string) ids {
 	b = binary.BigEndian.AppendUint32(b, p.seq)
 	if p.stays() {
 		b = binary.BigEndian.AppendUint32(b, p.netns)
+		b = binary.BigEndian.AppendUint64(b, p.alone)
 		b = append(b, salt...)
 	}
 	sum := sha256.Sum256(b)

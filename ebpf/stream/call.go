@@ -23,6 +23,9 @@ func (t *Table) sendCallLocked(c *conn, request *protocol.Request) {
 		Failed: r.Failed, Traceparent: r.Traceparent,
 		Attributes: call.Attributes[:0],
 	}
+	if c.Unplaced {
+		call.Conn = c.ID
+	}
 	add := func(key, value string) {
 		if value != "" {
 			call.Attributes = append(call.Attributes, key, value)

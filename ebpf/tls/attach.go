@@ -83,7 +83,7 @@ func (b *fileSet) attach(f *opened, what *found) ([]link.Link, error) {
 	}
 	var links []link.Link
 	for _, p := range plan(what) {
-		more, err := b.place(ex, &p)
+		more, err := b.place(ex, &p, 0)
 		links = append(links, more...)
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("attach to %s: %w", f.name, err), detach(links))
@@ -122,21 +122,23 @@ func plan(what *found) []probe {
 		}
 	}
 	for _, p := range what.places {
-		add(entries[p.function], false, p.enter)
+		if p.enters() {
+			add(entries[p.function], false, p.enter)
+		}
 	}
 	return list
 }
 
-// place attaches a program: by one link where the kernel can, which needs fewer
-// rights, else by one for each offset.
-func (b *fileSet) place(ex *link.Executable, p *probe) ([]link.Link, error) {
+// place attaches a program, in all processes or in one: by one link where the
+// kernel can, which needs fewer rights, else by one for each offset.
+func (b *fileSet) place(ex *link.Executable, p *probe, pid uint32) ([]link.Link, error) {
 	program := b.programs[p.program]
 	if b.multi {
 		multi := ex.UprobeMulti
 		if p.ret {
 			multi = ex.UretprobeMulti
 		}
-		l, err := multi(nil, program, &link.UprobeMultiOptions{Addresses: p.offsets})
+		l, err := multi(nil, program, &link.UprobeMultiOptions{Addresses: p.offsets, PID: pid})
 		if err != nil {
 			return nil, err
 		}
@@ -148,7 +150,7 @@ func (b *fileSet) place(ex *link.Executable, p *probe) ([]link.Link, error) {
 	}
 	var links []link.Link
 	for _, at := range p.offsets {
-		l, err := single("", program, &link.UprobeOptions{Address: at})
+		l, err := single("", program, &link.UprobeOptions{Address: at, PID: int(pid)})
 		if err != nil {
 			return links, err
 		}
@@ -160,15 +162,15 @@ func (b *fileSet) place(ex *link.Executable, p *probe) ([]link.Link, error) {
 // entries are the programs at the beginning of functions.
 var entries = [functions]string{
 	sslRead: bpf.TlsProgSslRead, sslWrite: bpf.TlsProgSslWrite, sslReadEx: bpf.TlsProgSslReadEx, sslWriteEx: bpf.TlsProgSslWriteEx,
-	sslHandshake: bpf.TlsProgSslHandshake, sslFree: bpf.TlsProgSslFree,
+	sslHandshake: bpf.TlsProgSslHandshake, sslFree: bpf.TlsProgSslFree, sslReadEarly: bpf.TlsProgSslEarly, sslWriteEarly: bpf.TlsProgSslEarly,
 	goRead: bpf.TlsProgGoRead, goWrite: bpf.TlsProgGoWrite, goHandshake: bpf.TlsProgGoHandshake,
 }
 
 // ends are the programs where functions end.
 var ends = [functions]string{
 	sslRead: bpf.TlsProgSslReturn, sslWrite: bpf.TlsProgSslReturn, sslReadEx: bpf.TlsProgSslReturn, sslWriteEx: bpf.TlsProgSslReturn,
-	sslHandshake: bpf.TlsProgSslHandshakeReturn,
-	goRead:       bpf.TlsProgGoReturn, goWrite: bpf.TlsProgGoReturn, goHandshake: bpf.TlsProgGoHandshakeReturn,
+	sslHandshake: bpf.TlsProgSslHandshakeReturn, sslNew: bpf.TlsProgSslMade,
+	goRead: bpf.TlsProgGoReturn, goWrite: bpf.TlsProgGoReturn, goHandshake: bpf.TlsProgGoHandshakeReturn,
 }
 
 // detach closes links, what notes the beginning of calls first.

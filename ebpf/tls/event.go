@@ -43,7 +43,7 @@ func (e *event) decode(b []byte) bool {
 	e.offset, e.placed = half(unsafe.Offsetof(h.Offset)), b[unsafe.Offsetof(h.Placed)] != 0
 	e.thread, _, _ = bytes.Cut(b[unsafe.Offsetof(h.Comm):][:len(h.Comm)], []byte{0})
 	e.conn = stream.Conn{
-		ID: word(unsafe.Offsetof(h.Conn)), TLS: true, NetNS: half(unsafe.Offsetof(h.Netns)),
+		ID: word(unsafe.Offsetof(h.Conn)), TLS: true, NetNS: half(unsafe.Offsetof(h.Netns)), Unplaced: b[unsafe.Offsetof(h.Anchored)] == 0,
 		Process: identity.Key{PID: half(unsafe.Offsetof(h.Tgid)), StartNanos: word(unsafe.Offsetof(h.ProcessStart))},
 	}
 	if e.conn.NetNS != 0 {
@@ -55,7 +55,7 @@ func (e *event) decode(b []byte) bool {
 		Seq: half(unsafe.Offsetof(h.Seq)),
 	}
 	switch e.kind {
-	case bpf.TlsTlsKindTLS_CLOSE, bpf.TlsTlsKindTLS_EXEC:
+	case bpf.TlsTlsKindTLS_CLOSE, bpf.TlsTlsKindTLS_EXEC, bpf.TlsTlsKindTLS_MEMORY:
 		return true
 	case bpf.TlsTlsKindTLS_SENT:
 		e.piece.Direction = protocol.Sent

@@ -19,6 +19,9 @@ const (
 	sslWriteEx
 	sslHandshake
 	sslFree
+	sslNew
+	sslReadEarly
+	sslWriteEarly
 	goRead
 	goWrite
 	goHandshake
@@ -28,8 +31,12 @@ const (
 // opensslNames are functions of OpenSSL, and of those that have its interface.
 var opensslNames = [...]string{
 	sslRead: "SSL_read", sslWrite: "SSL_write", sslReadEx: "SSL_read_ex", sslWriteEx: "SSL_write_ex",
-	sslHandshake: "SSL_do_handshake", sslFree: "SSL_free",
+	sslHandshake: "SSL_do_handshake", sslFree: "SSL_free", sslNew: "SSL_new",
+	sslReadEarly: "SSL_read_early_data", sslWriteEarly: "SSL_write_early_data",
 }
+
+// bioRead is OpenSSL's function that reads from what a connection was handed.
+const bioRead = "BIO_read"
 
 // place is where a function is in its file.
 type place struct {
@@ -39,8 +46,11 @@ type place struct {
 	returns  []uint64 // of those to watch for its end; none: a uretprobe does
 }
 
+// enters says whether the beginning of the function is watched.
+func (p *place) enters() bool { return entries[p.function] != "" }
+
 // ends says whether the end of the function is watched.
-func (p *place) ends() bool { return p.function != sslFree }
+func (p *place) ends() bool { return ends[p.function] != "" }
 
 // found is what inspect finds in a file.
 type found struct {
@@ -52,7 +62,10 @@ type found struct {
 func (f *found) offsets() int {
 	n := 0
 	for _, p := range f.places {
-		n += 1 + len(p.returns)
+		n += len(p.returns)
+		if p.enters() {
+			n++
+		}
 		if p.ends() && len(p.returns) == 0 {
 			n++
 		}
@@ -69,8 +82,8 @@ type image struct {
 	r io.ReaderAt
 }
 
-// inspect finds the functions to watch in an executable or a library.
-func inspect(r io.ReaderAt) (*found, error) {
+// openImage reads the headers of a file.
+func openImage(r io.ReaderAt) (*image, error) {
 	f, err := elf.NewFile(r)
 	if err != nil {
 		return nil, fmt.Errorf("read ELF headers: %w", err)
@@ -78,7 +91,32 @@ func inspect(r io.ReaderAt) (*found, error) {
 	if f.Class != elf.ELFCLASS64 || f.Data != elf.ELFDATA2LSB || f.Machine != machine {
 		return nil, fmt.Errorf("read ELF headers: got %v %v, want %v", f.Machine, f.Class, machine)
 	}
-	im := &image{File: f, r: r}
+	return &image{File: f, r: r}, nil
+}
+
+// inspectMemory gives the offset of bioRead, or errNoTLS.
+func inspectMemory(r io.ReaderAt) (uint64, error) {
+	im, err := openImage(r)
+	if err != nil {
+		return 0, err
+	}
+	addresses, err := im.symbols([]string{bioRead})
+	if err != nil {
+		return 0, err
+	}
+	offset, ok := im.offset(addresses[bioRead].address)
+	if addresses[bioRead].address == 0 || !ok {
+		return 0, errNoTLS
+	}
+	return offset, nil
+}
+
+// inspect finds the functions to watch in an executable or a library.
+func inspect(r io.ReaderAt) (*found, error) {
+	im, err := openImage(r)
+	if err != nil {
+		return nil, err
+	}
 	if pclntab := im.pclntab(); pclntab != nil {
 		places, err := im.goPlaces(pclntab)
 		if err == nil {
@@ -117,7 +155,7 @@ func (im *image) cPlace(fn function, s symbol) (place, bool) {
 		return place{}, false
 	}
 	p := place{function: fn, begin: offset, enter: offset}
-	if fn != sslFree && fn != sslHandshake && s.size > 0 && s.size <= maxCode {
+	if fn < sslHandshake && s.size > 0 && s.size <= maxCode {
 		code := make([]byte, s.size)
 		if _, err := im.r.ReadAt(code, int64(offset)); err != nil {
 			return p, true

@@ -155,12 +155,17 @@ func (p *processes) files(pid uint32, visit func(id fileID, open func() (*opened
 			return open(exe, name)
 		})
 	}
+	p.libraries(pid, "libssl", visit)
+}
+
+// libraries calls visit for the libraries of a process whose names begin so.
+func (p *processes) libraries(pid uint32, prefix string, visit func(id fileID, open func() (*opened, error))) {
 	f, err := os.Open(p.path(pid, "maps"))
 	if err != nil {
 		return
 	}
 	defer f.Close()
-	libraries(f, func(span, name string) {
+	mapped(f, prefix, func(span, name string) {
 		// map_files needs CAP_CHECKPOINT_RESTORE; without it the name serves,
 		// unless the file has been replaced.
 		for _, at := range []string{p.path(pid, "map_files/"+span), p.path(pid, "root") + name} {
@@ -172,8 +177,8 @@ func (p *processes) files(pid uint32, visit func(id fileID, open func() (*opened
 	})
 }
 
-// libraries calls visit for each executable mapping of a libssl.
-func libraries(maps io.Reader, visit func(span, name string)) {
+// mapped calls visit for each executable mapping of files whose names begin so.
+func mapped(maps io.Reader, prefix string, visit func(span, name string)) {
 	s := bufio.NewScanner(maps)
 	for s.Scan() {
 		// 7f00-7f01 r-xp 0002 fe:00 123   /usr/lib/libssl.so.3
@@ -184,7 +189,7 @@ func libraries(maps io.Reader, visit func(span, name string)) {
 		}
 		fields := strings.Fields(line[:slash])
 		name := strings.TrimSuffix(line[slash:], " (deleted)")
-		if len(fields) < 2 || !strings.Contains(fields[1], "x") || !strings.HasPrefix(filepath.Base(name), "libssl") {
+		if len(fields) < 2 || !strings.Contains(fields[1], "x") || !strings.HasPrefix(filepath.Base(name), prefix) {
 			continue
 		}
 		visit(fields[0], name)
