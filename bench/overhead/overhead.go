@@ -15,6 +15,7 @@ import (
 
 	"github.com/vedette-io/vedette/bench/peer"
 	"github.com/vedette-io/vedette/ebpf/probe"
+	"github.com/vedette-io/vedette/internal/realnginx"
 )
 
 // Options of Run.
@@ -131,11 +132,13 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 	if err := forget(o.Vedette.Binary); err != nil {
 		return nil, err
 	}
-	s, err := startNginx(ctx, o.Nginx, filepath.Join(o.Dir, "nginx"))
+	s, err := realnginx.Start(ctx, realnginx.Config{
+		Executable: o.Nginx, Dir: filepath.Join(o.Dir, "nginx"), Server: `location /hello { return 200 "hello\n"; }`,
+	})
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, s.stop()) }()
+	defer func() { err = errors.Join(err, s.Stop()) }()
 	r := &Report{PerTurn: o.PerTurn, Variants: variants()}
 	if _, err := turn(ctx, o, s); err != nil { // warm
 		return nil, err
@@ -178,15 +181,15 @@ func forget(file string) error {
 }
 
 // turn gives nginx's processor time for one request.
-func turn(ctx context.Context, o Options, s *server) (time.Duration, error) {
-	before, err := s.processor()
+func turn(ctx context.Context, o Options, s *realnginx.Server) (time.Duration, error) {
+	before, err := s.Processor()
 	if err != nil {
 		return 0, err
 	}
-	if err := send(ctx, s.addr, connections, o.PerTurn/connections, 0); err != nil {
+	if err := send(ctx, s.Addr(), connections, o.PerTurn/connections, 0); err != nil {
 		return 0, err
 	}
-	after, err := s.processor()
+	after, err := s.Processor()
 	return (after - before) / time.Duration(o.PerTurn), err
 }
 
@@ -205,7 +208,7 @@ func watched(ctx context.Context, o Options, v *Variant, measure func() (time.Du
 }
 
 // ownCost watches the agent with its defaults at a steady rate of requests.
-func ownCost(ctx context.Context, o Options, s *server) (_ *Agent, err error) {
+func ownCost(ctx context.Context, o Options, s *realnginx.Server) (_ *Agent, err error) {
 	stop, p, err := startAgent(ctx, o, &Variant{Name: "agent", Features: byDefault()})
 	if err != nil {
 		return nil, fmt.Errorf("measure the agent: %w", err)
@@ -228,7 +231,7 @@ func ownCost(ctx context.Context, o Options, s *server) (_ *Agent, err error) {
 	}
 	start := time.Now()
 	n := int(o.Rate * o.Span.Seconds() / connections)
-	a.Highest, err = highest(p, func() error { return send(ctx, s.addr, connections, n, o.Rate) })
+	a.Highest, err = highest(p, func() error { return send(ctx, s.Addr(), connections, n, o.Rate) })
 	if err != nil {
 		return nil, err
 	}
@@ -363,4 +366,22 @@ func loaded(ctx context.Context, p *peer.Process, features []string) error {
 		return fmt.Errorf("wait for eBPF features: %w", err)
 	}
 	return nil
+}
+
+// until asks every few milliseconds until it is so.
+func until(ctx context.Context, patience time.Duration, so func() (bool, error)) error {
+	ctx, cancel := context.WithTimeout(ctx, patience)
+	defer cancel()
+	tick := time.NewTicker(10 * time.Millisecond)
+	defer tick.Stop()
+	for {
+		if ok, err := so(); ok || err != nil {
+			return err
+		}
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-tick.C:
+		}
+	}
 }

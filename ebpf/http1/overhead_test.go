@@ -6,21 +6,18 @@ import (
 	"context"
 	"encoding/binary"
 	"encoding/hex"
-	"fmt"
 	"io"
 	"log/slog"
 	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/netip"
-	"os"
-	"path/filepath"
 	"slices"
-	"strconv"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 	"golang.org/x/sys/unix"
@@ -28,6 +25,7 @@ import (
 	"github.com/vedette-io/vedette/ebpf/feature"
 	"github.com/vedette-io/vedette/ebpf/feature/featuretest"
 	"github.com/vedette-io/vedette/ebpf/identity"
+	"github.com/vedette-io/vedette/internal/realnginx"
 )
 
 // BenchmarkNginxOverhead prints what watching costs nginx: its processor time for
@@ -97,15 +95,15 @@ func (t *tenth) Add(*feature.Call) { t.n.Add(1) }
 
 func overhead(b *testing.B, way string, calls *tenth) {
 	const rounds, perRound, connections = 8, 40_000, 8
-	port, master := featuretest.StartNginx(b, "127.0.0.1:1")
+	port, nginx := featuretest.StartNginx(b, "127.0.0.1:1")
 	load := func() float64 {
-		before := workersNanos(b, master)
+		before := processor(b, nginx)
 		var wg sync.WaitGroup
 		for range connections {
 			wg.Go(func() { hammer(b, port, perRound/connections, calls != nil) })
 		}
 		wg.Wait()
-		return float64(workersNanos(b, master)-before) / perRound / 1e3
+		return float64(processor(b, nginx)-before) / perRound / 1e3
 	}
 	for b.Loop() {
 		load() // warm
@@ -183,38 +181,9 @@ func hammer(b *testing.B, port string, n int, traced bool) {
 	}
 }
 
-// workersNanos adds up the processor time of the children of a process.
-func workersNanos(b *testing.B, master int) int64 {
-	children, err := os.ReadFile(fmt.Sprintf("/proc/%d/task/%d/children", master, master))
-	pids := strings.Fields(string(children))
-	if err != nil || len(pids) == 0 {
-		pids = childrenOf(b, master)
-	}
-	var sum int64
-	for _, pid := range pids {
-		s, err := os.ReadFile(filepath.Join("/proc", pid, "schedstat"))
-		require.NoError(b, err)
-		n, err := strconv.ParseInt(strings.Fields(string(s))[0], 10, 64)
-		require.NoError(b, err)
-		sum += n
-	}
-	return sum
-}
-
-// childrenOf looks through all processes, for kernels that keep no list.
-func childrenOf(b *testing.B, parent int) []string {
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
+// processor is the processor time of the workers.
+func processor(b *testing.B, nginx *realnginx.Server) time.Duration {
+	d, err := nginx.Processor()
 	require.NoError(b, err)
-	var pids []string
-	for _, path := range stats {
-		s, err := os.ReadFile(path)
-		if err != nil {
-			continue
-		}
-		fields := strings.Fields(string(s[strings.LastIndexByte(string(s), ')')+1:]))
-		if fields[1] == strconv.Itoa(parent) {
-			pids = append(pids, filepath.Base(filepath.Dir(path)))
-		}
-	}
-	return pids
+	return d
 }

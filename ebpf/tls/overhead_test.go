@@ -26,8 +26,12 @@ import (
 //	go test -run '^$' -bench Overhead -benchtime 1x ./ebpf/tls
 func BenchmarkOverhead(b *testing.B) {
 	b.Run("nginx", func(b *testing.B) {
-		port, master := featuretest.StartNginxTLS(b)
-		overhead(b, port, "/hello", "nginx", func() int64 { return childrenNanos(b, master) })
+		port, nginx := featuretest.StartNginxTLS(b)
+		overhead(b, port, "/hello", "nginx", func() int64 {
+			d, err := nginx.Processor()
+			require.NoError(b, err)
+			return int64(d)
+		})
 	})
 	b.Run("go", func(b *testing.B) {
 		app := buildApp(b, "CGO_ENABLED=0")
@@ -116,24 +120,6 @@ func processNanos(b *testing.B, pid string) int64 {
 		n, err := strconv.ParseInt(strings.Fields(string(s))[0], 10, 64)
 		require.NoError(b, err)
 		sum += n
-	}
-	return sum
-}
-
-// childrenNanos adds up the processor time of a process' children.
-func childrenNanos(b *testing.B, parent int) int64 {
-	stats, err := filepath.Glob("/proc/[0-9]*/stat")
-	require.NoError(b, err)
-	var sum int64
-	for _, path := range stats {
-		s, err := os.ReadFile(path)
-		if err != nil {
-			continue
-		}
-		fields := strings.Fields(string(s[strings.LastIndexByte(string(s), ')')+1:]))
-		if fields[1] == strconv.Itoa(parent) {
-			sum += processNanos(b, filepath.Base(filepath.Dir(path)))
-		}
 	}
 	return sum
 }

@@ -1,16 +1,14 @@
 package featuretest
 
 import (
-	"bytes"
-	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"testing"
-	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/vedette-io/vedette/internal/realnginx"
 )
 
 // findNginx gives the path of a real nginx, or skips.
@@ -27,64 +25,46 @@ func findNginx(t testing.TB) string {
 	return path
 }
 
-// StartNginx serves static files, fixed answers and a proxy to upstream, and
-// gives the port.
-func StartNginx(t testing.TB, upstream string) (port string, master int) {
-	t.Helper()
-	nginx := findNginx(t)
-	dir := t.TempDir()
-	require.NoError(t, os.Chmod(dir, 0o755))
-	port = FreePort(t)
-	require.NoError(t, os.WriteFile(filepath.Join(dir, "file"), make([]byte, 50_000), 0o644))
-	conf := fmt.Sprintf(`
-user root;
-daemon off;
-worker_processes 2;
-pid %[1]s/pid;
-error_log %[1]s/error.log;
-events { worker_connections 512; }
-http {
-	access_log off;
-	sendfile on;
-	keepalive_requests 1000000;
-	client_body_temp_path %[1]s/body;
-	proxy_temp_path %[1]s/proxy;
-	fastcgi_temp_path %[1]s/fastcgi;
-	uwsgi_temp_path %[1]s/uwsgi;
-	scgi_temp_path %[1]s/scgi;
-	upstream app { server %[3]s; keepalive 8; }
-	server {
-		listen 127.0.0.1:%[2]s;
-		listen [::1]:%[2]s;
-		root %[1]s;
+const fixedAnswers = `
 		location /hello { return 200 "hello\n"; }
 		location /away { return 302 /hello; }
 		location /broken { return 503; }
+`
+
+// StartNginx serves static files, fixed answers and a proxy to upstream, and
+// gives the port.
+func StartNginx(t testing.TB, upstream string) (port string, nginx *realnginx.Server) {
+	t.Helper()
+	return startNginx(t, realnginx.Config{
+		IPv6: true,
+		HTTP: "upstream app { server " + upstream + "; keepalive 8; }",
+		Server: fixedAnswers + `
 		location /app/ {
 			proxy_pass http://app/;
 			proxy_http_version 1.1;
 			proxy_set_header Connection "";
 		}
-	}
+`})
 }
-`, dir, port, upstream)
-	path := filepath.Join(dir, "nginx.conf")
-	require.NoError(t, os.WriteFile(path, []byte(conf), 0o644))
-	cmd := exec.Command(nginx, "-c", path, "-p", dir)
-	var log bytes.Buffer
-	cmd.Stderr = &log
-	require.NoError(t, cmd.Start())
-	t.Cleanup(func() {
-		require.NoError(t, cmd.Process.Signal(os.Interrupt))
-		_ = cmd.Wait()
+
+// StartNginxTLS serves fixed answers and a file over TLS, with HTTP/1.1 and
+// HTTP/2, and gives the port.
+func StartNginxTLS(t testing.TB) (port string, nginx *realnginx.Server) {
+	t.Helper()
+	cert, key := Certificate(t)
+	return startNginx(t, realnginx.Config{
+		Listen: "ssl http2",
+		Server: "ssl_certificate " + cert + ";\n\t\tssl_certificate_key " + key + ";" + fixedAnswers,
 	})
-	require.Eventually(t, func() bool {
-		c, err := net.Dial("tcp", "127.0.0.1:"+port)
-		if err != nil {
-			return false
-		}
-		c.Close()
-		return true
-	}, 10*time.Second, 10*time.Millisecond, "nginx does not answer: %s", &log)
-	return port, cmd.Process.Pid
+}
+
+func startNginx(t testing.TB, c realnginx.Config) (string, *realnginx.Server) {
+	t.Helper()
+	c.Executable, c.Dir = findNginx(t), t.TempDir()
+	require.NoError(t, os.Chmod(c.Dir, 0o755))
+	require.NoError(t, os.WriteFile(filepath.Join(c.Dir, "file"), make([]byte, 50_000), 0o644))
+	s, err := realnginx.Start(t.Context(), c)
+	require.NoError(t, err)
+	t.Cleanup(func() { require.NoError(t, s.Stop()) })
+	return s.Port, s
 }
