@@ -95,7 +95,8 @@ test-tools:
 	  postgresql-15,postgresql-client-15,libpq5,libicu72,libxml2,libldap-2.5-0,libxslt1.1:postgres \
 	  redis-server,redis-tools,libjemalloc2,liblzf1,libatomic1:redis-server \
 	  mariadb-server-core,libaio1,libnuma1,libpcre2-8-0,liburing2:mariadbd \
-	  mariadb-client-core,libmariadb3,libedit2,libncurses6:mariadb; do \
+	  mariadb-client-core,libmariadb3,libedit2,libncurses6:mariadb \
+	  docker.io,libdevmapper1.02.1:dockerd containerd:containerd runc,libseccomp2:runc; do \
 	  packages=$${tool%%:*}; program=$${tool#*:}; \
 	  if command -v $$program >/dev/null || [ -x usr/bin/$$program ] || [ -x usr/sbin/$$program ] \
 	    || [ -n "$$(ls usr/lib/postgresql/*/bin/$$program /usr/lib/postgresql/*/bin/$$program 2>/dev/null)" ]; then continue; fi; \

@@ -1,0 +1,99 @@
+package enginetest
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"testing"
+)
+
+// Guest is the program in a running container.
+type Guest struct {
+	// ID is the engine's 64 hexadecimal digits.
+	ID string
+	// Name is the engine's name for the container, if it has one.
+	Name string
+
+	client *http.Client
+}
+
+// newGuest gives the guest that listens in a directory of the host's, which is
+// /control in the container.
+func newGuest(id, name, control string) *Guest {
+	socket := filepath.Join(control, "guest")
+	return &Guest{ID: id, Name: name, client: &http.Client{Transport: &http.Transport{
+		DisableKeepAlives: true,
+		DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+			return new(net.Dialer).DialContext(ctx, "unix", socket)
+		},
+	}}}
+}
+
+// ready waits until the guest listens.
+func (g *Guest) ready(t testing.TB) {
+	t.Helper()
+	eventually(t, "the guest in "+g.ID+" answers", func() bool { _, err := g.try("GET", "/hello"); return err == nil })
+}
+
+// Tell tells the guest to do something, such as /burn?ms=100, and waits until it
+// has.
+func (g *Guest) Tell(t testing.TB, format string, args ...any) {
+	t.Helper()
+	if err := g.Try(format, args...); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Try is Tell for what the guest may not survive.
+func (g *Guest) Try(format string, args ...any) error {
+	_, err := g.try("POST", fmt.Sprintf(format, args...))
+	return err
+}
+
+// Address is where the guest serves by TCP.
+func (g *Guest) Address(t testing.TB) string {
+	t.Helper()
+	addr, err := g.try("GET", "/address")
+	if err != nil {
+		t.Fatal(err)
+	}
+	return addr
+}
+
+func (g *Guest) try(method, path string) (string, error) {
+	r, err := http.NewRequest(method, "http://guest"+path, nil)
+	if err != nil {
+		return "", err
+	}
+	resp, err := g.client.Do(r)
+	if err != nil {
+		return "", err
+	}
+	defer resp.Body.Close()
+	b, err := io.ReadAll(resp.Body)
+	if err == nil && resp.StatusCode != http.StatusOK {
+		err = fmt.Errorf("%s: %s: %s", path, resp.Status, b)
+	}
+	return string(b), err
+}
+
+// buildGuest compiles the guest, without anything it would have to load, and gives
+// its path.
+func buildGuest(t testing.TB, dir string) string {
+	t.Helper()
+	_, file, _, _ := runtime.Caller(0)
+	path := filepath.Join(dir, "guest")
+	cmd := exec.Command(program(t, "go"), "build", "-trimpath", "-ldflags=-s -w", "-o", path, "./guest")
+	cmd.Dir = filepath.Dir(file)
+	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		t.Fatalf("build the guest: %v\n%s", err, out)
+	}
+	return path
+}
