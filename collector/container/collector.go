@@ -341,7 +341,7 @@ func (c *Collector) Names(containerID, podUID string) identity.Names {
 
 // Run keeps the names of containers up to date until ctx ends.
 func (c *Collector) Run(ctx context.Context) error {
-	e := enricher{c: c, asked: map[string]bool{}}
+	e := enricher{c: c}
 	ticker := time.NewTicker(c.cfg.RescanInterval)
 	defer ticker.Stop()
 	for {

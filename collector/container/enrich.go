@@ -12,6 +12,7 @@ import (
 const (
 	askTimeout = 3 * time.Second
 	askAgain   = time.Minute // labels of pods and names of containers may change
+	settling   = 30 * time.Second
 	maxAnswer  = 64 << 20
 )
 
@@ -96,30 +97,44 @@ func newSources(cfg Config) []source {
 	return sources
 }
 
+// lacks says whether something may still be told of a container: the kubelet lists
+// a container some time after it runs, and the API server a static pod.
+func (k *catalog) lacks(g *cgroup) bool {
+	if _, ok := k.containers[g.id]; !ok {
+		return true
+	}
+	_, ok := k.pods[g.podUID]
+	return !ok && g.podUID != ""
+}
+
 // enricher asks the sources when there are containers that they were not asked
-// for, and now and then.
+// for, for a while when some are that nobody knew, and now and then.
 type enricher struct {
 	c       *Collector
-	asked   map[string]bool // containers that were there at the last time
+	seen    map[string]time.Time // when they were first asked for containers that are there
 	at      time.Time
 	answers []*catalog // the last ones, by source
 	failing []bool
 }
 
 func (e *enricher) refresh(ctx context.Context, s snapshot) {
-	ids := map[string]bool{}
+	now, known := e.c.now(), e.c.names.Load()
+	ids := map[string]time.Time{}
 	fresh := false
 	for _, g := range s.list {
 		if g.kind == kindContainer {
-			ids[g.id] = true
-			fresh = fresh || !e.asked[g.id]
+			first, old := e.seen[g.id]
+			if !old {
+				first = now
+			}
+			ids[g.id] = first
+			fresh = fresh || !old || now.Sub(first) < settling && known.lacks(g)
 		}
 	}
-	now := e.c.now()
 	if len(ids) == 0 || !fresh && now.Sub(e.at) < askAgain {
 		return
 	}
-	e.asked, e.at = ids, now
+	e.seen, e.at = ids, now
 	if e.answers == nil {
 		e.answers, e.failing = make([]*catalog, len(e.c.sources)), make([]bool, len(e.c.sources))
 	}
@@ -132,7 +147,7 @@ func (e *enricher) refresh(ctx context.Context, s snapshot) {
 			continue
 		}
 		for id, m := range answer.containers {
-			if ids[id] {
+			if _, ok := ids[id]; ok {
 				all.containers[id] = all.containers[id].merge(m)
 			}
 		}
@@ -149,7 +164,7 @@ func (e *enricher) ask(ctx context.Context, i int, src source, list []*cgroup) {
 	case err == nil:
 		e.c.metrics.asked.WithLabelValues(src.name()).Inc()
 		e.answers[i], e.failing[i] = answer, false
-	case absent(err):
+	case absent(err) && (e.answers[i] == nil || !errors.Is(err, syscall.ECONNREFUSED)): // who has answered is starting again
 		e.answers[i] = nil
 		if !e.failing[i] {
 			e.failing[i] = true

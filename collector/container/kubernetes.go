@@ -24,6 +24,12 @@ const (
 	labelCompose      = "com.docker.compose.service"
 )
 
+// Annotations by which the kubelet tells static pods.
+const (
+	annotationSource = "kubernetes.io/config.source"
+	annotationHash   = "kubernetes.io/config.hash"
+)
+
 // kubelet asks the kubelet for the pods of its node, and where the kubelet does
 // not say, the cluster's API server.
 type kubelet struct {
@@ -36,15 +42,19 @@ func newKubelet(cfg KubeletConfig) *kubelet { return &kubelet{cfg, os.Getenv} }
 func (k *kubelet) name() string { return "kubelet" }
 
 func (k *kubelet) ask(ctx context.Context, _ []*cgroup) (*catalog, error) {
-	data, err := k.pods(ctx, strings.TrimSuffix(k.cfg.URL, "/")+"/pods", k.cfg.InsecureSkipVerify)
+	data, err := k.ofKubelet(ctx)
 	if err != nil && k.env("KUBERNETES_SERVICE_HOST") != "" && k.env("NODE_NAME") != "" {
 		api := url.URL{
 			Scheme: "https", Host: net.JoinHostPort(k.env("KUBERNETES_SERVICE_HOST"), cmp.Or(k.env("KUBERNETES_SERVICE_PORT"), "443")),
-			Path: "/api/v1/pods", RawQuery: url.Values{"fieldSelector": {"spec.nodeName=" + k.env("NODE_NAME")}}.Encode(),
+			Path: "/api/v1/pods", RawQuery: url.Values{
+				"fieldSelector":   {"spec.nodeName=" + k.env("NODE_NAME")},
+				"resourceVersion": {"0"}, // from the API server's memory: every node asks
+			}.Encode(),
 		}
 		var again error
-		if data, again = k.pods(ctx, api.String(), false); again != nil {
-			return nil, fmt.Errorf("list pods at the kubelet: %w; at the API server: %w", err, again)
+		if data, again = k.get(ctx, api.String(), &tls.Config{}); again != nil {
+			// In a cluster a refused connection does not mean that there is no kubelet.
+			return nil, fmt.Errorf("list pods at the kubelet: %v; at the API server: %v", err, again)
 		}
 		err = nil
 	}
@@ -54,7 +64,42 @@ func (k *kubelet) ask(ctx context.Context, _ []*cgroup) (*catalog, error) {
 	return decodePods(data)
 }
 
-func (k *kubelet) pods(ctx context.Context, address string, anyCertificate bool) ([]byte, error) {
+func (k *kubelet) ofKubelet(ctx context.Context) ([]byte, error) {
+	address, err := url.Parse(k.cfg.URL)
+	if err != nil {
+		return nil, err
+	}
+	conf := &tls.Config{InsecureSkipVerify: k.cfg.InsecureSkipVerify}
+	if node := k.env("NODE_NAME"); node != "" && !conf.InsecureSkipVerify {
+		// The cluster signs for the node's name and address, not for the loopback's.
+		conf.InsecureSkipVerify = true
+		conf.VerifyConnection = func(s tls.ConnectionState) error {
+			// The connection's own name is empty for an address.
+			err := verify(s, conf.RootCAs, address.Hostname())
+			if err == nil {
+				return nil
+			}
+			if again := verify(s, conf.RootCAs, node); again != nil {
+				return fmt.Errorf("%w; as the node's: %w", err, again)
+			}
+			return nil
+		}
+	}
+	return k.get(ctx, address.JoinPath("pods").String(), conf)
+}
+
+// verify checks a server's certificate, as crypto/tls does, for a name.
+func verify(s tls.ConnectionState, roots *x509.CertPool, name string) error {
+	o := x509.VerifyOptions{Roots: roots, DNSName: name, Intermediates: x509.NewCertPool()}
+	for _, c := range s.PeerCertificates[1:] {
+		o.Intermediates.AddCert(c)
+	}
+	_, err := s.PeerCertificates[0].Verify(o)
+	return err
+}
+
+// get asks one of the two servers; conf says what else is wanted of its certificate.
+func (k *kubelet) get(ctx context.Context, address string, conf *tls.Config) ([]byte, error) {
 	token := ""
 	if k.cfg.TokenFile != "" {
 		data, err := os.ReadFile(k.cfg.TokenFile)
@@ -63,7 +108,7 @@ func (k *kubelet) pods(ctx context.Context, address string, anyCertificate bool)
 		}
 		token = strings.TrimSpace(string(data))
 	}
-	conf := &tls.Config{MinVersion: tls.VersionTLS12, InsecureSkipVerify: anyCertificate}
+	conf.MinVersion = tls.VersionTLS12
 	if pem, err := os.ReadFile(k.cfg.CAFile); err == nil {
 		conf.RootCAs = x509.NewCertPool()
 		if !conf.RootCAs.AppendCertsFromPEM(pem) {
@@ -84,6 +129,7 @@ type pod struct {
 			Controller bool
 		}
 	}
+	Spec   struct{ NodeName string }
 	Status struct {
 		ContainerStatuses, InitContainerStatuses, EphemeralContainerStatuses []containerStatus
 	}
@@ -115,6 +161,10 @@ func (p *pod) workload() string {
 			return o.Name
 		}
 	}
+	// The kubelet has static pods without the owner that the API server's have.
+	if source := p.Metadata.Annotations[annotationSource]; source != "" && source != "api" && p.Spec.NodeName != "" {
+		return strings.TrimSuffix(p.Metadata.Name, "-"+p.Spec.NodeName)
+	}
 	return ""
 }
 
@@ -137,7 +187,7 @@ func decodePods(data []byte) (*catalog, error) {
 			Service: cmp.Or(p.Metadata.Annotations[annotationService], p.Metadata.Labels[labelInstance], p.Metadata.Labels[labelAppName]),
 		}
 		k.pods[p.Metadata.UID] = m
-		if mirror := p.Metadata.Annotations["kubernetes.io/config.hash"]; mirror != "" {
+		if mirror := p.Metadata.Annotations[annotationHash]; mirror != "" {
 			k.pods[mirror] = m // static pods run under the hash of their file
 		}
 		for _, statuses := range [...][]containerStatus{p.Status.ContainerStatuses, p.Status.InitContainerStatuses, p.Status.EphemeralContainerStatuses} {

@@ -51,7 +51,8 @@ type Cluster struct {
 	t        testing.TB
 	tools    []string // folders of programs
 	ca       *authority
-	admin    string // the token that may do everything
+	accounts *ecdsa.PrivateKey // signs the tokens of service accounts
+	admin    string            // the token that may do everything
 	group    string // the control group of all pods
 	client   *http.Client
 	programs map[string]*program
@@ -117,8 +118,7 @@ func (c *Cluster) prepare() error {
 	}
 	c.CAFile = filepath.Join(c.Dir, "ca.crt")
 	c.admin = hex.EncodeToString(id) + "-admin"
-	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
+	if c.accounts, err = ecdsa.GenerateKey(elliptic.P256(), rand.Reader); err != nil {
 		return err
 	}
 	pool := x509.NewCertPool()
@@ -128,7 +128,7 @@ func (c *Cluster) prepare() error {
 	}}
 	return errors.Join(
 		os.WriteFile(c.CAFile, c.ca.pem(), 0o600),
-		writeKey(c.path("accounts.key"), key),
+		writeKey(c.path("accounts.key"), c.accounts),
 		c.ca.writeServer(c.Dir, "api", []string{"kubernetes.default.svc"}, net.IPv4(127, 0, 0, 1), net.IPv4(10, 96, 0, 1)),
 		os.WriteFile(c.path("tokens.csv"), []byte(c.admin+",admin,admin,\"system:masters\"\n"+
 			c.kubeletToken()+",system:node:"+c.Node+",node,\"system:nodes\"\n"), 0o600),

@@ -53,7 +53,7 @@ func (p *program) kill() {
 // tail is the end of what a program has said.
 func (p *program) tail() string {
 	text, _ := os.ReadFile(p.log)
-	const most = 4000
+	const most = 2000
 	return string(text[max(0, len(text)-most):])
 }
 
