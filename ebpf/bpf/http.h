@@ -37,13 +37,18 @@ struct half {
 	__u64 left;
 	__u64 body;
 	__u64 first_ns; /* arrival of the message's first byte */
-	__u16 status;
-	__u8 state;
-	__u8 method;
-	__u8 carried; /* bytes of carry in use, at its end */
-	__u8 skip;    /* inside a line too long to be of interest */
-	__u8 chunked;
-	__u8 has_length;
+	union {
+		__u64 message; /* all of these, to clear them at once */
+		struct {
+			__u16 status;
+			__u8 state;
+			__u8 method;
+			__u8 carried; /* bytes of carry in use, at its end */
+			__u8 skip;    /* inside a line too long to be of interest */
+			__u8 chunked;
+			__u8 has_length;
+		};
+	};
 	/* of spans only */
 	__u8 in_part; /* some of the head is kept */
 	__u8 traced;  /* random is a trace id's */

@@ -21,24 +21,18 @@ type HttpConn struct {
 	Pushed  uint32
 	Popped  uint32
 	Half    [2]struct {
-		_         structs.HostLayout
-		Left      uint64
-		Body      uint64
-		FirstNs   uint64
-		Status    uint16
-		State     uint8
-		Method    uint8
-		Carried   uint8
-		Skip      uint8
-		Chunked   uint8
-		HasLength uint8
-		InPart    uint8
-		Traced    uint8
-		Cut       uint8
-		Pad       uint8
-		Seq       uint32
-		Random    uint64
-		Carry     [4]uint64
+		_       structs.HostLayout
+		Left    uint64
+		Body    uint64
+		FirstNs uint64
+		Message uint64
+		InPart  uint8
+		Traced  uint8
+		Cut     uint8
+		Pad     uint8
+		Seq     uint32
+		Random  uint64
+		Carry   [4]uint64
 	}
 	ProcessStart  uint64
 	Tgid          uint32

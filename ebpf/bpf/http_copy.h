@@ -158,7 +158,9 @@ static __always_inline int on_ready_at(__u64 at)
 static __always_inline int on_state_at(__u64 at, int newstate)
 {
 	conn_state(bpf_map_lookup_elem(&sockets, &at), newstate);
-	if (newstate == CLOSE)
+	/* What is left of a socket that was at this address: one that is read after
+	 * its end is kept anew. */
+	if (newstate == CLOSE || newstate == SYN_SENT || newstate == SYN_RECV)
 		bpf_map_delete_elem(&sockets, &at);
 	return 0;
 }

@@ -11,11 +11,14 @@
 #include "http.h"
 
 /* Rounds of a loop are functions that bpf_loop calls, or, with BOUNDED defined as
- * the most steps of an I/O, part of a loop of C. */
+ * the most steps of an I/O, part of a loop of C. ONCE is before what the verifiers
+ * of kernels that need those loops must not follow more than once. */
 #ifdef BOUNDED
 #define STEP static __always_inline
+#define ONCE __noinline
 #else
 #define STEP static
+#define ONCE static __always_inline
 #endif
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
@@ -37,6 +40,11 @@ struct sock___span {
 	struct sock_common___span __sk_common;
 };
 struct tcp_sock___span {
+	__u32 write_seq;
+};
+struct tcp_sock___clock {
+	__u64 tcp_clock_cache;
+	__u32 snd_nxt;
 	__u32 write_seq;
 };
 #pragma clang attribute pop
@@ -152,7 +160,16 @@ static __always_inline struct scratch *get_scratch(__u32 sent)
 	return bpf_map_lookup_elem(&scratch, &sent);
 }
 
-static __always_inline __u64 load(struct scratch *b, __u32 pos)
+/* The time of an I/O, once it is asked for: reading the clock takes as long as
+ * reading a line. */
+static __always_inline __u64 now_of(struct scratch *b)
+{
+	if (!b->now)
+		b->now = bpf_ktime_get_ns();
+	return b->now;
+}
+
+static __always_inline __u64 load(struct scratch *b, __u64 pos)
 {
 	return *(__u64 *)(b->data + (pos & 2047));
 }
@@ -163,6 +180,15 @@ static __always_inline __u64 load(struct scratch *b, __u32 pos)
 #define LOW(n) ((1ULL << (8 * (n))) - 1)
 #define PROTO W('H', 'T', 'T', 'P', '/', '1', '.', 0)
 #define PROTO2 W('H', 'T', 'T', 'P', '/', '2', '.', 0)
+
+static __always_inline __u32 process_id(void)
+{
+#ifdef COPIES
+	return bpf_get_current_pid_tgid() >> 32;
+#else
+	return ((struct task_struct *)bpf_get_current_task_btf())->tgid;
+#endif
+}
 
 #include "http_span.h"
 
@@ -273,11 +299,11 @@ enum found {
  * of header fields only those of interest and the empty line. Leaves in line and
  * lf of the scratch where to look on. Functions cost a return each, which
  * processors with a flawed predictor make dear: so the ones below are inlined. */
-__noinline int next_line(CONN_ARG, __u32 sent, __u32 end)
+__noinline int next_line(CONN_ARG, __u32 sent, __u64 end)
 {
 	FIND_CONN;
 	struct scratch *b = get_scratch(sent);
-	__u32 line, pos, lf;
+	__u64 line, pos, lf;
 	struct half *h;
 	bool fields, found = false;
 	__u64 x, m;
@@ -415,7 +441,7 @@ static __always_inline int lines(struct io *io)
 		return 1;
 	}
 	if (h->state == AT_START && !h->carried) {
-		h->first_ns = b->arrived;
+		h->first_ns = b->arrived ? b->arrived : now_of(b);
 		if (c->role == ROLE_UNKNOWN && refuse(io)) {
 			h->state = LOST;
 			return 1;
@@ -496,7 +522,7 @@ STEP long step(__u32 i, struct io *io)
 	if (h->state == UNTIL_CLOSE) {
 		h->body += b->left;
 		c->response_bytes = h->body;
-		c->end_ns = b->now;
+		c->end_ns = now_of(b);
 		return 1;
 	}
 	if (!b->room && !((h->state == IN_BODY || h->state == IN_CHUNK) && h->left >= b->left)) {
@@ -511,7 +537,7 @@ STEP long step(__u32 i, struct io *io)
 			return 1;
 		/* a message may end with the I/O */
 		if (h->state == HEAD_DONE)
-			head_end(c, h, io->sent, b->now);
+			head_end(c, h, io->sent, b);
 	} else {
 		n = h->left < b->left ? h->left : b->left;
 		if (n < b->left && n > b->room)
@@ -522,7 +548,7 @@ STEP long step(__u32 i, struct io *io)
 			h->state = h->state == IN_CHUNK ? CHUNK_SIZE : DONE;
 	}
 	if (h->state == DONE)
-		message_end(c, h, b->now);
+		message_end(c, h, b);
 	return !b->left;
 }
 
@@ -553,7 +579,8 @@ static __always_inline bool endless(struct io *io)
 #else
 static __always_inline bool endless(struct io *io)
 {
-	return bpf_loop(STEPS, step, io, 0) == STEPS;
+	/* most often a whole message */
+	return !step(0, io) && bpf_loop(STEPS, step, io, 0) == STEPS;
 }
 #endif
 
@@ -586,7 +613,7 @@ static __always_inline void follow(struct io *io)
 		if (c->role != ROLE_UNKNOWN && !looks_new(b))
 			return;
 		if (io->sent == (c->role == ROLE_SERVER))
-			finish(c, b->now);
+			finish(c, now_of(b));
 		reset_half(h, AT_START);
 	} else if (h->state >= IN_BODY) {
 		/* a body that went unseen (splice) has ended if another message
@@ -595,7 +622,7 @@ static __always_inline void follow(struct io *io)
 
 		if (idle && c->role != ROLE_UNKNOWN && looks_new(b)) {
 			if (h->status)
-				finish(c, b->now);
+				finish(c, now_of(b));
 			reset_half(h, AT_START);
 			count(STAT_LOST);
 		}
@@ -649,6 +676,24 @@ static __always_inline bool buffers_of(struct scratch *b, long nr, __u64 second,
 	return false;
 }
 
+/* When TCP last sent or received something for a socket: it has read the clock
+ * then, CLOCK_MONOTONIC, as programs do. 0: this kernel does not keep it. */
+static __always_inline __u64 tcp_time(struct tcp_sock *tp)
+{
+	struct tcp_sock___clock *t = (void *)tp;
+
+	return bpf_core_field_exists(t->tcp_clock_cache) ? t->tcp_clock_cache : 0;
+}
+
+/* When the last byte given to a socket was sent; 0: it waits for the peer, or
+ * for more. */
+static __always_inline __u64 sent_time(struct tcp_sock *tp)
+{
+	struct tcp_sock___clock *t = (void *)tp;
+
+	return t->snd_nxt == t->write_seq ? tcp_time(tp) : 0;
+}
+
 #ifndef COPIES
 static __always_inline bool buffers(struct scratch *b)
 {
@@ -683,9 +728,12 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, __u8 sent)
 	b = get_scratch(sent);
 	if (!b)
 		return 0;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (!tp)
+		return 0;
 	b->virgin = 0;
-	b->now = bpf_ktime_get_ns();
-	b->arrived = b->now;
+	b->now = sent ? sent_time(tp) : 0;
+	b->arrived = 0;
 	if (!c->tgid) {
 		if (!owner(c)) {
 			c->ignored = 1;
@@ -698,23 +746,15 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, __u8 sent)
 		span_conn(c, sk);
 	}
 	if (!sent) {
-		__u32 unread;
+		__u32 unread = tp->rcv_nxt - tp->copied_seq;
 
-		tp = bpf_skc_to_tcp_sock(sk);
-		if (!tp)
-			return 0;
-		unread = tp->rcv_nxt - tp->copied_seq;
 		b->end_seq = tp->copied_seq;
-		if (c->ready_ns)
-			b->arrived = c->ready_ns;
+		b->arrived = c->ready_ns;
 		if (!unread)
 			c->ready_ns = 0;
 		if (c->role == ROLE_UNKNOWN)
 			b->virgin = tp->bytes_received - unread == (__u64)ret;
 	} else if (spanning) {
-		tp = bpf_skc_to_tcp_sock(sk);
-		if (!tp)
-			return 0;
 		b->end_seq = ((struct tcp_sock___span *)tp)->write_seq;
 	}
 	b->left = ret;
@@ -736,12 +776,19 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, __u8 sent)
 /* Starts the clock of what the application will read. */
 static __always_inline int on_ready(struct sock *sk)
 {
+	struct tcp_sock *tp;
 	struct conn *c;
 
 	if (sk->sk_protocol != IPPROTO_TCP || sk->__sk_common.skc_state == LISTEN)
 		return 0;
 	c = bpf_sk_storage_get(&conns, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
-	if (c && !c->ready_ns && !c->ignored)
+	if (!c || c->ready_ns || c->ignored || c->role == ROLE_CLIENT)
+		return 0;
+	tp = bpf_skc_to_tcp_sock(sk);
+	if (!tp)
+		return 0;
+	c->ready_ns = tcp_time(tp);
+	if (!c->ready_ns)
 		c->ready_ns = bpf_ktime_get_ns();
 	return 0;
 }

@@ -5,14 +5,10 @@
 
 static __always_inline void reset_half(struct half *h, __u8 state)
 {
+	h->message = 0;
 	h->state = state;
-	h->carried = 0;
-	h->skip = 0;
-	h->chunked = 0;
-	h->has_length = 0;
 	h->left = 0;
 	h->body = 0;
-	h->status = 0;
 	if (spanning) {
 		h->in_part = 0;
 		h->traced = 0;
@@ -60,7 +56,7 @@ static __always_inline int push(struct conn *c, struct half *h)
 }
 
 /* A final response has begun: pairs it with the oldest request. */
-static __always_inline int pop(struct conn *c, __u64 now, __u16 status)
+static __always_inline int pop(struct conn *c, struct scratch *b, __u16 status)
 {
 	if (!c)
 		return 0;
@@ -83,7 +79,7 @@ static __always_inline int pop(struct conn *c, __u64 now, __u16 status)
 		return 0;
 	}
 	c->method = OTHER;
-	c->start_ns = now;
+	c->start_ns = now_of(b);
 	if (spanning)
 		c->spanned = 0;
 	if (c->role == ROLE_CLIENT)
@@ -129,7 +125,7 @@ static __always_inline bool take_role(struct conn *c, __u8 role)
 static __always_inline int owner(struct conn *c)
 {
 	__u64 start = process_start();
-	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
+	__u32 tgid = process_id();
 
 	if (!c)
 		return 0;
@@ -145,7 +141,7 @@ static __always_inline int owner(struct conn *c)
 
 /* Reads a start line at pos. lf is where it ends, 0 when it is longer than
  * the window. False: this is no message. */
-__noinline int start_line(BOTH_ARGS, __u32 sent, __u32 pos, __u32 lf)
+ONCE int start_line(BOTH_ARGS, __u32 sent, __u32 pos, __u32 lf)
 {
 	FIND_BOTH;
 	struct scratch *b = get_scratch(sent);
@@ -172,7 +168,7 @@ __noinline int start_line(BOTH_ARGS, __u32 sent, __u32 pos, __u32 lf)
 		h->status = a * 100 + e * 10 + f;
 		h->method = 0;
 		if (h->status >= 200 || h->status == 101) {
-			pop(c, b->now, h->status);
+			pop(c, b, h->status);
 		}
 		return 1;
 	}
@@ -196,7 +192,7 @@ __noinline int start_line(BOTH_ARGS, __u32 sent, __u32 pos, __u32 lf)
 	h->status = 0;
 	owner(c);
 	if (!h->first_ns)
-		h->first_ns = b->now;
+		h->first_ns = now_of(b);
 	if (spanning) {
 		h->seq = b->seq + (pos - CARRY);
 		b->start_at = pos;
@@ -252,13 +248,13 @@ __noinline int header_line(HALF_ARG, __u32 sent, __u32 pos, __u32 lf)
 	return 0;
 }
 
-static __always_inline int message_end(struct conn *c, struct half *h, __u64 now)
+static __always_inline int message_end(struct conn *c, struct half *h, struct scratch *b)
 {
 	if (!c || !h)
 		return 0;
 	if (h->status) {
 		c->response_bytes = h->body;
-		finish(c, now);
+		finish(c, now_of(b));
 	} else if (h->chunked && c->pushed != c->popped && c->pushed - c->popped <= DEPTH) {
 		c->sizes[(c->pushed - 1) % DEPTH] = h->body > 0xffffffff ? 0xffffffff : h->body;
 	}
@@ -268,7 +264,7 @@ static __always_inline int message_end(struct conn *c, struct half *h, __u64 now
 }
 
 /* The empty line after the header fields. */
-static __always_inline int head_end(struct conn *c, struct half *h, __u32 sent, __u64 now)
+static __always_inline int head_end(struct conn *c, struct half *h, __u32 sent, struct scratch *b)
 {
 	if (!c || !h)
 		return 0;
@@ -277,7 +273,7 @@ static __always_inline int head_end(struct conn *c, struct half *h, __u32 sent, 
 	if (h->status) {
 		if (h->status == 101 || (c->method == CONNECT && h->status / 100 == 2 && !c->orphan)) {
 			/* what follows is not HTTP */
-			finish(c, now);
+			finish(c, now_of(b));
 			c->ignored = 1;
 			return 0;
 		}
@@ -287,7 +283,7 @@ static __always_inline int head_end(struct conn *c, struct half *h, __u32 sent, 
 		}
 		if (h->status == 204 || h->status == 304 || (c->method == HEAD && !c->orphan)) {
 			h->body = 0;
-			message_end(c, h, now);
+			message_end(c, h, b);
 			return 0;
 		}
 	}
@@ -308,7 +304,7 @@ static __always_inline int head_end(struct conn *c, struct half *h, __u32 sent, 
 		h->state = UNTIL_CLOSE;
 		return 0;
 	}
-	message_end(c, h, now);
+	message_end(c, h, b);
 	return 0;
 }
 
