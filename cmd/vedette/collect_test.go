@@ -215,21 +215,8 @@ func recordsIn(t *testing.T, data string) (numbers []int) {
 						return err
 					}
 				}
-				r := plogotlp.NewExportRequest()
-				if err := r.UnmarshalProto(payload); err != nil {
+				if numbers, err = appendNumbers(numbers, payload); err != nil {
 					return err
-				}
-				for _, resource := range r.Logs().ResourceLogs().All() {
-					for _, scope := range resource.ScopeLogs().All() {
-						for _, record := range scope.LogRecords().All() {
-							text, _, _ := strings.Cut(record.Body().Str(), " ")
-							n, err := strconv.Atoi(text)
-							if err != nil {
-								return err
-							}
-							numbers = append(numbers, n)
-						}
-					}
 				}
 			}
 		}
@@ -239,6 +226,27 @@ func recordsIn(t *testing.T, data string) (numbers []int) {
 		t.Fatal(err)
 	}
 	return numbers
+}
+
+// appendNumbers appends the numbers of the log records in a request.
+func appendNumbers(numbers []int, payload []byte) ([]int, error) {
+	r := plogotlp.NewExportRequest()
+	if err := r.UnmarshalProto(payload); err != nil {
+		return nil, err
+	}
+	for _, resource := range r.Logs().ResourceLogs().All() {
+		for _, scope := range resource.ScopeLogs().All() {
+			for _, record := range scope.LogRecords().All() {
+				text, _, _ := strings.Cut(record.Body().Str(), " ")
+				n, err := strconv.Atoi(text)
+				if err != nil {
+					return nil, err
+				}
+				numbers = append(numbers, n)
+			}
+		}
+	}
+	return numbers, nil
 }
 
 // compare wants every acknowledged number once, and none twice. Those that were

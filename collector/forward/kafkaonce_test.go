@@ -1,6 +1,7 @@
 package forward
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -8,6 +9,7 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"net/http/httptest"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -70,57 +72,21 @@ func onceKafkaConfig(b *kafkatest.Broker, partitions int) kafka.Config {
 	return c
 }
 
-// readTopic reads a topic as the documentation tells other consumers to: of one
-// vedette.from and session in a partition, what does not come behind the last one
-// that counted is a repetition.
-func readTopic(t *testing.T, addr, topic string, partitions int) (bodiesOf []string, repeated int) {
+// readTopic returns what the log records in the topic say, without repetitions.
+func readTopic(t *testing.T, b *kafkatest.Broker) (all []string, repeated int) {
 	t.Helper()
-	client := &kafkago.Client{Addr: kafkago.TCP(addr), Timeout: patience}
-	for p := range partitions {
-		offsets, err := client.ListOffsets(t.Context(), &kafkago.ListOffsetsRequest{Topics: map[string][]kafkago.OffsetRequest{topic: {kafkago.LastOffsetOf(p)}}})
-		if err != nil {
-			t.Fatal(err)
-		}
-		end := offsets.Topics[topic][0].LastOffset
-		r := kafkago.NewReader(kafkago.ReaderConfig{Brokers: []string{addr}, Topic: topic, Partition: p, MaxBytes: 16 << 20, MaxWait: 100 * time.Millisecond})
-		type place struct{ first, last, part int64 }
-		newest := map[string]place{}
-		for at := int64(0); at < end; {
-			m, err := r.ReadMessage(t.Context())
-			if err != nil {
+	messages, repeated := b.ReadForwarded(t, buffer.TopicLogs)
+	for _, m := range messages {
+		payload := m.Value
+		if slices.ContainsFunc(m.Headers, func(h kafkago.Header) bool { return h.Key == "vedette.format" && string(h.Value) == "8" }) {
+			var err error
+			if payload, err = s2.Decode(nil, payload); err != nil {
 				t.Fatal(err)
 			}
-			at = m.Offset + 1
-			header := map[string]string{}
-			for _, h := range m.Headers {
-				header[h.Key] = string(h.Value)
-			}
-			var session uint64
-			var now place
-			var parts int64
-			if _, err := fmt.Sscanf(header["vedette.position"], "%d %d-%d %d/%d", &session, &now.first, &now.last, &now.part, &parts); err != nil {
-				t.Fatalf("vedette.position: got %q: %v", header["vedette.position"], err)
-			}
-			key := fmt.Sprint(header["vedette.from"], " ", session)
-			before, known := newest[key]
-			if known && now.first <= before.last && (now.first != before.first || now.last != before.last || now.part <= before.part) {
-				repeated++
-				continue
-			}
-			newest[key] = now
-			payload := m.Value
-			if header["vedette.format"] == "8" {
-				if payload, err = s2.Decode(nil, payload); err != nil {
-					t.Fatal(err)
-				}
-			}
-			bodiesOf = append(bodiesOf, bodies(payload)...)
 		}
-		if err := r.Close(); err != nil {
-			t.Error(err)
-		}
+		all = append(all, bodies(payload)...)
 	}
-	return bodiesOf, repeated
+	return all, repeated
 }
 
 // wantOnce checks that each number is there once.
@@ -187,7 +153,13 @@ func TestOnceKafka(t *testing.T) {
 		case chance == 0:
 			panic(errors.New("lost on the way there"))
 		case chance < 4: // the server is slow, the agent does not wait
-			late.Go(func() { serve(httptest.NewRecorder(), context.Background()) })
+			mu.Lock()
+			wait := time.Duration(onTheWay.IntN(400)) * time.Millisecond
+			mu.Unlock()
+			late.Go(func() {
+				<-time.After(wait)
+				serve(httptest.NewRecorder(), context.Background())
+			})
 			panic(errors.New("given up"))
 		case chance == 4: // the server dies while it works
 			late.Go(func() { serve(httptest.NewRecorder(), context.Background()) })
@@ -237,7 +209,7 @@ func TestOnceKafka(t *testing.T) {
 	waitDelivered(t, q, int64(next))
 	stop()
 	late.Wait()
-	got, repeated := readTopic(t, broker.Addr(), buffer.TopicLogs, partitions)
+	got, repeated := readTopic(t, broker)
 	t.Logf("%d records, %d messages that the rule drops", next, repeated)
 	wantOnce(t, got, next)
 }
@@ -283,7 +255,7 @@ func TestOnceToKafka(t *testing.T) {
 	stop := forwarding(t, q, c, nil)
 	waitDelivered(t, q, int64(next))
 	stop()
-	got, repeated := readTopic(t, broker.Addr(), buffer.TopicLogs, partitions)
+	got, repeated := readTopic(t, broker)
 	t.Logf("%d records, %d messages that the rule drops", next, repeated)
 	wantOnce(t, got, next)
 	sorted := true
@@ -304,4 +276,62 @@ func waitDelivered(t *testing.T, q *Queue, next int64) {
 		}
 	}
 	t.Fatal("the queue is not delivered")
+}
+
+// A request that is longer than one from the same offset on which is there is asked
+// for in two; a repetition is found by another server, within the partition that it
+// went to, in its session alone, and by when it was tried.
+func TestKafkaCut(t *testing.T) {
+	broker := kafkatest.Start(t, kafkatest.Options{})
+	config := onceKafkaConfig(broker, 3)
+	servers := []*kafkaServer{openKafkaServer(t, config), openKafkaServer(t, config)}
+	for _, s := range servers {
+		defer s.close()
+	}
+	message := func(from, to int) (payload []byte) {
+		for i := from; i <= to; i++ {
+			payload = append(payload, resourceLog(fmt.Sprint(i), fmt.Sprint("service-", i%7))...)
+		}
+		return payload
+	}
+	for i, c := range []struct {
+		server, first, last int
+		session, tried      string
+		code                int
+		cut, position       string
+	}{
+		{0, 0, 9, "1", "", 200, "", "9"},
+		{1, 0, 9, "1", "1000-0", 200, "", "9"},
+		{1, 0, 12, "1", "1000-0", 409, "9", ""},
+		{1, 10, 12, "1", "1000-0", 200, "", "12"},
+		{0, 10, 12, "1", "5000-1000", 200, "", "12"},
+		{0, 5, 12, "1", "5000-1000", 200, "", "12"},
+		{0, 13, 13, "1", "5000-1000", 200, "", "13"},
+		{1, 20, 21, "2", "", 200, "", "21"},                  // of another session:
+		{1, 0, 0, "2", "1000-0", 200, "", "0"},               // before what is there, so it was there or was dropped
+		{0, 30, 30, "3", "99999999-99999998", 200, "", "30"}, // long ago
+		{0, 31, 31, "3", "1-2", 415, "", ""},
+		{0, 31, 31, "3", "x", 415, "", ""},
+	} {
+		r := httptest.NewRequest(http.MethodPost, otlpserver.LogsPath, bytes.NewReader(message(c.first, c.last)))
+		for k, v := range map[string]string{
+			"Content-Type": "application/x-protobuf", door.HeaderFrom: "embedded/x/vedette.logs/0", door.HeaderSession: c.session,
+			door.HeaderOffsets: fmt.Sprintf("%d-%d", c.first, c.last), door.HeaderTried: c.tried,
+		} {
+			r.Header.Set(k, v)
+		}
+		w := httptest.NewRecorder()
+		servers[c.server].next.ServeHTTP(w, r)
+		if code := w.Code; code != c.code && (c.code != 415 || code/100 != 4) || w.Header().Get(door.HeaderCut) != c.cut || w.Header().Get(door.HeaderPosition) != c.position {
+			t.Errorf("request %d: got %d %s, cut %q, position %q; want %+v", i, code, w.Body, w.Header().Get(door.HeaderCut), w.Header().Get(door.HeaderPosition), c)
+		}
+	}
+	got, repeated := readTopic(t, broker)
+	slices.Sort(got)
+	want := append(numbers(0, 14), "20", "21", "30")
+	slices.Sort(want)
+	if repeated != 0 {
+		t.Errorf("got %d messages that repeat others, want none", repeated)
+	}
+	wantBodies(t, got, want)
 }

@@ -56,9 +56,13 @@ type Positions interface {
 // After is the rule by which a log that several append to decides which records
 // count: of one sender's session in one partition, read in the log's order, a record
 // counts if its position is after that of the last one that did. All others are
-// repetitions, or came late from whoever had been given up.
+// repetitions, or came late from whoever had been given up. A request that was
+// divided differently counts again: its parts cannot be compared.
 func (p *Position) After(last *Position) bool {
-	return p.First > last.Last || p.First == last.First && p.Last == last.Last && p.Part > last.Part
+	if p.First > last.Last {
+		return true
+	}
+	return p.First == last.First && p.Last == last.Last && (p.Part > last.Part || p.Parts != last.Parts)
 }
 
 // Tries says when messages may have been sent before, to whomever. It is zero if

@@ -8,6 +8,7 @@ import (
 	"strings"
 	"testing"
 
+	kafkago "github.com/segmentio/kafka-go"
 	"github.com/segmentio/kafka-go/compress"
 	"github.com/segmentio/kafka-go/protocol"
 
@@ -245,6 +246,32 @@ func FuzzHeartbeat(f *testing.F) {
 		m, err := (&heartbeat{"group", 5, "member", "instance"}).RawExchange(&exchange{Reader: bytes.NewReader(answer)})
 		if (err == nil) != (m != nil) {
 			t.Fatalf("got %v and %v", m, err)
+		}
+	})
+}
+
+// What a record says of where it was forwarded from comes back; what is not of that
+// form is nothing.
+func FuzzDecodePosition(f *testing.F) {
+	f.Add("default/embedded/x/vedette.logs/0", "18446744073709551615 5-900 1/3")
+	f.Add("a", "0 0-0 0/1")
+	f.Add("", "0 0-0 0/1")
+	f.Add("a", "0 5-4 0/1")
+	f.Add("a", "0 5-6 1/1")
+	f.Add("a", "-1 5 6")
+	f.Fuzz(func(t *testing.T, from, position string) {
+		headers := []kafkago.Header{{Key: headerFrom, Value: []byte(from)}, {Key: headerPosition, Value: []byte(position)}}
+		p, ok := decodePosition(headers)
+		if !ok {
+			return
+		}
+		headers[1].Value = []byte(encodePosition(&p))
+		if again, ok := decodePosition(headers); !ok || again != p {
+			t.Errorf("round trip: got %+v, %t; want %+v", again, ok, p)
+		}
+		r := buffer.Record{Tenant: "t", Format: buffer.FormatOTLPLogs, From: &p}
+		if n, most := int64(len(appendRecord(nil, &r, 1<<30))), recordBytes(&r); n > most {
+			t.Errorf("a record of %+v takes %d bytes, want at most %d", p, n, most)
 		}
 	})
 }
