@@ -46,6 +46,10 @@ type Config struct {
 	// images and labels by Docker's API; those that do not exist are passed over.
 	DockerSockets []string `yaml:"docker_sockets"`
 
+	// ContainerdSockets are Unix sockets, below host_root, that are asked for images
+	// and labels by containerd's API; those that do not exist are passed over.
+	ContainerdSockets []string `yaml:"containerd_sockets"`
+
 	// Kubelet is asked which pods the containers belong to.
 	Kubelet KubeletConfig `yaml:"kubelet"`
 }
@@ -71,12 +75,13 @@ type KubeletConfig struct {
 // DefaultConfig returns the defaults: everything that is found on this host.
 func DefaultConfig() Config {
 	return Config{
-		Enabled:        true,
-		HostRoot:       "/",
-		RescanInterval: 10 * time.Second,
-		MaxContainers:  1000,
-		Kinds:          []string{KindContainers, KindPods, KindSystemd},
-		DockerSockets:  []string{"/run/docker.sock", "/run/podman/podman.sock"},
+		Enabled:           true,
+		HostRoot:          "/",
+		RescanInterval:    10 * time.Second,
+		MaxContainers:     1000,
+		Kinds:             []string{KindContainers, KindPods, KindSystemd},
+		DockerSockets:     []string{"/run/docker.sock", "/run/podman/podman.sock"},
+		ContainerdSockets: []string{"/run/containerd/containerd.sock", "/run/k3s/containerd/containerd.sock"},
 		Kubelet: KubeletConfig{
 			URL:       "https://127.0.0.1:10250",
 			TokenFile: "/var/run/secrets/kubernetes.io/serviceaccount/token",
@@ -115,6 +120,11 @@ func (c Config) Validate() error {
 	for _, s := range c.DockerSockets {
 		if !filepath.IsAbs(s) {
 			fault("docker_sockets: got %q, want absolute paths", s)
+		}
+	}
+	for _, s := range c.ContainerdSockets {
+		if !filepath.IsAbs(s) {
+			fault("containerd_sockets: got %q, want absolute paths", s)
 		}
 	}
 	if u := c.Kubelet.URL; u != "" {

@@ -88,6 +88,9 @@ func absent(err error) bool {
 // newSources lists the sources; what a later one says counts more.
 func newSources(cfg Config) []source {
 	sources := []source{newBundles(cfg.HostRoot)}
+	for _, s := range cfg.ContainerdSockets {
+		sources = append(sources, newContainerd(cfg.HostRoot, s))
+	}
 	for _, s := range cfg.DockerSockets {
 		sources = append(sources, newDocker(cfg.HostRoot, s))
 	}
@@ -164,8 +167,7 @@ func (e *enricher) ask(ctx context.Context, i int, src source, list []*cgroup) {
 	case err == nil:
 		e.c.metrics.asked.WithLabelValues(src.name()).Inc()
 		e.answers[i], e.failing[i] = answer, false
-	case absent(err) && (e.answers[i] == nil || !errors.Is(err, syscall.ECONNREFUSED)): // who has answered is starting again
-		e.answers[i] = nil
+	case absent(err) && e.answers[i] == nil: // who has answered is starting again
 		if !e.failing[i] {
 			e.failing[i] = true
 			e.c.log.Debug("nobody to ask for names of containers", "source", src.name(), "reason", err)

@@ -31,11 +31,11 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 		asked: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "vedette_collector_container_requests_total",
-			Help: "Requests for names of containers by source (docker, kubelet, files).",
+			Help: "Requests for names of containers by source (docker, containerd, kubelet, files).",
 		}, []string{"source"}),
 		errors: f.NewCounterVec(prometheus.CounterOpts{
 			Name: "vedette_collector_container_errors_total",
-			Help: "Errors by operation (scan, network, docker, kubelet, files).",
+			Help: "Errors by operation (scan, network, docker, containerd, kubelet, files).",
 		}, []string{"operation"}),
 		named: f.NewGauge(prometheus.GaugeOpts{
 			Name: "vedette_collector_container_named_containers",
@@ -45,7 +45,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	for k := kindRoot; k < numKinds; k++ {
 		m.listed.WithLabelValues(k.String())
 	}
-	for _, op := range []string{"scan", "network", "docker", "kubelet", "files"} {
+	for _, op := range []string{"scan", "network", "docker", "containerd", "kubelet", "files"} {
 		m.errors.WithLabelValues(op)
 	}
 	return m

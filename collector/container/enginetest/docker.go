@@ -79,6 +79,12 @@ func (d *Docker) Run(t testing.TB, args ...string) string {
 	return run(t, "docker", d.args(args...)...)
 }
 
+// Try is Run for what may not succeed.
+func (d *Docker) Try(t testing.TB, args ...string) (string, error) {
+	t.Helper()
+	return try(t, "docker", d.args(args...)...)
+}
+
 // Guest starts a container with options of docker run, such as --memory=64m, and
 // waits until the guest in it listens; address, if it is not empty, is where by TCP.
 func (d *Docker) Guest(t testing.TB, name, address string, options ...string) *Guest {

@@ -1,7 +1,7 @@
 // Command guest is what runs in the tests' containers: a server that logs, burns
 // processor time, takes memory and writes to its disk when it is told to. It is
 // told by HTTP on the Unix socket /control/guest, and on a TCP address if it is
-// given one.
+// given one. Called with hold and a number it takes so many MiB and ends.
 package main
 
 import (
@@ -19,6 +19,11 @@ import (
 var held [][]byte // what /hold took; it is never given back
 
 func main() {
+	if len(os.Args) == 3 && os.Args[1] == "hold" { // as another process of the container
+		mb, _ := strconv.Atoi(os.Args[2])
+		take(mb)
+		return
+	}
 	end := make(chan os.Signal, 1) // as the first process of its container it would outlive the signal
 	signal.Notify(end, syscall.SIGTERM)
 	if _, err := os.Stat("/control"); err != nil { // a sandbox, which holds the namespaces of a pod open
@@ -72,8 +77,10 @@ func burn(_ http.ResponseWriter, r *http.Request) {
 }
 
 // hold takes mb MiB of memory.
-func hold(_ http.ResponseWriter, r *http.Request) {
-	b := make([]byte, number(r, "mb")<<20)
+func hold(_ http.ResponseWriter, r *http.Request) { take(number(r, "mb")) }
+
+func take(mb int) {
+	b := make([]byte, mb<<20)
 	for i := 0; i < len(b); i += 4096 {
 		b[i] = 1
 	}

@@ -1,0 +1,150 @@
+package container
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"net"
+	"path/filepath"
+
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	"google.golang.org/grpc/metadata"
+	"google.golang.org/protobuf/encoding/protowire"
+)
+
+// Labels that containerd's clients put on containers.
+const (
+	labelNerdctl = "nerdctl/name"
+	labelKind    = "io.cri-containerd.kind" // container or sandbox
+)
+
+// dockersNamespace is where Docker has its containers, of which it tells more than
+// containerd knows.
+const dockersNamespace = "moby"
+
+// containerd asks containerd for the containers of all its namespaces, by two
+// methods of its gRPC interface. The few fields that matter are read from the
+// messages as they are.
+type containerd struct{ socket string }
+
+func newContainerd(hostRoot, socket string) *containerd {
+	return &containerd{filepath.Join(hostRoot, socket)}
+}
+
+func (c *containerd) name() string { return "containerd" }
+
+func (c *containerd) ask(ctx context.Context, _ []*cgroup) (*catalog, error) {
+	probe, err := new(net.Dialer).DialContext(ctx, "unix", c.socket) // gRPC does not say that nobody is there
+	if err != nil {
+		return nil, fmt.Errorf("connect to containerd: %w", err)
+	}
+	_ = probe.Close()
+	conn, err := grpc.NewClient("unix://"+c.socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.ForceCodec(plain{}), grpc.MaxCallRecvMsgSize(maxAnswer)))
+	if err != nil {
+		return nil, fmt.Errorf("connect to containerd: %w", err)
+	}
+	defer conn.Close()
+	namespaces, err := c.list(ctx, conn, "/containerd.services.namespaces.v1.Namespaces/List")
+	if err != nil {
+		return nil, err
+	}
+	k := &catalog{containers: map[string]meta{}}
+	for _, n := range namespaces {
+		name := ""
+		for field, v := range fieldsOf(n) {
+			if field == 1 {
+				name = string(v)
+			}
+		}
+		if name == dockersNamespace {
+			continue
+		}
+		containers, err := c.list(metadata.AppendToOutgoingContext(ctx, "containerd-namespace", name), conn, "/containerd.services.containers.v1.Containers/List")
+		if err != nil {
+			return nil, fmt.Errorf("namespace %q: %w", name, err)
+		}
+		for _, b := range containers {
+			id, m := decodeContainerd(b)
+			k.containers[id] = m
+		}
+	}
+	return k, nil
+}
+
+// list calls a method whose answer is a list in its first field.
+func (c *containerd) list(ctx context.Context, conn *grpc.ClientConn, method string) (list [][]byte, err error) {
+	var request, answer []byte
+	if err := conn.Invoke(ctx, method, &request, &answer); err != nil {
+		return nil, fmt.Errorf("list at %s: %w", c.socket, err)
+	}
+	for field, v := range fieldsOf(answer) {
+		if field == 1 {
+			list = append(list, v)
+		}
+	}
+	return list, nil
+}
+
+// decodeContainerd reads a containerd.services.containers.v1.Container: its id,
+// labels and image are the fields 1 to 3.
+func decodeContainerd(b []byte) (id string, m meta) {
+	m.Labels = map[string]string{}
+	for field, v := range fieldsOf(b) {
+		switch field {
+		case 1:
+			id = string(v)
+		case 2:
+			var pair [3]string
+			for i, text := range fieldsOf(v) {
+				if i < 3 {
+					pair[i] = string(text)
+				}
+			}
+			m.Labels[pair[1]] = pair[2]
+		case 3:
+			m.Image = string(v)
+		}
+	}
+	m.Name, m.Service = m.Labels[labelNerdctl], m.Labels[labelCompose]
+	m.Container, m.Pod, m.Namespace = m.Labels[labelContainer], m.Labels[labelPod], m.Labels[labelNamespace]
+	if m.Labels[labelKind] == "sandbox" {
+		m.Container = ""
+	}
+	return id, m
+}
+
+// fieldsOf yields the fields of a message that hold bytes, up to the first that is
+// none.
+func fieldsOf(b []byte) iter.Seq2[protowire.Number, []byte] {
+	return func(yield func(protowire.Number, []byte) bool) {
+		for len(b) > 0 {
+			field, kind, n := protowire.ConsumeTag(b)
+			if n < 0 {
+				return
+			}
+			size := protowire.ConsumeFieldValue(field, kind, b[n:])
+			if size < 0 {
+				return
+			}
+			if kind == protowire.BytesType {
+				v, _ := protowire.ConsumeBytes(b[n : n+size])
+				if !yield(field, v) {
+					return
+				}
+			}
+			b = b[n+size:]
+		}
+	}
+}
+
+// plain hands messages to gRPC as the bytes that they are.
+type plain struct{}
+
+func (plain) Marshal(v any) ([]byte, error) { return *v.(*[]byte), nil }
+func (plain) Unmarshal(data []byte, v any) error {
+	*v.(*[]byte) = append([]byte(nil), data...)
+	return nil
+}
+func (plain) Name() string { return "proto" }
