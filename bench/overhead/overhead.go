@@ -35,8 +35,11 @@ func DefaultOptions(vedette peer.Spec, nginx, dir string) Options {
 	return Options{Vedette: vedette, Nginx: nginx, Dir: dir, Rounds: 11, PerTurn: 80_000, Rate: 20_000, Span: time.Minute, Log: slog.Default()}
 }
 
-// connections that nginx is asked over.
-const connections = 8
+// Connections that nginx is asked over: at a steady rate, and as fast as it answers.
+const (
+	connections = 8
+	flooding    = 16
+)
 
 // Report is what was measured.
 type Report struct {
@@ -52,7 +55,7 @@ type Variant struct {
 	Config   string   `json:"config"`
 	Features []string `json:"features"` // that must load
 	// Processor time of nginx for a request, in the order measured: without an agent,
-	// and in the turn after that with it.
+	// the mean of the turns before and after that with it, and with it.
 	Off []time.Duration `json:"off_nanos"`
 	On  []time.Duration `json:"on_nanos"`
 }
@@ -80,8 +83,8 @@ func Quantile(figures []time.Duration, q float64) time.Duration {
 	return sorted[min(int(q*float64(len(sorted))), len(sorted)-1)]
 }
 
-// Added is what each turn with the agent took more than the turn without just
-// before it: what else the machine does changes slower than that.
+// Added is what each turn with the agent took more than those without right before
+// and after it: what else the machine does changes slower than that.
 func (v *Variant) Added() []time.Duration {
 	added := make([]time.Duration, len(v.On))
 	for i := range v.On {
@@ -133,27 +136,38 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 		return nil, err
 	}
 	s, err := realnginx.Start(ctx, realnginx.Config{
-		Executable: o.Nginx, Dir: filepath.Join(o.Dir, "nginx"), Server: `location /hello { return 200 "hello\n"; }`,
+		Executable: o.Nginx, Dir: filepath.Join(o.Dir, "nginx"), Workers: 1, Server: `location /hello { return 200 "hello\n"; }`,
 	})
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, s.Stop()) }()
+	if loadProcessor() > 0 {
+		if err := s.Pin(0); err != nil {
+			return nil, err
+		}
+	}
 	r := &Report{PerTurn: o.PerTurn, Variants: variants()}
 	if _, err := turn(ctx, o, s); err != nil { // warm
+		return nil, err
+	}
+	before, err := turn(ctx, o, s)
+	if err != nil {
 		return nil, err
 	}
 	for round := range o.Rounds {
 		for i := range r.Variants {
 			v := &r.Variants[i]
-			off, err := turn(ctx, o, s)
-			if err != nil {
-				return nil, err
-			}
 			on, err := watched(ctx, o, v, func() (time.Duration, error) { return turn(ctx, o, s) })
 			if err != nil {
 				return nil, fmt.Errorf("measure %s: %w", v.Title, err)
 			}
+			after, err := turn(ctx, o, s)
+			if err != nil {
+				return nil, err
+			}
+			off := (before + after) / 2
+			before = after
 			v.Off, v.On = append(v.Off, off), append(v.On, on)
 			o.Log.Info("turns", "round", round+1, "variant", v.Name, "off", off, "on", on)
 		}
@@ -180,17 +194,25 @@ func forget(file string) error {
 	return nil
 }
 
+// parts of a turn, of which the median counts: something else that runs for a
+// moment spoils one of them.
+const parts = 10
+
 // turn gives nginx's processor time for one request.
 func turn(ctx context.Context, o Options, s *realnginx.Server) (time.Duration, error) {
+	var took []time.Duration
+	n := o.PerTurn / parts / flooding
 	before, err := s.Processor()
 	if err != nil {
 		return 0, err
 	}
-	if err := send(ctx, s.Addr(), connections, o.PerTurn/connections, 0); err != nil {
-		return 0, err
-	}
-	after, err := s.Processor()
-	return (after - before) / time.Duration(o.PerTurn), err
+	err = flood(ctx, s.Addr(), n, func() error {
+		now, err := s.Processor()
+		took = append(took, (now-before)/time.Duration(n*flooding))
+		before = now
+		return err
+	})
+	return Median(took), err
 }
 
 // watched runs an agent while measure runs.

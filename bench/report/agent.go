@@ -46,9 +46,9 @@ func (r *Report) writeAgent(b *strings.Builder) {
 		return
 	}
 	us := func(d time.Duration) string { return fmt.Sprintf("%.2f", float64(d)/1e3) }
-	fmt.Fprintf(b, "\n## What the agent costs\n\nProcessor time of nginx's workers for a request, in µs: %d turns of %d requests with each kind of agent, each right after a turn without one. What is added is the median of the differences of such pairs.\n\n",
+	fmt.Fprintf(b, "\n## What the agent costs\n\nProcessor time of nginx for a request, in µs: %d turns of %d requests with each kind of agent, each between two turns without one, whose mean is taken off. What is added is the median of those differences.\n\n",
 		len(r.Agent.Variants[0].On), r.Agent.PerTurn)
-	rows := [][]string{{"agent", "without", "with", "added", "half of the pairs"}}
+	rows := [][]string{{"agent", "without", "with", "added", "half of the turns"}}
 	for i := range r.Agent.Variants {
 		v := &r.Agent.Variants[i]
 		added := v.Added()

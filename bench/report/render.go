@@ -350,9 +350,10 @@ const method = `
   Latencies: median / 95th percentile over up to 200 different questions (40 searches, 10 scans), each asked once over one connection right after the settling, with no
   warm-up: the first of a kind is among them; files are in the page cache, as just written. Every answer is compared with what was sent: counts by
   service, whole traces, exactly the newest twenty, quantiles within 5%; one that differs fails the run. The given columns were measured before the run.
-- **The agent**: nginx with two workers answers a small page over 8 keep-alive connections as fast as it is asked; its workers' processor time is the
-  scheduler's (/proc/<pid>/schedstat). Each kind of agent is started anew for each of its turns. Then the agent with its defaults, asked
-  at a steady rate; its own processor time and memory are those of its process.
+- **The agent**: nginx with one worker, kept on the first processor, answers a small page over 16 keep-alive connections as fast as it is asked by
+  a thread on the last one; its processor time is the scheduler's (/proc/<pid>/schedstat), and a turn's is the median of its tenths. Each kind of
+  agent is started anew for each of its turns. Then the agent with its defaults, asked over 8 connections at a steady rate; its own processor
+  time and memory are those of its process.
 - **Settings**: each server's defaults on an empty directory; remote write receiver on; nothing is scraped; Prometheus and Vedette with delayed name removal,
   without which both refuse one of the queries.
 

@@ -1,13 +1,14 @@
 // Package realnginx starts a real nginx for tests and benchmarks, and reads what
 // its workers cost.
 //
-// It listens on loopback at a port that the system chose, has two workers, runs as
-// the user that starts it, writes nowhere but to its folder, and ends with the
-// process that started it.
+// It listens on loopback at a port that the system chose, runs as the user that
+// starts it, writes nowhere but to its folder, and ends with the process that
+// started it.
 package realnginx
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -20,9 +21,11 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
-// Workers is how many workers answer.
+// Workers is how many workers answer unless Config says another number.
 const Workers = 2
 
 // patience is how long a start may take.
@@ -62,6 +65,8 @@ type Config struct {
 	Listen string
 	// IPv6: it listens on ::1, too.
 	IPv6 bool
+	// Workers is how many workers answer; 0: as many as the constant says.
+	Workers int
 	// HTTP and Server are what there is besides in the blocks of those names.
 	HTTP, Server string
 }
@@ -71,6 +76,7 @@ type Server struct {
 	// Port is where it listens.
 	Port string
 
+	want    int // workers
 	cmd     *exec.Cmd
 	said    bytes.Buffer  // read when ended is closed
 	ended   chan struct{} // closed when it has ended
@@ -97,7 +103,7 @@ func start(ctx context.Context, c Config) (_ *Server, err error) {
 	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
 		return nil, err
 	}
-	s := &Server{ended: make(chan struct{})}
+	s := &Server{ended: make(chan struct{}), want: cmp.Or(c.Workers, Workers)}
 	if s.Port, err = freePort(); err != nil {
 		return nil, err
 	}
@@ -109,7 +115,7 @@ func start(ctx context.Context, c Config) (_ *Server, err error) {
 	if err := os.Remove(pid); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return nil, err
 	}
-	if err := os.WriteFile(file, fmt.Appendf(nil, config, Workers, c.Dir, c.HTTP, listen, c.Server), 0o644); err != nil {
+	if err := os.WriteFile(file, fmt.Appendf(nil, config, s.want, c.Dir, c.HTTP, listen, c.Server), 0o644); err != nil {
 		return nil, err
 	}
 	s.cmd = exec.Command(c.Executable, "-c", file, "-p", c.Dir)
@@ -156,7 +162,7 @@ func (s *Server) answers(pid string) bool {
 		return false
 	}
 	workers, err := children(s.cmd.Process.Pid)
-	if err != nil || len(workers) != Workers {
+	if err != nil || len(workers) != s.want {
 		return false
 	}
 	c, err := net.Dial("tcp", s.Addr())
@@ -176,6 +182,18 @@ func (s *Server) Stop() error {
 		return fmt.Errorf("stop nginx: %w", err)
 	}
 	<-s.ended
+	return nil
+}
+
+// Pin keeps the workers on one processor.
+func (s *Server) Pin(processor int) error {
+	var set unix.CPUSet
+	set.Set(processor)
+	for _, pid := range s.workers {
+		if err := unix.SchedSetaffinity(pid, &set); err != nil {
+			return fmt.Errorf("keep nginx on processor %d: %w", processor, err)
+		}
+	}
 	return nil
 }
 
