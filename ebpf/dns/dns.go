@@ -229,7 +229,7 @@ func (f *Feature) expire() {
 	}
 	for _, k := range late {
 		var l bpf.DnsDnsLookup
-		if err := f.objects.Maps[bpf.DnsMapQuestions].LookupAndDelete(k, &l); err != nil {
+		if err := feature.Take(f.objects.Maps[bpf.DnsMapQuestions], k, &l); err != nil {
 			continue // answered just now
 		}
 		l.DurationNs = uint64(f.config.Timeout)

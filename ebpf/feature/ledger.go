@@ -177,6 +177,19 @@ func EachEntry[K, V any](m *ebpf.Map, visit func(K, *V)) error {
 	return nil
 }
 
+// Take reads an entry and takes it out of its map, at once where the kernel knows
+// how, for hash maps from 5.14 on.
+func Take[K, V any](m *ebpf.Map, k K, v *V) error {
+	err := m.LookupAndDelete(k, v)
+	if err == nil || errors.Is(err, ebpf.ErrKeyNotExist) {
+		return err
+	}
+	if err := m.Lookup(k, v); err != nil {
+		return err
+	}
+	return m.Delete(k)
+}
+
 // AddrOf reads an address as the programs keep it: 16 bytes in network order,
 // IPv4 mapped into IPv6.
 func AddrOf(words [4]uint32) netip.Addr {

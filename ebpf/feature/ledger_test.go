@@ -5,7 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cilium/ebpf"
 	"github.com/stretchr/testify/require"
+	"golang.org/x/sys/unix"
 
 	"github.com/vedette-io/vedette/ebpf/identity"
 )
@@ -105,4 +107,28 @@ func TestLedgerIsBounded(t *testing.T) {
 	require.Len(t, got, maxRetired)
 	require.Contains(t, got, 3*maxRetired, "the last ones stay")
 	require.NotContains(t, got, 0)
+}
+
+// Entries are read and taken out of maps of which the kernel can do both at once,
+// and of those of which it cannot, as of no hash map before 5.14.
+func TestTake(t *testing.T) {
+	for _, kind := range []ebpf.MapType{ebpf.Hash, ebpf.LPMTrie} {
+		spec := &ebpf.MapSpec{Type: kind, KeySize: 8, ValueSize: 4, MaxEntries: 16}
+		if kind == ebpf.LPMTrie {
+			spec.Flags = unix.BPF_F_NO_PREALLOC
+		}
+		m, err := ebpf.NewMap(spec)
+		if errors.Is(err, unix.EPERM) || errors.Is(err, ebpf.ErrNotSupported) {
+			t.Skip(err)
+		}
+		require.NoError(t, err)
+		defer m.Close()
+		k := [2]uint32{32, 7} // of a trie, 32 bits of it
+		var v uint32
+		require.ErrorIs(t, Take(m, k, &v), ebpf.ErrKeyNotExist, kind)
+		require.NoError(t, m.Put(k, uint32(5)))
+		require.NoError(t, Take(m, k, &v), kind)
+		require.EqualValues(t, 5, v)
+		require.ErrorIs(t, m.Lookup(k, &v), ebpf.ErrKeyNotExist, kind)
+	}
 }
