@@ -52,8 +52,10 @@ func TestExample(t *testing.T) {
 	srv := httptest.NewServer(s)
 	t.Cleanup(srv.Close)
 	door := freeAddr(t)
+	_, port, err := net.SplitHostPort(freeAddr(t))
+	require.NoError(t, err)
 	config := strings.NewReplacer(
-		"http://vedette.example:9190", srv.URL, "/var/lib/vedette", t.TempDir(), "0.0.0.0:4318", door, "0.0.0.0:4317", freeAddr(t), "0.0.0.0:13133", freeAddr(t), "15s", "1s",
+		"http://vedette.example:9190", srv.URL, "/var/lib/vedette", t.TempDir(), "0.0.0.0:4318", door, "0.0.0.0:4317", freeAddr(t), "0.0.0.0:13133", freeAddr(t), "15s", "1s", "8888", port,
 	).Replace(string(example))
 	file := filepath.Join(t.TempDir(), "collector.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(config), 0o644))
@@ -82,8 +84,34 @@ func TestExample(t *testing.T) {
 		require.Eventually(t, func() bool { return s.has(path, text) }, time.Minute, 20*time.Millisecond, "%s has no %q", path, text)
 		require.True(t, s.has(path, "deployment.environment.name"), "the processor resource edits %s", path)
 	}
+	// What the components measure of themselves is among the Collector's own metrics.
+	for _, want := range []string{
+		`vedette_collector_forward_sent_messages_total{exporter="vedette",topic="vedette.logs"} `,
+		`vedette_collector_forward_dropped_messages_total{exporter="vedette",reason="queue_full",topic="vedette.logs"} 0`,
+		`vedette_collector_forward_queue_limit_bytes{exporter="vedette"} 1.073741824e+09`,
+		`vedette_collector_forward_request_duration_seconds_count{exporter="vedette",topic="vedette.logs"} `,
+		`vedette_collector_host_textfile_refused_total{receiver="vedette_host"`, `vedette_collector_log_`, `vedette_ebpf_feature{`, `otelcol_receiver_accepted_log_records`,
+	} {
+		require.Eventually(t, func() bool { return strings.Contains(scrape("http://127.0.0.1:"+port+"/metrics"), want) }, 20*time.Second, 100*time.Millisecond, "own metrics have no %s", want)
+	}
+	srv.CloseClientConnections()
+	srv.Close() // attempts that fail are counted
+	require.Eventually(t, func() bool {
+		return strings.Contains(scrape("http://127.0.0.1:"+port+"/metrics"), `vedette_collector_forward_retries_total{exporter="vedette",reason="network",`)
+	}, time.Minute, 100*time.Millisecond)
 	cancel()
 	require.NoError(t, <-done)
+}
+
+// scrape returns what is there; nothing if nothing answers.
+func scrape(url string) string {
+	resp, err := http.Get(url)
+	if err != nil {
+		return ""
+	}
+	defer resp.Body.Close()
+	text, _ := io.ReadAll(resp.Body)
+	return string(text)
 }
 
 func freeAddr(t *testing.T) string {

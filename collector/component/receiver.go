@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -12,6 +14,7 @@ import (
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/consumer"
 	"go.opentelemetry.io/collector/receiver"
+	"go.opentelemetry.io/otel/attribute"
 	"go.uber.org/zap"
 	"go.uber.org/zap/exp/zapslog"
 )
@@ -24,7 +27,7 @@ type Source struct {
 }
 
 // Open opens a source. What it registers of itself is exported with what it
-// measures.
+// measures, and among the Collector's own metrics.
 type Open[C Validator] func(config C, logger *slog.Logger, own prometheus.Registerer) (*Source, error)
 
 // Kind is a receiver of metrics.
@@ -52,7 +55,7 @@ func (k Kind[C]) DefaultConfig() component.Config {
 // runs, and nothing is gathered.
 func (k Kind[C]) New(set receiver.Settings, c *Config[C], next consumer.Metrics) *Receiver {
 	return &Receiver{
-		job: k.Job, instance: c.InstanceName(), interval: c.CollectionInterval, next: next, log: set.Logger,
+		job: k.Job, instance: c.InstanceName(), interval: c.CollectionInterval, next: next, log: set.Logger, settings: set,
 		open: func(own prometheus.Registerer) (*Source, error) { return k.Open(c.Source, Logger(set.Logger), own) },
 	}
 }
@@ -66,12 +69,15 @@ type Receiver struct {
 	interval      time.Duration
 	next          consumer.Metrics
 	log           *zap.Logger
+	settings      receiver.Settings
 	open          func(own prometheus.Registerer) (*Source, error)
 
-	source *Source
-	begun  time.Time
-	cancel context.CancelFunc
-	wg     sync.WaitGroup
+	source    *Source
+	begun     time.Time
+	telemetry *Telemetry
+	own       atomic.Pointer[[]*dto.MetricFamily] // the source's own metrics, of the last round
+	cancel    context.CancelFunc
+	wg        sync.WaitGroup
 }
 
 // Start opens the source and begins to gather. ctx bounds the start only, as the
@@ -86,6 +92,10 @@ func (r *Receiver) Start(context.Context, component.Host) error {
 		if err := registry.Register(c); err != nil {
 			return errors.Join(err, source.close())
 		}
+	}
+	r.telemetry, err = NewTelemetry(r.settings.TelemetrySettings, r.measured(registry), attribute.String("receiver", r.settings.ID.String()))
+	if err != nil {
+		return errors.Join(err, source.close())
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	r.source, r.begun, r.cancel = source, time.Now(), cancel
@@ -103,6 +113,34 @@ func (r *Receiver) Start(context.Context, component.Host) error {
 	return nil
 }
 
+// measured is what telemetry reads: what was gathered last, lest everything is
+// measured again for the source's own metrics. A source that nothing is gathered of
+// is read then.
+func (r *Receiver) measured(registry *prometheus.Registry) prometheus.Gatherer {
+	if r.next == nil {
+		return registry
+	}
+	return prometheus.GathererFunc(func() ([]*dto.MetricFamily, error) {
+		if last := r.own.Load(); last != nil {
+			return *last, nil
+		}
+		return nil, nil
+	})
+}
+
+// keepOwn keeps the source's own metrics for telemetry.
+func (r *Receiver) keepOwn(families []*dto.MetricFamily) {
+	var own []*dto.MetricFamily
+	for _, f := range families {
+		if strings.HasPrefix(f.GetName(), ownPrefix) {
+			own = append(own, f)
+		}
+	}
+	if r.own.Swap(&own) == nil {
+		r.telemetry.refresh()
+	}
+}
+
 func (s *Source) close() error {
 	if s.Close == nil {
 		return nil
@@ -117,7 +155,7 @@ func (r *Receiver) Shutdown(context.Context) error {
 	}
 	r.cancel()
 	r.wg.Wait()
-	return r.source.close()
+	return errors.Join(r.telemetry.Close(), r.source.close())
 }
 
 // gather hands on what is measured until ctx ends, and then that its series do.
@@ -146,6 +184,7 @@ func (r *Receiver) round(ctx context.Context, from prometheus.Gatherer, c *conve
 	if err != nil { // the rest of the families is there
 		r.log.Warn("gather", zap.Error(err))
 	}
+	r.keepOwn(families)
 	if len(families) == 0 && err == nil && len(c.now) == 0 {
 		return
 	}

@@ -12,6 +12,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"go.opentelemetry.io/collector/component"
@@ -27,6 +28,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/pdata/ptrace/ptraceotlp"
+	"go.opentelemetry.io/otel/attribute"
 	"go.uber.org/zap"
 
 	own "github.com/vedette-io/vedette/collector/component"
@@ -107,7 +109,7 @@ func (k *producer) options() []exporterhelper.Option {
 }
 
 func newMetrics(ctx context.Context, set exporter.Settings, c component.Config) (exporter.Metrics, error) {
-	k := &producer{config: c.(*Config), log: set.Logger, topic: buffer.TopicMetrics}
+	k := &producer{config: c.(*Config), log: set.Logger, set: set, topic: buffer.TopicMetrics}
 	return exporterhelper.NewMetrics(ctx, set, c, func(ctx context.Context, md pmetric.Metrics) error {
 		payload, err := pmetricotlp.NewExportRequestFromMetrics(md).MarshalProto()
 		return k.write(ctx, buffer.FormatOTLP, payload, err)
@@ -115,7 +117,7 @@ func newMetrics(ctx context.Context, set exporter.Settings, c component.Config) 
 }
 
 func newTraces(ctx context.Context, set exporter.Settings, c component.Config) (exporter.Traces, error) {
-	k := &producer{config: c.(*Config), log: set.Logger, topic: buffer.TopicTraces}
+	k := &producer{config: c.(*Config), log: set.Logger, set: set, topic: buffer.TopicTraces}
 	return exporterhelper.NewTraces(ctx, set, c, func(ctx context.Context, td ptrace.Traces) error {
 		payload, err := ptraceotlp.NewExportRequestFromTraces(td).MarshalProto()
 		return k.write(ctx, buffer.FormatOTLPTraces, payload, err)
@@ -123,7 +125,7 @@ func newTraces(ctx context.Context, set exporter.Settings, c component.Config) (
 }
 
 func newLogs(ctx context.Context, set exporter.Settings, c component.Config) (exporter.Logs, error) {
-	k := &producer{config: c.(*Config), log: set.Logger, topic: buffer.TopicLogs}
+	k := &producer{config: c.(*Config), log: set.Logger, set: set, topic: buffer.TopicLogs}
 	return exporterhelper.NewLogs(ctx, set, c, func(ctx context.Context, ld plog.Logs) error {
 		payload, err := plogotlp.NewExportRequestFromLogs(ld).MarshalProto()
 		return k.write(ctx, buffer.FormatOTLPLogs, payload, err)
@@ -136,9 +138,12 @@ type producer struct {
 	log    *zap.Logger
 	topic  string
 
-	buffer *kafka.Buffer
-	door   *door.Door
-	entry  *door.Entry
+	set exporter.Settings
+
+	buffer    *kafka.Buffer
+	door      *door.Door
+	entry     *door.Entry
+	telemetry *own.Telemetry
 }
 
 // start connects; a broker that is away is an error, as it is for others' Kafka
@@ -157,6 +162,10 @@ func (k *producer) start(ctx context.Context, _ component.Host) (err error) {
 	if err == nil {
 		k.entry, err = k.door.Entry("collector", door.EntryConfig{})
 	}
+	if err == nil {
+		k.telemetry, err = own.NewTelemetry(k.set.TelemetrySettings, registry,
+			attribute.String("exporter", k.set.ID.String()), attribute.String("signal", strings.TrimPrefix(k.topic, "vedette.")))
+	}
 	if err != nil {
 		return errors.Join(err, k.buffer.Close())
 	}
@@ -168,7 +177,7 @@ func (k *producer) shutdown(context.Context) error {
 		return nil
 	}
 	k.door.Close()
-	return k.buffer.Close()
+	return errors.Join(k.telemetry.Close(), k.buffer.Close())
 }
 
 // write produces a request. What can never be taken is not tried again, and what

@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/collector/consumer/consumererror"
 	"go.opentelemetry.io/collector/pdata/plog/plogotlp"
 	"go.opentelemetry.io/collector/receiver"
+	"go.opentelemetry.io/otel/attribute"
 	"go.uber.org/zap"
 
 	own "github.com/vedette-io/vedette/collector/component"
@@ -68,6 +69,8 @@ type logs struct {
 	next     consumer.Logs
 	cancel   context.CancelFunc
 	wg       sync.WaitGroup
+
+	telemetry *own.Telemetry
 }
 
 // Start opens the checkpoint and begins to read.
@@ -75,12 +78,15 @@ func (l *logs) Start(context.Context, component.Host) error {
 	if err := os.MkdirAll(l.config.Directory, 0o750); err != nil {
 		return fmt.Errorf("make the checkpoint's directory: %w", err)
 	}
-	logger := own.Logger(l.settings.Logger)
+	logger, registry := own.Logger(l.settings.Logger), prometheus.NewRegistry()
 	t, err := log.Open(log.Options{
 		Config: l.config.Config, Dir: l.config.Directory, Tenant: tenant.Default, Logger: logger,
-		Registerer: prometheus.NewRegistry(), Write: l.write,
+		Registerer: registry, Write: l.write,
 	})
 	if err != nil {
+		return err
+	}
+	if l.telemetry, err = own.NewTelemetry(l.settings.TelemetrySettings, registry, attribute.String("receiver", l.settings.ID.String())); err != nil {
 		return err
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -123,5 +129,5 @@ func (l *logs) Shutdown(context.Context) error {
 		l.cancel()
 		l.wg.Wait()
 	}
-	return nil
+	return l.telemetry.Close()
 }

@@ -26,6 +26,7 @@ import (
 	"go.opentelemetry.io/collector/pdata/pmetric/pmetricotlp"
 	"go.opentelemetry.io/collector/pdata/ptrace"
 	"go.opentelemetry.io/collector/pdata/ptrace/ptraceotlp"
+	"go.opentelemetry.io/otel/attribute"
 	"go.uber.org/zap"
 
 	own "github.com/vedette-io/vedette/collector/component"
@@ -108,7 +109,7 @@ func (s *shared) of(set exporter.Settings, c component.Config) *pipe {
 	config := c.(*Config)
 	q := s.queues[config]
 	if q == nil {
-		q = &queue{config: &config.settings, log: set.Logger, forget: func() {
+		q = &queue{config: &config.settings, log: set.Logger, set: set, forget: func() {
 			s.mu.Lock()
 			defer s.mu.Unlock()
 			delete(s.queues, config)
@@ -158,6 +159,7 @@ func (p *pipe) Shutdown(context.Context) error {
 type queue struct {
 	config *settings
 	log    *zap.Logger
+	set    exporter.Settings
 	forget func()
 
 	mu     sync.Mutex
@@ -165,6 +167,8 @@ type queue struct {
 	opened atomic.Pointer[forward.Queue] // nil before Start and after Shutdown; written under mu
 	cancel context.CancelFunc
 	wg     sync.WaitGroup
+
+	telemetry *own.Telemetry
 }
 
 func (q *queue) open() error {
@@ -177,6 +181,9 @@ func (q *queue) open() error {
 	}
 	f, err := forward.New(forward.Options{Queue: opened, Config: q.config.Config, Logger: logger, Registerer: registry})
 	if err != nil {
+		return errors.Join(err, opened.Close())
+	}
+	if q.telemetry, err = own.NewTelemetry(q.set.TelemetrySettings, registry, attribute.String("exporter", q.set.ID.String())); err != nil {
 		return errors.Join(err, opened.Close())
 	}
 	ctx, cancel := context.WithCancel(context.Background())
@@ -197,7 +204,7 @@ func (q *queue) close() error {
 	}
 	q.cancel()
 	q.wg.Wait()
-	return opened.Close()
+	return errors.Join(q.telemetry.Close(), opened.Close())
 }
 
 // Capabilities says that data is left as it is.
