@@ -184,7 +184,8 @@ struct tls_sock {
 	__u32 base;   /* of a process that hands its library memory: see tls_conn */
 	__u8 greeted; /* base is known */
 	__u8 noted;   /* reads of it that are in ciphers, or were */
-	__u8 pad[6];
+	__u8 pad[2];
+	__u32 ready_seq; /* up to where it had received at ready_ns */
 };
 
 /* What a socket has received, encrypted: 16 bytes of a record that no other

@@ -133,15 +133,16 @@ type TlsTlsProcess struct {
 }
 
 type TlsTlsSock struct {
-	_       structs.HostLayout
-	Id      uint64
-	Tls     uint64
-	ReadyNs uint64
-	Tgid    uint32
-	Base    uint32
-	Greeted uint8
-	Noted   uint8
-	Pad     [6]uint8
+	_        structs.HostLayout
+	Id       uint64
+	Tls      uint64
+	ReadyNs  uint64
+	Tgid     uint32
+	Base     uint32
+	Greeted  uint8
+	Noted    uint8
+	Pad      [2]uint8
+	ReadySeq uint32
 }
 
 type TlsTlsStat uint32

@@ -699,9 +699,14 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, bool sent)
 		if (!call->ready_ns)
 			call->ready_ns = s->ready_ns;
 		if (c)
-			c->ready_ns = s->ready_ns;
-		if (tp->rcv_nxt == tp->copied_seq)
+			c->ready_ns = call->ready_ns;
+		if (tp->rcv_nxt == tp->copied_seq) {
 			s->ready_ns = 0;
+		} else if ((int)(tp->copied_seq - s->ready_seq) >= 0) {
+			/* what is left came later, by now */
+			s->ready_ns = bpf_ktime_get_ns();
+			s->ready_seq = tp->rcv_nxt;
+		}
 	}
 	return 0;
 }
@@ -773,13 +778,17 @@ int bio_return(struct uregs *ctx)
 
 static __always_inline int on_ready(struct sock *sk)
 {
+	struct tcp_sock___tls *tp;
 	struct tls_sock *s;
 
 	if (sk->sk_protocol != IPPROTO_TCP || sk->__sk_common.skc_state == LISTEN)
 		return 0;
 	s = bpf_sk_storage_get(&socks, sk, 0, 0);
-	if (s && !s->ready_ns)
+	if (s && !s->ready_ns) {
+		tp = (void *)bpf_skc_to_tcp_sock(sk);
 		s->ready_ns = bpf_ktime_get_ns();
+		s->ready_seq = tp ? tp->rcv_nxt : 0;
+	}
 	return 0;
 }
 

@@ -28,6 +28,9 @@ type Call struct {
 	// first byte and the last write; on a client, the first write and the last
 	// read.
 	StartNanos, EndNanos int64
+	// HadNanos is when a server had read the first byte, where StartNanos may be that
+	// of an earlier one that was read with it; 0: it is not.
+	HadNanos int64
 
 	// What was asked. Name is the span's: a method and path, an RPC method, a
 	// command; of few different values. Attributes alternate keys and values, with

@@ -53,7 +53,7 @@ type Piece struct {
 	Acked uint32
 
 	// ReadyNanos is when the first of the bytes arrived at the socket, for received
-	// ones; AtNanos is when they had been read or written. Nanoseconds of the
+	// ones, and when their writing began, for sent ones, or 0; AtNanos is when they had been read or written. Nanoseconds of the
 	// kernel's monotonic clock.
 	ReadyNanos, AtNanos int64
 }
@@ -93,6 +93,9 @@ type Request struct {
 	// From the arrival (server) or writing (client) of the request's first byte to
 	// the writing or reading of the response's last one.
 	StartNanos, EndNanos int64
+	// HadNanos is when the process had read the request's first byte, of HTTP on a
+	// server.
+	HadNanos int64
 	// Bytes of the request and the response as transferred, bodies only for HTTP.
 	RequestBytes, ResponseBytes int64
 }
@@ -101,6 +104,13 @@ type Request struct {
 type Holder interface {
 	// Held is about how many bytes it keeps beside itself.
 	Held() int
+}
+
+// Opener is a parser that knows the requests which have no whole response yet.
+type Opener interface {
+	// Open visits them. What is only known at the end is not set. A request is valid
+	// during its visit.
+	Open(visit func(*Request))
 }
 
 // Parser follows one connection. Pieces of a direction come in order; the two

@@ -32,6 +32,9 @@ func (s *seen) end() int64 {
 	return s.call.EndNanos
 }
 
+// begun is when the call had begun for certain.
+func (s *seen) begun() int64 { return max(s.call.StartNanos, s.call.HadNanos) }
+
 // surrounds reports whether c began while s was under way.
 func (s *seen) surrounds(c *seen) bool {
 	return s.call.StartNanos <= c.call.StartNanos && c.call.StartNanos <= s.end()
@@ -144,9 +147,9 @@ func (l *linker) fromHeader(s, other *seen) signal.SpanID {
 	if l.doubt || !s.header.sampled {
 		return signal.SpanID{}
 	}
-	start := s.call.StartNanos
+	start := s.begun()
 	if other != nil {
-		start = min(start, other.call.StartNanos)
+		start = min(start, other.begun())
 	}
 	for _, o := range l.byTrace[s.header.trace] {
 		if o != s && o != other && o.header.parent == s.header.parent && o.call.StartNanos <= start {

@@ -12,6 +12,7 @@ import (
 
 	"github.com/vedette-io/vedette/ebpf/feature"
 	"github.com/vedette-io/vedette/ebpf/identity"
+	"github.com/vedette-io/vedette/internal/signal"
 )
 
 const (
@@ -121,6 +122,34 @@ func TestLinks(t *testing.T) {
 	other := link(func(l *linker) { fleet(l); l.salt = "another" }, call(2, true, 1, 20, 30, ""))[0]
 	require.Equal(t, one.id, other.parent)
 	require.Equal(t, one.trace, other.trace)
+}
+
+// A server's clock may begin before its request did, when it has read several at
+// once: then it is not the first for certain.
+func TestReadTogether(t *testing.T) {
+	server, client := call(1, true, 1, 10, 40, tp(spanX, "01")), call(2, false, 2, 20, 30, tp(spanX, "01"))
+	got := link(nil, server, client)
+	require.False(t, got[0].parent.IsZero())
+	server.call.HadNanos = 25
+	got = link(nil, server, client)
+	require.True(t, got[0].parent.IsZero())
+	require.True(t, got[1].parent.IsZero())
+}
+
+// Calls of connections whose other end cannot be told have ids of their own.
+func TestAlone(t *testing.T) {
+	at := func(conn uint64, server bool) *seen {
+		return newSeen(&feature.Call{Conn: conn, Server: server, EndNanos: 1})
+	}
+	calls := []*seen{at(1, true), at(1, false), at(2, true), at(2, false)}
+	calls[1].place.seq = 5
+	got := link(func(l *linker) { l.fleet = true }, calls...)
+	ids := make(map[signal.SpanID]bool)
+	for _, g := range got {
+		ids[g.id] = true
+	}
+	require.Len(t, ids, 4)
+	require.True(t, got[0].parent.IsZero(), "fleet: a server's parent is made up")
 }
 
 // The same addresses in two network namespaces are two connections.

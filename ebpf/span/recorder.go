@@ -3,6 +3,7 @@ package span
 import (
 	"context"
 	"log/slog"
+	"math"
 	"net/netip"
 	"os"
 	"slices"
@@ -256,10 +257,20 @@ func (r *Recorder) write(ctx context.Context, spans []finished) {
 	}
 }
 
-// offset is the time of day less the kernel's monotonic clock.
+// offset is the time of day less the kernel's monotonic clock. Of some readings the
+// one counts that was interrupted least: spans of one trace are written at different
+// times, and must not move against each other.
 func offset() int64 {
-	var mono, real unix.Timespec
-	_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &mono)
-	_ = unix.ClockGettime(unix.CLOCK_REALTIME, &real)
-	return real.Nano() - mono.Nano()
+	var offset int64
+	least := int64(math.MaxInt64)
+	for range 5 {
+		var before, real, after unix.Timespec
+		_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &before)
+		_ = unix.ClockGettime(unix.CLOCK_REALTIME, &real)
+		_ = unix.ClockGettime(unix.CLOCK_MONOTONIC, &after)
+		if took := after.Nano() - before.Nano(); took < least {
+			least, offset = took, real.Nano()-before.Nano()-took/2
+		}
+	}
+	return offset
 }

@@ -2,30 +2,20 @@ package stream
 
 import (
 	"strconv"
-	"strings"
 
-	"github.com/vedette-io/vedette/ebpf/feature"
 	"github.com/vedette-io/vedette/ebpf/protocol"
 )
 
 // sendCallLocked describes a request that is wanted as a span.
 func (t *Table) sendCallLocked(c *conn, request *protocol.Request) {
-	// The strings of a request may change after the call; those of a span may not.
 	r := *request
-	for _, s := range []*string{&r.Operation, &r.Target, &r.Summary, &r.Status, &r.Traceparent} {
-		*s = strings.ToValidUTF8(strings.Clone(*s), "\uFFFD")
+	for _, s := range []*string{&r.Operation, &r.Target, &r.Summary, &r.Status} {
+		*s = validClone(*s)
 	}
 	call := &t.call
-	*call = feature.Call{
-		Process: c.Process, Server: r.Server,
-		Local: c.Local, Peer: c.Peer, NetNS: c.NetNS, Seq: r.Seq,
-		StartNanos: r.StartNanos, EndNanos: r.EndNanos,
-		Failed: r.Failed, Traceparent: r.Traceparent,
-		Attributes: call.Attributes[:0],
-	}
-	if c.Unplaced {
-		call.Conn = c.ID
-	}
+	attributes := call.Attributes[:0]
+	*call = c.placeOf(request)
+	call.EndNanos, call.Failed, call.Attributes = r.EndNanos, r.Failed, attributes
 	add := func(key, value string) {
 		if value != "" {
 			call.Attributes = append(call.Attributes, key, value)

@@ -98,7 +98,7 @@ func (t *Table) recordLocked(r *protocol.Request) {
 	if !c.Local.IsValid() {
 		t.lost[lostSocket]++
 	}
-	if t.env.Calls != nil && t.env.Calls.Wanted(r.Traceparent, c.sampledSeq(r.Seq), c.Local, c.Peer) {
+	if t.wantedLocked(c, r) {
 		t.sendCallLocked(c, r)
 	}
 }

@@ -247,6 +247,9 @@ func (f *Feature) CollectEdges(ch chan<- prometheus.Metric, visit func(*feature.
 	return f.table.CollectEdges(ch, visit)
 }
 
+// Open tells the spans' recorder of requests that have no whole response yet.
+func (f *Feature) Open(visit func(*feature.Call)) (uint64, error) { return f.table.Open(visit) }
+
 // Sweep retires what belongs to processes that are gone.
 func (f *Feature) Sweep(now time.Time) { f.table.Sweep(now) }
 

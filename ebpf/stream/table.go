@@ -70,22 +70,23 @@ type Table struct {
 	descs   descs
 	done    func(*protocol.Request) // record, made once
 
-	mu      sync.Mutex
-	env     *feature.Environment // all below under mu
-	conns   map[uint64]*conn
-	memory  int   // of connections, about
-	oldest  conn  // head of the ring of connections, by use
-	current *conn // whose parser runs
-	series  map[seriesKey]*totals
-	methods map[string]struct{} // of RPC, known so far
-	remotes map[identity.Key]map[netip.AddrPort]struct{}
-	ledger  *feature.Ledger[seriesKey, series, totals]
-	events  uint64
-	held    map[*conn]struct{} // with pieces held back
-	ending  map[*conn]int64    // that have ended, and when
-	heldAll int                // bytes of them
-	lost    [lostReasons]uint64
-	call    feature.Call // reused
+	mu        sync.Mutex
+	env       *feature.Environment // all below under mu
+	conns     map[uint64]*conn
+	memory    int   // of connections, about
+	oldest    conn  // head of the ring of connections, by use
+	current   *conn // whose parser runs
+	series    map[seriesKey]*totals
+	methods   map[string]struct{} // of RPC, known so far
+	remotes   map[identity.Key]map[netip.AddrPort]struct{}
+	ledger    *feature.Ledger[seriesKey, series, totals]
+	events    uint64
+	held      map[*conn]struct{} // with pieces held back
+	ending    map[*conn]int64    // that have ended, and when
+	heldAll   int                // bytes of them
+	lost      [lostReasons]uint64
+	lostCalls uint64       // of those, what may have been requests that are linked to others
+	call      feature.Call // reused
 }
 
 // conn is a connection that is followed.
@@ -184,8 +185,7 @@ func (t *Table) weighLocked(c *conn) {
 	t.memory += now - c.memory
 	c.memory = now
 	for t.memory > t.options.MaxConnections*meanBytes && t.oldest.next != c {
-		t.lost[lostMemory]++
-		t.dropLocked(t.oldest.next, 0)
+		t.evictLocked(lostMemory)
 	}
 }
 
@@ -228,8 +228,7 @@ func (t *Table) connLocked(c *Conn, k protocol.Kind) *conn {
 	}
 	if s == nil {
 		if len(t.conns) >= t.options.MaxConnections {
-			t.lost[lostConns]++
-			t.dropLocked(t.oldest.next, 0)
+			t.evictLocked(lostConns)
 		}
 		s = &conn{Conn: *c, memory: connBytes}
 		t.memory += connBytes
@@ -248,6 +247,21 @@ func (t *Table) connLocked(c *Conn, k protocol.Kind) *conn {
 	s.prev, s.next = last, &t.oldest
 	last.next, t.oldest.prev = s, s
 	return s
+}
+
+// evictLocked forgets the connection that was silent for longest.
+func (t *Table) evictLocked(reason int) {
+	c := t.oldest.next
+	t.loseLocked(c, reason, 1)
+	t.dropLocked(c, 0)
+}
+
+// loseLocked counts what was lost of a connection.
+func (t *Table) loseLocked(c *conn, reason int, n uint64) {
+	t.lost[reason] += n
+	if c.carriesCalls() {
+		t.lostCalls += n
+	}
 }
 
 // dropLocked forgets a connection. A time of 0 means that it goes on unseen.
@@ -281,11 +295,11 @@ func (t *Table) inOrderLocked(c *conn, p *protocol.Piece) bool {
 	d := p.Direction & 1
 	ahead := int32(p.Seq - c.seq[d])
 	if c.begun[d] && ahead < 0 && ahead > -1<<20 {
-		t.lost[lostOrder]++
+		t.loseLocked(c, lostOrder, 1)
 		return false
 	}
 	if c.begun[d] && ahead != 0 {
-		t.lost[lostGap]++
+		t.loseLocked(c, lostGap, 1)
 		// what is far behind is ahead by more than half of all numbers
 		gap := protocol.Piece{Direction: d, Missed: int(uint32(ahead)), Seq: c.seq[d], ReadyNanos: p.ReadyNanos, AtNanos: p.AtNanos}
 		c.parser.Take(&gap, t.done)
@@ -296,7 +310,7 @@ func (t *Table) inOrderLocked(c *conn, p *protocol.Piece) bool {
 
 func (t *Table) noteLossLocked(c *conn) {
 	if n := c.parser.Lost(); n > c.lost {
-		t.lost[lostPlace] += uint64(n - c.lost)
+		t.loseLocked(c, lostPlace, uint64(n-c.lost))
 		c.lost = n
 	}
 }

@@ -425,6 +425,9 @@ func (f *Feature) lost(add func(reason string, n uint64)) error {
 	return nil
 }
 
+// Open tells the spans' recorder of requests that have no whole response yet.
+func (f *Feature) Open(visit func(*feature.Call)) (uint64, error) { return f.table.Open(visit) }
+
 // Sweep forgets what belongs to processes that are gone.
 func (f *Feature) Sweep(now time.Time) {
 	f.table.Sweep(now)

@@ -36,26 +36,43 @@ const fixedAnswers = `
 func StartNginx(t testing.TB, upstream string) (port string, nginx *realnginx.Server) {
 	t.Helper()
 	return startNginx(t, realnginx.Config{
-		IPv6: true,
-		HTTP: "upstream app { server " + upstream + "; keepalive 8; }",
-		Server: fixedAnswers + `
+		IPv6:   true,
+		HTTP:   "upstream app { server " + upstream + "; keepalive 8; }",
+		Server: fixedAnswers + proxied("http"),
+	})
+}
+
+func proxied(scheme string) string {
+	return `
 		location /app/ {
-			proxy_pass http://app/;
+			proxy_pass ` + scheme + `://app/;
 			proxy_http_version 1.1;
 			proxy_set_header Connection "";
 		}
-`})
+`
 }
 
 // StartNginxTLS serves fixed answers and a file over TLS, with HTTP/1.1 and
 // HTTP/2, and gives the port.
 func StartNginxTLS(t testing.TB) (port string, nginx *realnginx.Server) {
 	t.Helper()
+	return startNginx(t, overTLS(t, ""))
+}
+
+// StartNginxTLSProxy is StartNginxTLS with a proxy to upstream, by http or https.
+func StartNginxTLSProxy(t testing.TB, scheme, upstream string) (port string, nginx *realnginx.Server) {
+	t.Helper()
+	c := overTLS(t, proxied(scheme))
+	c.HTTP = "upstream app { server " + upstream + "; keepalive 8; }"
+	return startNginx(t, c)
+}
+
+func overTLS(t testing.TB, more string) realnginx.Config {
 	cert, key := Certificate(t)
-	return startNginx(t, realnginx.Config{
+	return realnginx.Config{
 		Listen: "ssl http2",
-		Server: "ssl_certificate " + cert + ";\n\t\tssl_certificate_key " + key + ";" + fixedAnswers,
-	})
+		Server: "ssl_certificate " + cert + ";\n\t\tssl_certificate_key " + key + ";" + fixedAnswers + more,
+	}
 }
 
 func startNginx(t testing.TB, c realnginx.Config) (string, *realnginx.Server) {

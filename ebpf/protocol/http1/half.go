@@ -33,6 +33,7 @@ type half struct {
 	gap       bool   // bytes of this head were not copied
 
 	startNanos int64 // of the message
+	hadNanos   int64 // when its first byte had been moved
 	seq        uint32
 
 	status    string // of a response; empty: a request
@@ -69,6 +70,7 @@ func (p *Parser) lose(h *half) {
 	if p.role != unknown {
 		p.lost++
 	}
+	p.reportEnded(h)
 	h.line, h.over, h.exchange = h.line[:0], false, nil
 	h.state = lost
 }
@@ -106,6 +108,7 @@ func (p *Parser) begin(h *half) {
 	if h.startNanos == 0 {
 		h.startNanos = h.piece.AtNanos
 	}
+	h.hadNanos = h.piece.AtNanos
 	if h.seq = h.piece.Seq; h.seq != 0 {
 		h.seq += uint32(h.offset)
 	}
@@ -408,6 +411,9 @@ func (p *Parser) messageEnd(h *half) {
 		}
 	} else if x := h.exchange; x != nil {
 		x.RequestBytes = h.body
+		if x.ended {
+			p.report(x)
+		}
 	}
 	h.reset()
 }

@@ -26,6 +26,7 @@ const (
 type exchange struct {
 	protocol.Request
 	unknown bool // stands in for a request that was not kept, or not seen yet
+	ended   bool // the response has ended, while the request is still being seen
 }
 
 // Parser follows one connection. It implements protocol.Parser.
@@ -97,6 +98,7 @@ func (p *Parser) Close(atNanos int64, done func(*protocol.Request)) {
 		}
 		p.finish(atNanos)
 	}
+	p.reportEnded(&p.half[p.requests()])
 	if p.half[protocol.Received].state != lost && p.half[protocol.Sent].state != lost {
 		for len(p.queue) > 0 {
 			p.current = p.pop()
@@ -105,6 +107,16 @@ func (p *Parser) Close(atNanos int64, done func(*protocol.Request)) {
 		}
 	}
 	p.kill()
+}
+
+// Open visits the requests that have no whole response yet.
+func (p *Parser) Open(visit func(*protocol.Request)) {
+	for _, x := range p.queue {
+		visit(&x.Request)
+	}
+	if x := p.current; x != nil && !x.unknown {
+		visit(&x.Request)
+	}
 }
 
 // kill gives the connection up and lets its memory go.
@@ -149,6 +161,7 @@ func (p *Parser) resume(h *half, piece *protocol.Piece) {
 			p.current.ResponseBytes = h.bodySoFar()
 			p.finish(p.lastNanos)
 		}
+		p.reportEnded(h)
 		h.reset()
 		p.lost++
 	}
@@ -240,6 +253,9 @@ func (p *Parser) describe(h *half, x *exchange, method string, target []byte) {
 	x.Kind, x.Server = protocol.HTTP1, p.role == server
 	x.Operation, x.Target = method, pathOf(target)
 	x.Seq, x.StartNanos = h.seq, h.startNanos
+	if x.Server {
+		x.HadNanos = h.hadNanos
+	}
 	x.unknown = false
 }
 
@@ -247,8 +263,8 @@ func (p *Parser) describe(h *half, x *exchange, method string, target []byte) {
 func (p *Parser) adopt(h *half, o *exchange, method string, target []byte) {
 	p.describe(h, o, method, target)
 	h.exchange = o
-	if p.current != o { // ended already
-		p.report(o)
+	if p.current != o {
+		o.ended = true // it is reported when its head and body have been seen
 	} else if method == "HEAD" {
 		p.finish(p.lastNanos)
 		p.half[p.responses()].reset()
@@ -318,6 +334,13 @@ func (p *Parser) finish(atNanos int64) {
 	x.EndNanos = max(atNanos, x.StartNanos)
 	if !x.unknown {
 		p.report(x)
+	}
+}
+
+// reportEnded reports the request that is being seen, if its response has ended.
+func (p *Parser) reportEnded(h *half) {
+	if h.exchange != nil && h.exchange.ended {
+		p.report(h.exchange)
 	}
 }
 

@@ -285,17 +285,9 @@ func (p *Parser) finish(id uint32, s *stream, at origin) {
 		s.ended, s.end = true, at
 		return
 	}
-	r := &p.request
-	*r = protocol.Request{
-		Kind: protocol.HTTP2, GRPC: s.grpc, Server: p.role == serverRole,
-		Seq: s.first.seq, StartNanos: s.first.atNanos, EndNanos: at.atNanos,
-		RequestBytes: max(s.requestBytes, 0), ResponseBytes: max(s.responseBytes, 0),
-		Traceparent: view(s.trace),
-	}
-	if r.Server {
-		r.StartNanos = s.first.readyNanos
-	}
-	r.EndNanos = max(r.EndNanos, r.StartNanos)
+	r := p.describe(s)
+	r.EndNanos = max(at.atNanos, r.StartNanos)
+	r.RequestBytes, r.ResponseBytes = max(s.requestBytes, 0), max(s.responseBytes, 0)
 	if s.grpc {
 		s.describeRPC(r)
 	} else {
@@ -303,6 +295,32 @@ func (p *Parser) finish(id uint32, s *stream, at origin) {
 	}
 	p.done(r)
 	p.drop(id, s)
+}
+
+// describe gives what is known of a request since it was asked.
+func (p *Parser) describe(s *stream) *protocol.Request {
+	r := &p.request
+	*r = protocol.Request{
+		Kind: protocol.HTTP2, GRPC: s.grpc, Server: p.role == serverRole,
+		Seq: s.first.seq, StartNanos: s.first.atNanos, Traceparent: view(s.trace),
+	}
+	// A client's has begun when its writing did, where that is known.
+	if s.first.readyNanos != 0 {
+		r.StartNanos = s.first.readyNanos
+	}
+	if r.Server {
+		r.HadNanos = s.first.atNanos
+	}
+	return r
+}
+
+// Open visits the requests that have no whole response yet.
+func (p *Parser) Open(visit func(*protocol.Request)) {
+	for _, s := range p.streams {
+		if s.asked {
+			visit(p.describe(s))
+		}
+	}
 }
 
 func (s *stream) describeHTTP(r *protocol.Request) {
