@@ -29,12 +29,15 @@ const clusterJobs = `
 global: {scrape_interval: 1s, scrape_timeout: 1s}
 scrape_configs:
 - job_name: pod
-  kubernetes_sd_configs: [{role: pod}]
+  kubernetes_sd_configs: [{role: pod, attach_metadata: {node: true, namespace: true, deployment: true, job: true, cronjob: true}}]
   relabel_configs:
   - {source_labels: [__meta_kubernetes_pod_container_port_name], regex: web, action: keep}
   - {source_labels: [__meta_kubernetes_namespace], target_label: namespace}
   - {source_labels: [__meta_kubernetes_pod_name], target_label: pod}
   - {source_labels: [__meta_kubernetes_pod_controller_name], target_label: controller}
+  - {source_labels: [__meta_kubernetes_pod_deployment_name], target_label: deployment}
+  - {source_labels: [__meta_kubernetes_node_label_kubernetes_io_os], target_label: os}
+  - {source_labels: [__meta_kubernetes_namespace_label_team], target_label: team}
 - job_name: endpoints
   kubernetes_sd_configs: [{role: endpoints}]
   relabel_configs:
@@ -49,6 +52,11 @@ scrape_configs:
   kubernetes_sd_configs: [{role: service, namespaces: {names: [shop]}}]
   relabel_configs:
   - {source_labels: [__meta_kubernetes_service_name], target_label: service}
+- job_name: ingress
+  kubernetes_sd_configs: [{role: ingress}]
+  relabel_configs:
+  - {source_labels: [__meta_kubernetes_ingress_name], target_label: ingress}
+  - {target_label: __address__, replacement: '127.0.0.1:1'}
 - job_name: node
   scheme: https
   authorization: {credentials_file: /var/run/secrets/kubernetes.io/serviceaccount/token}
@@ -162,27 +170,45 @@ func importAgent(t *testing.T, c *clustertest.Cluster) {
 	c.Import(agentImage, program)
 }
 
-// shopInCluster is a Deployment with one pod that serves at addr, and the Service in
-// front of it.
-func shopInCluster(c *clustertest.Cluster, addr string) (pod string) {
+// clusterShop is a Deployment of which each pod serves at an address, with a Service
+// and an Ingress.
+type clusterShop struct {
+	c   *clustertest.Cluster
+	uid string // of the ReplicaSet
+}
+
+func newClusterShop(c *clustertest.Cluster) *clusterShop {
 	c.Namespace("shop")
-	host, port, _ := net.SplitHostPort(addr)
 	labels := "{app: front, pod-template-hash: 7d9f8b6c5}"
 	template := fmt.Sprintf("{metadata: {labels: %s}, spec: {containers: [{name: app, image: %s}]}}", labels, clustertest.Image)
 	spec := fmt.Sprintf("spec: {selector: {matchLabels: %s}, template: %s}", labels, template)
-	owner := c.Apply("{apiVersion: apps/v1, kind: Deployment, metadata: {name: front, namespace: shop}, " + spec + "}")["Deployment/front"]
-	owner = c.Apply(fmt.Sprintf(`{apiVersion: apps/v1, kind: ReplicaSet, metadata: {name: front-7d9f8b6c5, namespace: shop,
-		ownerReferences: [{apiVersion: apps/v1, kind: Deployment, name: front, uid: %s, controller: true}]}, %s}`, owner, spec))["ReplicaSet/front-7d9f8b6c5"]
-	pod = "front-7d9f8b6c5-x2x4z"
-	ports := fmt.Sprintf("ports: [{name: web, port: %s, protocol: TCP}]", port)
-	reference := "targetRef: {kind: Pod, name: " + pod + ", namespace: shop}"
-	c.Apply(fmt.Sprintf(`
+	uid := c.Apply("{apiVersion: apps/v1, kind: Deployment, metadata: {name: front, namespace: shop}, " + spec + "}")["Deployment/front"]
+	uids := c.Apply(fmt.Sprintf(`
+apiVersion: apps/v1
+kind: ReplicaSet
+metadata: {name: front-7d9f8b6c5, namespace: shop, ownerReferences: [{apiVersion: apps/v1, kind: Deployment, name: front, uid: %s, controller: true}]}
+%s
+---
+{apiVersion: v1, kind: Namespace, metadata: {name: shop, labels: {team: till}}}
+---
+apiVersion: networking.k8s.io/v1
+kind: Ingress
+metadata: {name: shop, namespace: shop}
+spec: {rules: [{host: shop.example, http: {paths: [{path: /, pathType: Prefix, backend: {service: {name: front, port: {name: web}}}}]}}]}
+`, uid, spec))
+	return &clusterShop{c, uids["ReplicaSet/front-7d9f8b6c5"]}
+}
+
+// pod starts a pod of the shop and waits until it runs.
+func (s *clusterShop) pod(name, addr string) {
+	_, port, _ := net.SplitHostPort(addr)
+	s.c.Apply(fmt.Sprintf(`
 apiVersion: v1
 kind: Pod
 metadata:
   name: %s
   namespace: shop
-  labels: %s
+  labels: {app: front, pod-template-hash: 7d9f8b6c5}
   ownerReferences: [{apiVersion: apps/v1, kind: ReplicaSet, name: front-7d9f8b6c5, uid: %s, controller: true}]
 spec:
   nodeName: %s
@@ -195,20 +221,38 @@ spec:
       args: [serve]
       env: [{name: ADDR, value: %q}]
       ports: [{name: web, containerPort: %s}]
+`, name, s.uid, s.c.Node, clustertest.Image, addr, port))
+	s.c.Running("shop", name)
+}
+
+// service makes the Service in front of a pod, and the endpoints that it has.
+func (s *clusterShop) service(pod, addr string) {
+	host, port, _ := net.SplitHostPort(addr)
+	ports := fmt.Sprintf("ports: [{name: web, port: %s, protocol: TCP}]", port)
+	reference := "targetRef: {kind: Pod, name: " + pod + ", namespace: shop}"
+	s.c.Apply(fmt.Sprintf(`
+{apiVersion: v1, kind: Service, metadata: {name: front, namespace: shop}, spec: {%[1]s}}
 ---
-{apiVersion: v1, kind: Service, metadata: {name: front, namespace: shop}, spec: {%[8]s}}
----
-{apiVersion: v1, kind: Endpoints, metadata: {name: front, namespace: shop}, subsets: [{addresses: [{ip: %[9]s, %[10]s}], %[8]s}]}
+{apiVersion: v1, kind: Endpoints, metadata: {name: front, namespace: shop}, subsets: [{addresses: [{ip: %[2]s, %[3]s}], %[1]s}]}
 ---
 apiVersion: discovery.k8s.io/v1
 kind: EndpointSlice
 metadata: {name: front-abcde, namespace: shop, labels: {kubernetes.io/service-name: front}}
 addressType: IPv4
-endpoints: [{addresses: [%[9]s], conditions: {ready: true}, %[10]s}]
-%[8]s
-`, pod, labels, owner, c.Node, clustertest.Image, addr, port, ports, host, reference))
-	c.Running("shop", pod)
-	return pod
+endpoints: [{addresses: [%[2]s], conditions: {ready: true}, %[3]s}]
+%[1]s
+`, ports, host, reference))
+}
+
+// freeAddressAt is one that nobody listened at a moment ago.
+func freeAddressAt(t *testing.T, host string) string {
+	t.Helper()
+	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	return l.Addr().String()
 }
 
 // The agent runs as deploy/kubernetes has it, in a real cluster: it names what the
@@ -219,19 +263,12 @@ func TestE2ECluster(t *testing.T) {
 	importAgent(t, c)
 	data := t.TempDir()
 	server := start(t, data, "--config", agentFile(t, serverOnly))
-	l, err := net.Listen("tcp", net.JoinHostPort(c.NodeIP, "0"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	addr := l.Addr().String()
-	l.Close()
-	pod := shopInCluster(c, addr)
-	l, err = net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	l.Close()
+	const pod, later = "front-7d9f8b6c5-x2x4z", "front-7d9f8b6c5-b7v9q"
+	addr := freeAddressAt(t, c.NodeIP)
+	shop := newClusterShop(c)
+	shop.pod(pod, addr)
+	shop.service(pod, addr)
+	_, port, _ := net.SplitHostPort(freeAddress(t))
 	a := &agentPod{t: t, c: c, server: server.url, port: port}
 	t.Cleanup(func() {
 		if t.Failed() {
@@ -250,10 +287,11 @@ func TestE2ECluster(t *testing.T) {
 	server.finds(`node_load1`)
 
 	_, appPort, _ := net.SplitHostPort(addr)
-	server.finds(`up{job="pod",instance="` + addr + `",namespace="shop",pod="` + pod + `",controller="front-7d9f8b6c5"} == 1`)
+	server.finds(`up{job="pod",instance="` + addr + `",namespace="shop",pod="` + pod + `",controller="front-7d9f8b6c5",deployment="front",os="linux",team="till"} == 1`)
 	server.finds(`up{job="endpoints",instance="` + addr + `",service="front",pod="` + pod + `"} == 1`)
 	server.finds(`up{job="endpointslice",instance="` + addr + `",service="front",pod="` + pod + `"} == 1`)
 	server.finds(`up{job="service",instance="front.shop.svc:` + appPort + `",service="front"}`)
+	server.finds(`up{job="ingress",ingress="shop"}`)
 	server.finds(`up{job="node",node="` + c.Node + `"} == 1`)
 	server.finds(`kubelet_running_pods{job="node",node="` + c.Node + `"} >= 2`)
 
@@ -270,17 +308,26 @@ func TestE2ECluster(t *testing.T) {
 			`",container_name="app",service_namespace="shop",server_port="` + appPort + `"}) >= ` + fmt.Sprint(n))
 	})
 
-	// A new pod under the agent's eyes, and the end of one.
+	// The API server goes while it is watched; what happens after is seen.
+	c.StopAPI()
+	c.StartAPI()
 	c.Delete("/api/v1/namespaces/shop/pods/" + pod)
 	c.Gone("/api/v1/namespaces/shop/pods/" + pod)
+	other := freeAddressAt(t, c.NodeIP)
+	shop.pod(later, other)
+	server.finds(`up{job="pod",instance="` + other + `",pod="` + later + `"} == 1`)
 	server.finds(`absent(up{job="pod",pod="` + pod + `"})`)
+	server.finds(`container_memory_working_set_bytes{namespace="shop",pod="` + later + `",container="app"} > 0`)
+
 	eventually(t, "log records arrive", func() bool {
 		return server.metric("vedette_ingest_door_log_records_total", `result="accepted"`) > 25
 	})
 	server.stop()
-	logs := logsIn(t, data, "shop", pod)
-	if want := "app: listening on " + addr; len(logs) == 0 || logs[0] != want {
-		t.Errorf("logs of pod %s: got %q, want %q first", pod, logs, want)
+	for pod, addr := range map[string]string{pod: addr, later: other} {
+		logs := logsIn(t, data, "shop", pod)
+		if want := "app: listening on " + addr; len(logs) == 0 || logs[0] != want {
+			t.Errorf("logs of pod %s: got %q, want %q first", pod, logs, want)
+		}
 	}
 }
 

@@ -26,7 +26,7 @@ var plurals = map[string]struct {
 }{
 	"ClusterRole": {"clusterroles", true}, "ClusterRoleBinding": {"clusterrolebindings", true}, "ConfigMap": {"configmaps", false},
 	"CronJob": {"cronjobs", false}, "DaemonSet": {"daemonsets", false}, "Deployment": {"deployments", false}, "Endpoints": {"endpoints", false},
-	"EndpointSlice": {"endpointslices", false}, "Job": {"jobs", false}, "Namespace": {"namespaces", true}, "Pod": {"pods", false},
+	"EndpointSlice": {"endpointslices", false}, "Ingress": {"ingresses", false}, "Job": {"jobs", false}, "Namespace": {"namespaces", true}, "Pod": {"pods", false},
 	"ReplicaSet": {"replicasets", false}, "Secret": {"secrets", false}, "Service": {"services", false},
 	"ServiceAccount": {"serviceaccounts", false}, "StatefulSet": {"statefulsets", false},
 }

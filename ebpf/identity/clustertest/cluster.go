@@ -53,7 +53,7 @@ type Cluster struct {
 	ca       *authority
 	accounts *ecdsa.PrivateKey // signs the tokens of service accounts
 	admin    string            // the token that may do everything
-	group    string // the control group of all pods
+	group    string            // the control group of all pods
 	client   *http.Client
 	programs map[string]*program
 	signed   bool // the kubelet's certificate is the cluster's
