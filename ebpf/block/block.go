@@ -100,6 +100,9 @@ func (f *Feature) load(env *feature.Environment) error {
 	return nil
 }
 
+// Anonymous: requests belong to devices.
+func (f *Feature) Anonymous() {}
+
 // Arrivals is nil: requests belong to devices, not to processes.
 func (f *Feature) Arrivals() *ebpf.Map { return nil }
 

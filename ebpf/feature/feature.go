@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -64,6 +65,9 @@ type Optional interface {
 	// Off says why it stays off; empty: it does not.
 	Off() string
 }
+
+// Anonymous is a feature that tells nothing of processes.
+type Anonymous interface{ Anonymous() }
 
 // Rung is one way to load a feature. Lacks says what is worse than on the rung
 // above. A Load that fails leaves nothing behind.
@@ -161,27 +165,54 @@ func short(err error) string {
 	return strings.ToValidUTF8(s, "")
 }
 
+// Capabilities by the kernel's numbers.
+const (
+	capDACOverride   = 1
+	capDACReadSearch = 2
+	capSysPtrace     = 19
+	capSysAdmin      = 21
+	capPerfmon       = 38
+	capBPF           = 39
+)
+
 // missingCapabilities names those of CAP_BPF and CAP_PERFMON that the process
 // lacks, or "". CAP_SYS_ADMIN stands for both.
 func missingCapabilities(status string) string {
-	b, err := os.ReadFile(status)
-	if err != nil {
-		return ""
-	}
-	_, rest, _ := strings.Cut(string(b), "CapEff:")
-	line, _, _ := strings.Cut(rest, "\n")
-	caps, err := strconv.ParseUint(strings.TrimSpace(line), 16, 64)
-	if err != nil || caps&(1<<21) != 0 {
-		return ""
-	}
+	has := capabilities(status)
 	var missing []string
-	if caps&(1<<39) == 0 {
+	if !has(capBPF, capSysAdmin) {
 		missing = append(missing, "CAP_BPF")
 	}
-	if caps&(1<<38) == 0 {
+	if !has(capPerfmon, capSysAdmin) {
 		missing = append(missing, "CAP_PERFMON")
 	}
 	return strings.Join(missing, " and ")
+}
+
+// MissingToLook names those capabilities that the process lacks, by its status in
+// /proc, to look into the processes of other users, or "".
+func MissingToLook(status string) string {
+	has := capabilities(status)
+	var missing []string
+	if !has(capSysPtrace) {
+		missing = append(missing, "CAP_SYS_PTRACE")
+	}
+	if !has(capDACReadSearch, capDACOverride) {
+		missing = append(missing, "CAP_DAC_READ_SEARCH")
+	}
+	return strings.Join(missing, " and ")
+}
+
+// capabilities tells whether a process has one of some capabilities; yes, where that
+// is not known.
+func capabilities(status string) func(oneOf ...int) bool {
+	b, err := os.ReadFile(status)
+	_, rest, _ := strings.Cut(string(b), "CapEff:")
+	line, _, _ := strings.Cut(rest, "\n")
+	caps, bad := strconv.ParseUint(strings.TrimSpace(line), 16, 64)
+	return func(oneOf ...int) bool {
+		return err != nil || bad != nil || slices.ContainsFunc(oneOf, func(c int) bool { return caps&(1<<c) != 0 })
+	}
 }
 
 // SelfID asks the kernel how it numbers this process, which a process in a

@@ -142,6 +142,22 @@ func TestMissingCapabilities(t *testing.T) {
 	}
 }
 
+func TestMissingToLook(t *testing.T) {
+	for caps, want := range map[string]string{
+		"0000000000000000": "CAP_SYS_PTRACE and CAP_DAC_READ_SEARCH",
+		"000001ffffffffff": "",
+		"0000000000080000": "CAP_DAC_READ_SEARCH",
+		"0000000000000004": "CAP_SYS_PTRACE",
+		"0000000000080002": "",
+		"nonsense":         "",
+	} {
+		path := filepath.Join(t.TempDir(), "status")
+		require.NoError(t, os.WriteFile(path, []byte("CapEff:\t"+caps+"\n"), 0o600))
+		require.Equal(t, want, MissingToLook(path), caps)
+	}
+	require.Empty(t, MissingToLook("/nonexistent"))
+}
+
 // rungs is a feature whose ways to load give these errors. The last may need no
 // rights.
 type rungs struct {

@@ -1,15 +1,10 @@
 package http1
 
 import (
-	"bytes"
 	"fmt"
-	"io"
 	"log/slog"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -40,26 +35,9 @@ func tryRights() {
 // An unprivileged user with the two capabilities can load the programs, those that
 // look at packets with a third; without them, what is missing is named.
 func TestHTTPRights(t *testing.T) {
-	if os.Geteuid() != 0 {
-		t.Skip("only root can give capabilities away")
-	}
 	f := newFeature(t)
 	f.only = "tracepoints"
 	featuretest.Start(t, f, nil) // or skips
-	// A copy that another user may execute.
-	dir, err := os.MkdirTemp("", "rights")
-	require.NoError(t, err)
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	require.NoError(t, os.Chmod(dir, 0o755))
-	path := filepath.Join(dir, "http1.test")
-	from, err := os.Open(os.Args[0])
-	require.NoError(t, err)
-	defer from.Close()
-	to, err := os.OpenFile(path, os.O_CREATE|os.O_WRONLY, 0o755)
-	require.NoError(t, err)
-	_, err = io.Copy(to, from)
-	require.NoError(t, err)
-	require.NoError(t, to.Close())
 	mounts, err := os.ReadFile("/proc/self/mountinfo")
 	require.NoError(t, err)
 	groups := groupMount(string(mounts))
@@ -79,15 +57,7 @@ func TestHTTPRights(t *testing.T) {
 			if tc.way == byPackets.name && groups == "" {
 				t.Skip("no control groups of version 2 are mounted")
 			}
-			cmd := exec.Command(path, tc.way)
-			cmd.Dir = "/"
-			cmd.Env = append(os.Environ(), "VEDETTE_PROBE_TEST_ROLE=rights")
-			cmd.SysProcAttr = &syscall.SysProcAttr{
-				Credential: &syscall.Credential{Uid: 65534, Gid: 65534}, AmbientCaps: tc.caps,
-			}
-			out, err := cmd.CombinedOutput()
-			require.NoError(t, err, "%s", out)
-			got := string(bytes.TrimSpace(out))
+			got := featuretest.RunAsNobody(t, tc.caps, "rights", tc.way)
 			if !strings.HasSuffix(tc.want, " ") { // else what follows is the system's
 				got += "\n"
 				tc.want += "\n"

@@ -16,7 +16,9 @@ import (
 	"github.com/vedette-io/vedette/ebpf/feature/featuretest"
 )
 
-func TestMain(m *testing.M) { featuretest.Main(m, map[string]func(){"crowd": crowd}) }
+func TestMain(m *testing.M) {
+	featuretest.Main(m, map[string]func(){"crowd": crowd, "rights": tryRights})
+}
 
 // crowd is the role crowd: asks the server of its argument for so many statuses by
 // each method that there are 2048 series on either side, and stays until its

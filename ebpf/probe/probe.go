@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
+	"strings"
 	"sync"
 	"time"
 
@@ -124,6 +125,10 @@ func (p *Probe) Run(ctx context.Context) error {
 		p.env.Self = uint32(os.Getpid())
 	}
 	p.checkNames()
+	blind := feature.MissingToLook("/proc/self/status")
+	if blind != "" {
+		blind = "sees less of the processes of other users: missing " + blind
+	}
 	var loaded []feature.Feature
 	for _, f := range p.features {
 		if !slices.Contains(p.config.Features, f.Name()) {
@@ -135,6 +140,9 @@ func (p *Probe) Run(ctx context.Context) error {
 			continue
 		}
 		state, reason := feature.Climb(f, p.env)
+		if _, ok := f.(feature.Anonymous); !ok && state == feature.Loaded && blind != "" {
+			reason = strings.TrimPrefix(reason+"; "+blind, "; ")
+		}
 		p.states.set(f.Name(), state, reason)
 		if state != feature.Loaded {
 			p.logger.Warn("eBPF feature is not available", "feature", f.Name(), "state", string(state), "reason", reason)
