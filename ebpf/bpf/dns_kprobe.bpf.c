@@ -12,7 +12,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(closed, struct sock *sk, int oldstate, int newstate)
 {
-	if (newstate == CLOSE)
+	if (newstate == CLOSE || begins(newstate))
 		dns_sockets_forget(sk);
 	return 0;
 }

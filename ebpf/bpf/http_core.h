@@ -9,6 +9,7 @@
 #pragma once
 
 #include "http.h"
+#include "untyped.h"
 
 /* Rounds of a loop are functions that bpf_loop calls, or, with BOUNDED defined as
  * the most steps of an I/O, part of a loop of C. ONCE is before what the verifiers
@@ -32,8 +33,6 @@ struct possible_net___span {
 	struct net___span *net;
 };
 struct sock_common___span {
-	__be32 skc_rcv_saddr;
-	struct in6_addr skc_v6_rcv_saddr;
 	struct possible_net___span skc_net;
 };
 struct sock___span {
@@ -51,7 +50,7 @@ struct tcp_sock___clock {
 
 /* How functions that are verified once are told of a connection and of one of its
  * halves, that of the direction sent. Before 5.12 they take no pointers: with
- * COPIES they look it up. */
+ * COPIES, for UNTYPED programs, they look it up. */
 #ifdef COPIES
 #define CONN_ARG __u64 at
 #define HALF_ARG __u64 at
@@ -59,7 +58,7 @@ struct tcp_sock___clock {
 #define CONN(c) ((c)->at)
 #define HALF(c, h) ((c)->at)
 #define BOTH(c, h) ((c)->at)
-#define FIND_CONN struct conn *c = bpf_map_lookup_elem(&sockets, &at)
+#define FIND_CONN struct conn *c = conns_of((struct sock *)at, false)
 #define FIND_BOTH                                          \
 	FIND_CONN;                                         \
 	struct half *h;                                    \
@@ -94,12 +93,7 @@ struct {
 	__type(value, struct http_value);
 } requests SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_SK_STORAGE);
-	__uint(map_flags, BPF_F_NO_PREALLOC);
-	__type(key, int);
-	__type(value, struct conn);
-} conns SEC(".maps");
+SOCKET_STORAGE(conns, struct conn)
 
 /* One I/O under way. In a map and not on the stack, because the verifier does
  * not follow the values of what a map holds. */
@@ -677,21 +671,30 @@ static __always_inline bool buffers_of(struct scratch *b, long nr, __u64 second,
 }
 
 /* When TCP last sent or received something for a socket: it has read the clock
- * then, CLOCK_MONOTONIC, as programs do. 0: this kernel does not keep it. */
+ * then, CLOCK_MONOTONIC, as programs do. 0: this kernel does not keep it, or
+ * copying it costs more than reading the clock. */
 static __always_inline __u64 tcp_time(struct tcp_sock *tp)
 {
+#ifdef UNTYPED
+	return 0;
+#else
 	struct tcp_sock___clock *t = (void *)tp;
 
 	return bpf_core_field_exists(t->tcp_clock_cache) ? t->tcp_clock_cache : 0;
+#endif
 }
 
 /* When the last byte given to a socket was sent; 0: it waits for the peer, or
  * for more. */
 static __always_inline __u64 sent_time(struct tcp_sock *tp)
 {
+#ifdef UNTYPED
+	return 0;
+#else
 	struct tcp_sock___clock *t = (void *)tp;
 
 	return t->snd_nxt == t->write_seq ? tcp_time(tp) : 0;
+#endif
 }
 
 #ifndef COPIES
@@ -718,18 +721,16 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, __u8 sent)
 	struct scratch *b;
 	struct conn *c;
 
-	if (ret <= 0 || sk->sk_protocol != IPPROTO_TCP)
+	if (ret <= 0 || GET(sk, sk_protocol) != IPPROTO_TCP)
 		return 0;
 	if (!sent && (flags & (MSG_PEEK | MSG_ERRQUEUE)))
 		return 0;
-	c = bpf_sk_storage_get(&conns, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	c = conns_of(sk, true);
 	if (!c || c->ignored)
 		return 0;
 	b = get_scratch(sent);
-	if (!b)
-		return 0;
-	tp = bpf_skc_to_tcp_sock(sk);
-	if (!tp)
+	tp = tcp_of(sk);
+	if (!b || !tp)
 		return 0;
 	b->virgin = 0;
 	b->now = sent ? sent_time(tp) : 0;
@@ -740,22 +741,27 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, __u8 sent)
 			return 0;
 		}
 		/* the ports are gone by the time the socket closes */
-		c->local_port = sk->__sk_common.skc_num;
-		c->peer_port = bpf_ntohs(sk->__sk_common.skc_dport);
-		peer_address(sk, c->addr);
+		c->local_port = GET(sk, __sk_common.skc_num);
+		c->peer_port = bpf_ntohs(GET(sk, __sk_common.skc_dport));
+		peer_of(sk, c->addr);
 		span_conn(c, sk);
+#ifdef COPIES
+		c->at = (__u64)sk;
+#endif
 	}
 	if (!sent) {
-		__u32 unread = tp->rcv_nxt - tp->copied_seq;
+		__u32 copied = GET(tp, copied_seq), unread = GET(tp, rcv_nxt) - copied;
 
-		b->end_seq = tp->copied_seq;
+		b->end_seq = copied;
 		b->arrived = c->ready_ns;
 		if (!unread)
 			c->ready_ns = 0;
 		if (c->role == ROLE_UNKNOWN)
-			b->virgin = tp->bytes_received - unread == (__u64)ret;
+			b->virgin = GET(tp, bytes_received) - unread == (__u64)ret;
 	} else if (spanning) {
-		b->end_seq = ((struct tcp_sock___span *)tp)->write_seq;
+		struct tcp_sock___span *t = (void *)tp;
+
+		b->end_seq = GET(t, write_seq);
 	}
 	b->left = ret;
 	b->iov = 0;
@@ -779,12 +785,12 @@ static __always_inline int on_ready(struct sock *sk)
 	struct tcp_sock *tp;
 	struct conn *c;
 
-	if (sk->sk_protocol != IPPROTO_TCP || sk->__sk_common.skc_state == LISTEN)
+	if (GET(sk, sk_protocol) != IPPROTO_TCP || GET(sk, __sk_common.skc_state) == LISTEN)
 		return 0;
-	c = bpf_sk_storage_get(&conns, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
+	c = conns_of(sk, true);
 	if (!c || c->ready_ns || c->ignored || c->role == ROLE_CLIENT)
 		return 0;
-	tp = bpf_skc_to_tcp_sock(sk);
+	tp = tcp_of(sk);
 	if (!tp)
 		return 0;
 	c->ready_ns = tcp_time(tp);
@@ -830,8 +836,6 @@ static __always_inline int conn_state(struct conn *c, int newstate)
 {
 	struct half *h;
 
-	if (newstate != CLOSE && newstate != LAST_ACK && newstate != FIN_WAIT1)
-		return 0;
 	if (!c || c->ignored || c->role == ROLE_UNKNOWN)
 		return 0;
 	if (newstate != CLOSE && c->role != ROLE_SERVER)
@@ -851,7 +855,12 @@ static __always_inline int conn_state(struct conn *c, int newstate)
 
 static __always_inline int on_state(struct sock *sk, int newstate)
 {
+	if (begins(newstate))
+		conns_forget(sk);
 	if (newstate != CLOSE && newstate != LAST_ACK && newstate != FIN_WAIT1)
 		return 0;
-	return conn_state(bpf_sk_storage_get(&conns, sk, 0, 0), newstate);
+	conn_state(conns_of(sk, false), newstate);
+	if (newstate == CLOSE)
+		conns_forget(sk);
+	return 0;
 }

@@ -17,26 +17,25 @@ import (
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
 	HttpKprobeBoundedMapArrivals         = "arrivals"
-	HttpKprobeBoundedMapCalls            = "calls"
 	HttpKprobeBoundedMapConns            = "conns"
+	HttpKprobeBoundedMapConnsZero        = "conns_zero"
 	HttpKprobeBoundedMapHeads            = "heads"
+	HttpKprobeBoundedMapHooked           = "hooked"
 	HttpKprobeBoundedMapKnown            = "known"
 	HttpKprobeBoundedMapRequests         = "requests"
 	HttpKprobeBoundedMapScratch          = "scratch"
-	HttpKprobeBoundedMapSockets          = "sockets"
 	HttpKprobeBoundedMapSpanScratch      = "span_scratch"
 	HttpKprobeBoundedMapSpans            = "spans"
 	HttpKprobeBoundedMapStats            = "stats"
-	HttpKprobeBoundedMapZeroConn         = "zero_conn"
 	HttpKprobeBoundedMapZeroValue        = "zero_value"
 	HttpKprobeBoundedProgClosed          = "closed"
 	HttpKprobeBoundedProgReady           = "ready"
 	HttpKprobeBoundedProgReceived        = "received"
-	HttpKprobeBoundedProgReceiving       = "receiving"
-	HttpKprobeBoundedProgSending         = "sending"
-	HttpKprobeBoundedProgSendingPage     = "sending_page"
+	HttpKprobeBoundedProgReceivedBegins  = "received_begins"
 	HttpKprobeBoundedProgSent            = "sent"
+	HttpKprobeBoundedProgSentBegins      = "sent_begins"
 	HttpKprobeBoundedProgSentPage        = "sent_page"
+	HttpKprobeBoundedProgSentPageBegins  = "sent_page_begins"
 	HttpKprobeBoundedVarBindMethod       = "bind_method"
 	HttpKprobeBoundedVarBindProcess      = "bind_process"
 	HttpKprobeBoundedVarBindRole         = "bind_role"
@@ -92,14 +91,14 @@ type HttpKprobeBoundedSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type HttpKprobeBoundedProgramSpecs struct {
-	Closed      *ebpf.ProgramSpec `ebpf:"closed"`
-	Ready       *ebpf.ProgramSpec `ebpf:"ready"`
-	Received    *ebpf.ProgramSpec `ebpf:"received"`
-	Receiving   *ebpf.ProgramSpec `ebpf:"receiving"`
-	Sending     *ebpf.ProgramSpec `ebpf:"sending"`
-	SendingPage *ebpf.ProgramSpec `ebpf:"sending_page"`
-	Sent        *ebpf.ProgramSpec `ebpf:"sent"`
-	SentPage    *ebpf.ProgramSpec `ebpf:"sent_page"`
+	Closed         *ebpf.ProgramSpec `ebpf:"closed"`
+	Ready          *ebpf.ProgramSpec `ebpf:"ready"`
+	Received       *ebpf.ProgramSpec `ebpf:"received"`
+	ReceivedBegins *ebpf.ProgramSpec `ebpf:"received_begins"`
+	Sent           *ebpf.ProgramSpec `ebpf:"sent"`
+	SentBegins     *ebpf.ProgramSpec `ebpf:"sent_begins"`
+	SentPage       *ebpf.ProgramSpec `ebpf:"sent_page"`
+	SentPageBegins *ebpf.ProgramSpec `ebpf:"sent_page_begins"`
 }
 
 // HttpKprobeBoundedMapSpecs contains maps before they are loaded into the kernel.
@@ -107,17 +106,16 @@ type HttpKprobeBoundedProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type HttpKprobeBoundedMapSpecs struct {
 	Arrivals    *ebpf.MapSpec `ebpf:"arrivals"`
-	Calls       *ebpf.MapSpec `ebpf:"calls"`
 	Conns       *ebpf.MapSpec `ebpf:"conns"`
+	ConnsZero   *ebpf.MapSpec `ebpf:"conns_zero"`
 	Heads       *ebpf.MapSpec `ebpf:"heads"`
+	Hooked      *ebpf.MapSpec `ebpf:"hooked"`
 	Known       *ebpf.MapSpec `ebpf:"known"`
 	Requests    *ebpf.MapSpec `ebpf:"requests"`
 	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
-	Sockets     *ebpf.MapSpec `ebpf:"sockets"`
 	SpanScratch *ebpf.MapSpec `ebpf:"span_scratch"`
 	Spans       *ebpf.MapSpec `ebpf:"spans"`
 	Stats       *ebpf.MapSpec `ebpf:"stats"`
-	ZeroConn    *ebpf.MapSpec `ebpf:"zero_conn"`
 	ZeroValue   *ebpf.MapSpec `ebpf:"zero_value"`
 }
 
@@ -159,34 +157,32 @@ func (o *HttpKprobeBoundedObjects) Close() error {
 // It can be passed to LoadHttpKprobeBoundedObjects or ebpf.CollectionSpec.LoadAndAssign.
 type HttpKprobeBoundedMaps struct {
 	Arrivals    *ebpf.Map `ebpf:"arrivals"`
-	Calls       *ebpf.Map `ebpf:"calls"`
 	Conns       *ebpf.Map `ebpf:"conns"`
+	ConnsZero   *ebpf.Map `ebpf:"conns_zero"`
 	Heads       *ebpf.Map `ebpf:"heads"`
+	Hooked      *ebpf.Map `ebpf:"hooked"`
 	Known       *ebpf.Map `ebpf:"known"`
 	Requests    *ebpf.Map `ebpf:"requests"`
 	Scratch     *ebpf.Map `ebpf:"scratch"`
-	Sockets     *ebpf.Map `ebpf:"sockets"`
 	SpanScratch *ebpf.Map `ebpf:"span_scratch"`
 	Spans       *ebpf.Map `ebpf:"spans"`
 	Stats       *ebpf.Map `ebpf:"stats"`
-	ZeroConn    *ebpf.Map `ebpf:"zero_conn"`
 	ZeroValue   *ebpf.Map `ebpf:"zero_value"`
 }
 
 func (m *HttpKprobeBoundedMaps) Close() error {
 	return _HttpKprobeBoundedClose(
 		m.Arrivals,
-		m.Calls,
 		m.Conns,
+		m.ConnsZero,
 		m.Heads,
+		m.Hooked,
 		m.Known,
 		m.Requests,
 		m.Scratch,
-		m.Sockets,
 		m.SpanScratch,
 		m.Spans,
 		m.Stats,
-		m.ZeroConn,
 		m.ZeroValue,
 	)
 }
@@ -212,14 +208,14 @@ type HttpKprobeBoundedVariables struct {
 //
 // It can be passed to LoadHttpKprobeBoundedObjects or ebpf.CollectionSpec.LoadAndAssign.
 type HttpKprobeBoundedPrograms struct {
-	Closed      *ebpf.Program `ebpf:"closed"`
-	Ready       *ebpf.Program `ebpf:"ready"`
-	Received    *ebpf.Program `ebpf:"received"`
-	Receiving   *ebpf.Program `ebpf:"receiving"`
-	Sending     *ebpf.Program `ebpf:"sending"`
-	SendingPage *ebpf.Program `ebpf:"sending_page"`
-	Sent        *ebpf.Program `ebpf:"sent"`
-	SentPage    *ebpf.Program `ebpf:"sent_page"`
+	Closed         *ebpf.Program `ebpf:"closed"`
+	Ready          *ebpf.Program `ebpf:"ready"`
+	Received       *ebpf.Program `ebpf:"received"`
+	ReceivedBegins *ebpf.Program `ebpf:"received_begins"`
+	Sent           *ebpf.Program `ebpf:"sent"`
+	SentBegins     *ebpf.Program `ebpf:"sent_begins"`
+	SentPage       *ebpf.Program `ebpf:"sent_page"`
+	SentPageBegins *ebpf.Program `ebpf:"sent_page_begins"`
 }
 
 func (p *HttpKprobeBoundedPrograms) Close() error {
@@ -227,11 +223,11 @@ func (p *HttpKprobeBoundedPrograms) Close() error {
 		p.Closed,
 		p.Ready,
 		p.Received,
-		p.Receiving,
-		p.Sending,
-		p.SendingPage,
+		p.ReceivedBegins,
 		p.Sent,
+		p.SentBegins,
 		p.SentPage,
+		p.SentPageBegins,
 	)
 }
 

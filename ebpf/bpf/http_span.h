@@ -83,18 +83,12 @@ static __always_inline void span_conn(struct conn *c, struct sock *sk)
 
 	if (!spanning)
 		return;
-	if (sk->__sk_common.skc_family == AF_INET6) {
-		c->local_addr[0] = s->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[0];
-		c->local_addr[1] = s->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[1];
-		c->local_addr[2] = s->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[2];
-		c->local_addr[3] = s->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[3];
-	} else {
-		c->local_addr[0] = 0;
-		c->local_addr[1] = 0;
-		c->local_addr[2] = bpf_htonl(0xffff);
-		c->local_addr[3] = s->__sk_common.skc_rcv_saddr;
-	}
+	local_of(sk, c->local_addr);
+#ifdef UNTYPED
+	c->netns = BPF_CORE_READ(s, __sk_common.skc_net.net, ns.inum);
+#else
 	c->netns = s->__sk_common.skc_net.net->ns.inum;
+#endif
 	c->tuple = hash_end(c->local_addr, c->local_port) + hash_end(c->addr, c->peer_port);
 }
 

@@ -5,9 +5,10 @@
  * the call that is under way, and without functions that can be hooked. Every
  * system call of the host pays for it. The registers still hold the arguments
  * then; the socket is found in the table of open files. */
+#define UNTYPED
 #define COPIES
 #define BOUNDED 512
-#include "http_copy.h"
+#include "http_core.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -170,7 +171,7 @@ int received(__u64 *ctx)
 		return 0;
 	r->regs = (__u64)regs;
 	r->nr = nr;
-	return on_io_at(sk, ret, flags, way == OUT);
+	return on_io((struct sock *)sk, ret, flags, way == OUT);
 }
 
 /* Data has come for a connection. */
@@ -190,11 +191,11 @@ int ready(__u64 *ctx)
 	seq = bpf_ntohl(head[1]) + length - size;
 	if ((__s32)(seq - BPF_CORE_READ(tp, rcv_nxt)) <= 0)
 		return 0; /* had that already */
-	return on_ready_at((__u64)tp);
+	return on_ready((struct sock *)tp);
 }
 
 SEC("raw_tp/inet_sock_set_state")
 int closed(__u64 *ctx)
 {
-	return on_state_at(ctx[0], ctx[2]);
+	return on_state((struct sock *)ctx[0], ctx[2]);
 }

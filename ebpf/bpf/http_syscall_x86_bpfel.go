@@ -18,16 +18,15 @@ import (
 const (
 	HttpSyscallMapArrivals    = "arrivals"
 	HttpSyscallMapConns       = "conns"
+	HttpSyscallMapConnsZero   = "conns_zero"
 	HttpSyscallMapHeads       = "heads"
 	HttpSyscallMapKnown       = "known"
 	HttpSyscallMapRequests    = "requests"
 	HttpSyscallMapReturned    = "returned"
 	HttpSyscallMapScratch     = "scratch"
-	HttpSyscallMapSockets     = "sockets"
 	HttpSyscallMapSpanScratch = "span_scratch"
 	HttpSyscallMapSpans       = "spans"
 	HttpSyscallMapStats       = "stats"
-	HttpSyscallMapZeroConn    = "zero_conn"
 	HttpSyscallMapZeroValue   = "zero_value"
 	HttpSyscallProgClosed     = "closed"
 	HttpSyscallProgReady      = "ready"
@@ -97,16 +96,15 @@ type HttpSyscallProgramSpecs struct {
 type HttpSyscallMapSpecs struct {
 	Arrivals    *ebpf.MapSpec `ebpf:"arrivals"`
 	Conns       *ebpf.MapSpec `ebpf:"conns"`
+	ConnsZero   *ebpf.MapSpec `ebpf:"conns_zero"`
 	Heads       *ebpf.MapSpec `ebpf:"heads"`
 	Known       *ebpf.MapSpec `ebpf:"known"`
 	Requests    *ebpf.MapSpec `ebpf:"requests"`
 	Returned    *ebpf.MapSpec `ebpf:"returned"`
 	Scratch     *ebpf.MapSpec `ebpf:"scratch"`
-	Sockets     *ebpf.MapSpec `ebpf:"sockets"`
 	SpanScratch *ebpf.MapSpec `ebpf:"span_scratch"`
 	Spans       *ebpf.MapSpec `ebpf:"spans"`
 	Stats       *ebpf.MapSpec `ebpf:"stats"`
-	ZeroConn    *ebpf.MapSpec `ebpf:"zero_conn"`
 	ZeroValue   *ebpf.MapSpec `ebpf:"zero_value"`
 }
 
@@ -148,16 +146,15 @@ func (o *HttpSyscallObjects) Close() error {
 type HttpSyscallMaps struct {
 	Arrivals    *ebpf.Map `ebpf:"arrivals"`
 	Conns       *ebpf.Map `ebpf:"conns"`
+	ConnsZero   *ebpf.Map `ebpf:"conns_zero"`
 	Heads       *ebpf.Map `ebpf:"heads"`
 	Known       *ebpf.Map `ebpf:"known"`
 	Requests    *ebpf.Map `ebpf:"requests"`
 	Returned    *ebpf.Map `ebpf:"returned"`
 	Scratch     *ebpf.Map `ebpf:"scratch"`
-	Sockets     *ebpf.Map `ebpf:"sockets"`
 	SpanScratch *ebpf.Map `ebpf:"span_scratch"`
 	Spans       *ebpf.Map `ebpf:"spans"`
 	Stats       *ebpf.Map `ebpf:"stats"`
-	ZeroConn    *ebpf.Map `ebpf:"zero_conn"`
 	ZeroValue   *ebpf.Map `ebpf:"zero_value"`
 }
 
@@ -165,16 +162,15 @@ func (m *HttpSyscallMaps) Close() error {
 	return _HttpSyscallClose(
 		m.Arrivals,
 		m.Conns,
+		m.ConnsZero,
 		m.Heads,
 		m.Known,
 		m.Requests,
 		m.Returned,
 		m.Scratch,
-		m.Sockets,
 		m.SpanScratch,
 		m.Spans,
 		m.Stats,
-		m.ZeroConn,
 		m.ZeroValue,
 	)
 }

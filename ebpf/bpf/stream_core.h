@@ -722,15 +722,6 @@ static __always_inline bool owner(struct stream_conn *c)
 	return true;
 }
 
-static __always_inline struct tcp_sock *tcp_of(struct sock *sk)
-{
-#ifdef UNTYPED
-	return (void *)sk;
-#else
-	return bpf_skc_to_tcp_sock(sk);
-#endif
-}
-
 /* What user space calls the connection. */
 static __always_inline __u64 new_number(struct sock *sk)
 {
@@ -840,6 +831,8 @@ static __always_inline int on_state(struct sock *sk, int newstate)
 	struct stream_conn *c;
 	struct tcp_sock *tp;
 
+	if (begins(newstate))
+		conns_forget(sk);
 	if (newstate != CLOSE || GET(sk, sk_protocol) != IPPROTO_TCP)
 		return 0;
 	c = conns_of(sk, false);

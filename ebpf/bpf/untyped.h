@@ -62,6 +62,26 @@
 	}
 #endif
 
+static __always_inline struct tcp_sock *tcp_of(struct sock *sk)
+{
+#ifdef UNTYPED
+	return (void *)sk;
+#else
+	return bpf_skc_to_tcp_sock(sk);
+#endif
+}
+
+/* Has the socket's state become one that only a new connection has? What is kept by
+ * its address is another's then: of one that was read after its end. */
+static __always_inline bool begins(int state)
+{
+#ifdef UNTYPED
+	return state == SYN_SENT || state == SYN_RECV;
+#else
+	return false;
+#endif
+}
+
 /* A number that no other socket has while this one lives; in UNTYPED programs
  * the next at its address may have it. */
 static __always_inline __u64 number_of(struct sock *sk)

@@ -36,11 +36,11 @@ var ways = []way{
 		without: []string{bpf.HttpProgReady, bpf.HttpProgClosed}},
 	{name: "fexit", lacks: "hooks functions of the kernel (fexit) instead of tracepoints, at a higher cost", spec: bpf.LoadHttpFexit, mend: feature.FitFunctions},
 	{name: "kprobe", lacks: "hooks functions of the kernel (kprobe), at a higher cost; bodies that are received by splice; follows 16384 connections",
-		spec: bpf.LoadHttpKprobe, mend: mendKprobe},
+		spec: bpf.LoadHttpKprobe, mend: feature.FitFunctions},
 	{name: "fexit bounded", lacks: "hooks functions of the kernel (fexit), at a higher cost; messages beyond 512 steps of one read or write",
 		spec: bpf.LoadHttpFexitBounded, mend: feature.FitFunctions},
 	{name: "kprobe bounded", lacks: "hooks functions of the kernel (kprobe), at a higher cost; bodies that are received by splice; follows 16384 connections; messages beyond 512 steps of one read or write",
-		spec: bpf.LoadHttpKprobeBounded, mend: mendKprobe},
+		spec: bpf.LoadHttpKprobeBounded, mend: feature.FitFunctions},
 	{name: "system calls", lacks: lacksOfCalls, spec: bpf.LoadHttpSyscall, mend: mendCopies},
 	{name: "system calls without ready", lacks: lateStart + "; " + lacksOfCalls, spec: bpf.LoadHttpSyscall, mend: mendCopies,
 		without: []string{bpf.HttpSyscallProgReady}},
@@ -78,16 +78,8 @@ func (w *way) open() (*ebpf.CollectionSpec, error) {
 	return spec, nil
 }
 
-// mendKprobe drops the map that only programs with types can use.
-func mendKprobe(spec *ebpf.CollectionSpec) error {
-	delete(spec.Maps, bpf.HttpKprobeMapConns)
-	return feature.FitFunctions(spec)
-}
-
-// mendCopies takes memory for the maps beforehand, as raw tracepoints want it, and
-// drops the map that only programs with types can use.
+// mendCopies takes memory for the map beforehand, as raw tracepoints want it.
 func mendCopies(spec *ebpf.CollectionSpec) error {
 	spec.Maps[bpf.HttpMapRequests].Flags = 0
-	delete(spec.Maps, bpf.HttpMapConns)
 	return nil
 }
