@@ -48,15 +48,16 @@ type Cluster struct {
 	// Logs is what /var/log is on other machines.
 	Logs string
 
-	t        testing.TB
-	tools    []string // folders of programs
-	ca       *authority
-	accounts *ecdsa.PrivateKey // signs the tokens of service accounts
-	admin    string            // the token that may do everything
-	group    string            // the control group of all pods
-	client   *http.Client
-	programs map[string]*program
-	signed   bool // the kubelet's certificate is the cluster's
+	t         testing.TB
+	tools     []string // folders of programs
+	libraries string   // folders of theirs
+	ca        *authority
+	accounts  *ecdsa.PrivateKey // signs the tokens of service accounts
+	admin     string            // the token that may do everything
+	group     string            // the control group of all pods
+	client    *http.Client
+	programs  map[string]*program
+	signed    bool // the kubelet's certificate is the cluster's
 }
 
 // Start starts a cluster that ends with the test, and skips the test where it was
@@ -71,9 +72,10 @@ func Start(t testing.TB) *Cluster {
 		t.Skip("a kubelet wants root")
 	}
 	tools := filepath.Join(dir, "../tools/usr")
+	libraries, _ := filepath.Glob(tools + "/lib/*-linux-gnu")
 	c := &Cluster{
 		t: t, tools: append([]string{dir, tools + "/bin", tools + "/sbin"}, filepath.SplitList(os.Getenv("PATH"))...),
-		programs: map[string]*program{},
+		libraries: strings.Join(libraries, ":"), programs: map[string]*program{},
 	}
 	for _, name := range []string{"etcd", "kube-apiserver", "kubelet", "containerd", "containerd-shim-runc-v2", "ctr", "runc"} {
 		if c.find(name) == "" {
@@ -195,7 +197,7 @@ func (c *Cluster) StartAPI() {
 }
 
 func (c *Cluster) startContainerd() error {
-	socket := c.path("containerd.sock")
+	socket := c.socket()
 	config := fmt.Sprintf(`version = 2
 root = %[1]q
 state = %[2]q
@@ -224,11 +226,13 @@ disabled_plugins = ["io.containerd.snapshotter.v1.btrfs", "io.containerd.snapsho
 	}, socket)
 }
 
+func (c *Cluster) socket() string { return filepath.Join(c.Containerd, "containerd.sock") }
+
 // ctr talks to containerd.
 func (c *Cluster) ctr(args ...string) (string, error) {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	out, err := exec.CommandContext(ctx, c.find("ctr"), append([]string{"--address", c.path("containerd.sock"), "--namespace", "k8s.io"}, args...)...).CombinedOutput()
+	out, err := exec.CommandContext(ctx, c.find("ctr"), append([]string{"--address", c.socket(), "--namespace", "k8s.io"}, args...)...).CombinedOutput()
 	if err != nil {
 		return "", fmt.Errorf("ctr %s: %w: %s", strings.Join(args, " "), err, out)
 	}
@@ -301,7 +305,7 @@ authorization:
 evictionHard: {memory.available: 1Mi, nodefs.available: 0%%, nodefs.inodesFree: 0%%, imagefs.available: 0%%}
 imageGCHighThresholdPercent: 100
 volumePluginDir: %s
-`, port, c.path("kubelet/static"), c.path("log/pods"), c.path("containerd.sock"), c.group, c.signed, c.CAFile, c.path("kubelet/plugins"))
+`, port, c.path("kubelet/static"), c.path("log/pods"), c.socket(), c.group, c.signed, c.CAFile, c.path("kubelet/plugins"))
 	kubeconfig := fmt.Sprintf(`apiVersion: v1
 kind: Config
 clusters: [{name: c, cluster: {server: %q, certificate-authority: %q}}]

@@ -32,6 +32,9 @@ func (c *Cluster) run(name string, args ...string) *program {
 	defer out.Close()
 	cmd := exec.Command(c.find(name), args...)
 	cmd.Env = append(os.Environ(), "PATH="+strings.Join(c.tools, ":"))
+	if name == "containerd" { // starts runc, whose library may be unpacked, too
+		cmd.Env = append(cmd.Env, "LD_LIBRARY_PATH="+c.libraries)
+	}
 	cmd.Stdout, cmd.Stderr = out, out
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
 	if err := cmd.Start(); err != nil {
@@ -165,7 +168,7 @@ func (c *Cluster) leftProcesses() (pids []int) {
 	processes, _ := filepath.Glob("/proc/[0-9]*/cmdline")
 	for _, path := range processes {
 		line, _ := os.ReadFile(path)
-		if strings.Contains(string(line), "containerd-shim") && bytes.Contains(line, []byte(c.path("containerd.sock"))) {
+		if strings.Contains(string(line), "containerd-shim") && bytes.Contains(line, []byte(c.socket())) {
 			if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path))); err == nil {
 				pids = append(pids, pid)
 			}
