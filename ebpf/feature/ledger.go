@@ -27,6 +27,8 @@ type Entry[K, S comparable, T any] struct {
 	Process identity.Key
 	Series  S
 	Counted *T
+	// Over: it leaves the kernel with the next sweep, though its process lives.
+	Over bool
 }
 
 // Visit calls visit for each entry of a feature's maps. The entry is valid during
@@ -87,10 +89,12 @@ func (l *Ledger[K, S, T]) Sweep(now time.Time, resolver *identity.Resolver, entr
 		if _, known := alive[e.Process]; !known {
 			alive[e.Process] = resolver.Alive(e.Process)
 		}
-		switch {
-		case alive[e.Process]:
+		if alive[e.Process] {
 			live[e.Series] = true
-		case !l.dead[e.Key]:
+		}
+		switch {
+		case alive[e.Process] && !e.Over:
+		case !alive[e.Process] && !l.dead[e.Key]:
 			live[e.Series] = true
 			dead[e.Key] = true
 		default:

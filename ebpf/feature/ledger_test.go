@@ -2,6 +2,7 @@ package feature
 
 import (
 	"errors"
+	"os"
 	"testing"
 	"time"
 
@@ -130,5 +131,31 @@ func TestTake(t *testing.T) {
 		require.NoError(t, Take(m, k, &v), kind)
 		require.EqualValues(t, 5, v)
 		require.ErrorIs(t, m.Lookup(k, &v), ebpf.ErrKeyNotExist, kind)
+	}
+}
+
+// What an entry that is over has counted stays while its process lives.
+func TestLedgerOver(t *testing.T) {
+	kernel := map[string]int{"a": 3, "b": 4}
+	l := NewLedger[string, string](func(sum, more *int) { *sum += *more }, func(k string) error { delete(kernel, k); return nil })
+	resolver := identity.New("/proc", nil)
+	self, ok := resolver.Find(uint32(os.Getpid()))
+	if !ok {
+		t.Skip("/proc does not tell of this process")
+	}
+	visit := func(visit func(*Entry[string, string, int])) error {
+		for key, n := range kernel {
+			visit(&Entry[string, string, int]{Key: key, Process: self, Series: "shop", Counted: &n, Over: key == "a"})
+		}
+		return nil
+	}
+	now := time.Unix(1000, 0)
+	for range 3 {
+		require.NoError(t, l.Sweep(now, resolver, visit))
+		now = now.Add(KeepRetired + time.Second)
+		require.Equal(t, map[string]int{"b": 4}, kernel)
+		got, _, err := l.Totals(visit)
+		require.NoError(t, err)
+		require.Equal(t, 7, *got["shop"])
 	}
 }

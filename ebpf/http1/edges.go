@@ -12,12 +12,13 @@ func (f *Feature) tellEdge(visit func(*feature.Edge), s *series, t *totals) {
 	if s.role != bpf.HttpRoleROLE_CLIENT {
 		return
 	}
-	e := feature.Edge{
-		Client: s.Service, Server: f.env.Peers.NameOf(s.server, s.port),
-		DurationNanos: t.DurationNs, Durations: t.Durations[:],
+	server := other
+	if !s.crowded {
+		server = f.env.Peers.NameOf(s.server, s.port)
 	}
-	for _, n := range t.Durations {
-		e.Requests += n
+	e := feature.Edge{
+		Client: s.Service, Server: server,
+		Requests: requests(t), DurationNanos: t.DurationNs, Durations: t.Durations[:],
 	}
 	if s.status == 0 || s.status >= 400 {
 		e.Failed = e.Requests

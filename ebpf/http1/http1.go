@@ -40,6 +40,8 @@ type series struct {
 	status uint16
 	method uint8
 	server netip.Addr // for a client
+	// The server is one of those beyond maxRemotes.
+	crowded bool
 }
 
 // totals is what an entry of the kernel's, or a series, has counted.
@@ -72,12 +74,14 @@ type Feature struct {
 	objects *ebpf.Collection // nil: not loaded; under mu
 	links   []link.Link
 	ledger  *feature.Ledger[bpf.HttpHttpKey, series, totals]
+	crowds  crowds
 }
 
 // New returns the feature, not loaded.
 func New(b *feature.Buckets) *Feature {
 	f := &Feature{
 		buckets: b,
+		crowds:  newCrowds(),
 		sides: map[bpf.HttpRole]feature.HTTPDescs{
 			bpf.HttpRoleROLE_SERVER: feature.NewHTTPDescs("server"),
 			bpf.HttpRoleROLE_CLIENT: feature.NewHTTPDescs("client"),
@@ -199,18 +203,22 @@ func (f *Feature) entriesLocked(visit func(*feature.Entry[bpf.HttpHttpKey, serie
 	return feature.EachEntry(f.objects.Maps[bpf.HttpMapRequests], func(k bpf.HttpHttpKey, v *totals) {
 		e.Key, e.Counted = k, v
 		e.Process = identity.Key{PID: k.Tgid, StartNanos: k.StartNs}
-		e.Series = f.seriesOf(k)
+		e.Series = f.seriesOfLocked(k)
 		visit(&e)
 	})
 }
 
-func (f *Feature) seriesOf(k bpf.HttpHttpKey) series {
+func (f *Feature) seriesOfLocked(k bpf.HttpHttpKey) series {
 	s := series{role: bpf.HttpRole(k.Role), port: k.Port, status: k.Status, method: k.Method}
+	process := identity.Key{PID: k.Tgid, StartNanos: k.StartNs}
 	if k.Tgid != 0 { // else packets were counted
-		s.Who = f.env.Whose(identity.Key{PID: k.Tgid, StartNanos: k.StartNs}, "")
+		s.Who = f.env.Whose(process, "")
 	}
 	if s.role == bpf.HttpRoleROLE_CLIENT {
 		s.server = feature.AddrOf(k.Addr)
+		if !f.crowds.tells(process, netip.AddrPortFrom(s.server, k.Port)) {
+			s.server, s.port, s.crowded = netip.Addr{}, 0, true
+		}
 	}
 	return s
 }
@@ -227,7 +235,10 @@ func (f *Feature) send(ch chan<- prometheus.Metric, s *series, t *totals) {
 	if s.status != 0 {
 		l.Status = strconv.Itoa(int(s.status))
 	}
-	if s.role == bpf.HttpRoleROLE_CLIENT {
+	switch {
+	case s.crowded:
+		l.Server, l.Port = other, ""
+	case s.role == bpf.HttpRoleROLE_CLIENT:
 		l.Server = s.server.String()
 	}
 	labels := d.Labels.Pairs(l.Values()...)
@@ -251,13 +262,13 @@ func (f *Feature) sendLostLocked(ch chan<- prometheus.Metric) {
 	lost("recursion", feature.Missed(f.objects.Programs[bpf.HttpProgReceived], f.objects.Programs[bpf.HttpProgSent], f.objects.Programs[bpf.HttpProgClosed]))
 }
 
-// Sweep retires the entries of processes that are gone. What packets have counted
-// is no process's, and stays.
+// Sweep retires the entries of processes that are gone, and those of servers that are
+// not told. What packets have counted is no process's, and stays.
 func (f *Feature) Sweep(now time.Time) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	if f.objects == nil || f.objects.Maps[bpf.HttpSkbMapPacketConns] != nil {
 		return
 	}
-	_ = f.ledger.Sweep(now, f.env.Resolver, f.entriesLocked) // Collect reports what fails
+	_ = f.ledger.Sweep(now, f.env.Resolver, f.crowds.sweeping(f.entriesLocked)) // Collect reports what fails
 }
