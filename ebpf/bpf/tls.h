@@ -61,6 +61,7 @@ struct uregs {
 #define STACK(r) ((r)->sp)
 #define GO_ARG1(r) ((r)->ax)
 #define GO_ARG2(r) ((r)->bx)
+#define GO_ARG3(r) ((r)->cx)
 #define GO_RESULT(r) ((r)->ax)
 #define GO_G(r) ((r)->r14)
 #else
@@ -77,6 +78,7 @@ struct uregs {
 #define STACK(r) ((r)->sp)
 #define GO_ARG1(r) ((r)->regs[0])
 #define GO_ARG2(r) ((r)->regs[1])
+#define GO_ARG3(r) ((r)->regs[2])
 #define GO_RESULT(r) ((r)->regs[0])
 #define GO_G(r) ((r)->regs[28])
 #endif
@@ -122,6 +124,10 @@ struct tls_event {
 	__u8 anchored; /* the other end knows seq, too */
 	__u8 pad;
 	__u8 comm[16]; /* the thread's name, for a process that soon exits */
+	/* Received, while another thread writes: where what it writes ends, as seq. An
+	 * answer may have been read before the write of what it answers has returned. */
+	__u32 acked;
+	__u32 pad2;
 };
 
 /* A call that has not returned: of a thread, or of a goroutine. */
@@ -139,6 +145,7 @@ struct tls_call {
 	__u64 enter_ns;
 	__u64 ready_ns;
 	__u64 conn; /* its id, since a socket was used */
+	__u64 length; /* of what Go writes */
 	__u64 bio; /* where BIO_read leaves what it reads, while it does */
 	__u8 kind;
 	__u8 on_stack; /* the buffer's distance from the end of a goroutine's stack */
@@ -172,6 +179,10 @@ struct tls_conn {
 	__u32 base;
 	__u32 moved[2]; /* bytes received and sent */
 	__u32 anchored; /* base is known */
+	/* Of Go, whose connections may be read and written at once: bytes whose writing
+	 * has begun, and those of which user space was told. */
+	__u32 begun;
+	__u32 told;
 	__u32 pad;
 };
 

@@ -167,6 +167,8 @@ static __always_inline int go_enter(struct uregs *ctx, __u8 kind)
 {
 	struct tls_call_key key = { .task = bpf_get_current_pid_tgid() >> 32, .g = GO_G(ctx) };
 	struct tls_call call = {}, *outer;
+	struct tls_conn_key conn = {};
+	struct tls_conn *c;
 	__u64 bounds[2] = {};
 
 	call.process_start = process_start();
@@ -187,6 +189,14 @@ static __always_inline int go_enter(struct uregs *ctx, __u8 kind)
 	call.kind = kind;
 	call.go = 1;
 	call.tls = GO_ARG1(ctx);
+	if (kind == TLS_SENT) {
+		call.length = GO_ARG3(ctx);
+		conn.tls = call.tls;
+		conn.tgid = key.task;
+		c = bpf_map_lookup_elem(&conns, &conn);
+		if (c)
+			__sync_fetch_and_add(&c->begun, (__u32)call.length);
+	}
 	enter(&key, &call, key.task);
 	return 0;
 }
@@ -258,6 +268,8 @@ static __always_inline void fill(struct tls_event *e, struct tls_call *call, str
 	e->placed = c->placed;
 	e->anchored = c->anchored;
 	e->pad = 0;
+	e->acked = call->kind == TLS_RECEIVED && (int)(c->begun - c->told) > 0 ? c->base + c->begun : 0;
+	e->pad2 = 0;
 	bpf_get_current_comm(e->comm, sizeof(e->comm));
 }
 
@@ -322,6 +334,7 @@ static __noinline int piece(struct tls_call *call, __u32 tgid, __u64 length)
 {
 	struct tls_conn_key key = { .tgid = tgid };
 	struct tls_conn *found, copy = {}, *c = &copy;
+	__u32 end = 0;
 
 	if (!call)
 		return 0;
@@ -340,6 +353,7 @@ static __noinline int piece(struct tls_call *call, __u32 tgid, __u64 length)
 		else
 			found->moved[0] += length;
 		found->fresh = 0;
+		end = found->moved[1];
 	} else {
 		/* closed by the peer before the call returned */
 		copy.id = call->conn;
@@ -358,10 +372,18 @@ static __noinline int piece(struct tls_call *call, __u32 tgid, __u64 length)
 		}
 	}
 	if (length <= 256)
-		return emit_256(call, c, tgid, length);
-	if (length <= 1024)
-		return emit_1024(call, c, tgid, length);
-	return emit_4096(call, c, tgid, length);
+		emit_256(call, c, tgid, length);
+	else if (length <= 1024)
+		emit_1024(call, c, tgid, length);
+	else
+		emit_4096(call, c, tgid, length);
+	/* not before it lies in the ring */
+	if (call->kind == TLS_SENT && call->go && found) {
+		found->told = end;
+		if ((int)(found->begun - end) < 0)
+			found->begun = end;
+	}
+	return 0;
 }
 
 static __always_inline int c_return(struct uregs *ctx, bool handshake)
@@ -393,12 +415,21 @@ static __always_inline int go_return_of(struct uregs *ctx, bool handshake)
 	struct tls_call_key key = { .task = bpf_get_current_pid_tgid() >> 32, .g = GO_G(ctx) };
 	struct tls_call *found = bpf_map_lookup_elem(&calls, &key), call;
 	__s64 n = GO_RESULT(ctx);
+	struct tls_conn_key conn = {};
+	struct tls_conn *c;
 	__u64 bounds[2] = {};
 
 	if (!found || (found->kind == TLS_HANDSHAKE) != handshake)
 		return 0;
 	call = *found;
 	bpf_map_delete_elem(&calls, &key);
+	if (call.kind == TLS_SENT && n >= 0 && (__u64)n < call.length) {
+		conn.tls = call.tls;
+		conn.tgid = key.task;
+		c = bpf_map_lookup_elem(&conns, &conn);
+		if (c) /* not all of it was written */
+			__sync_fetch_and_add(&c->begun, (__u32)(n - call.length));
+	}
 	if (handshake || n <= 0 || n > 0x7fffffff)
 		return 0;
 	if (call.on_stack)
@@ -683,6 +714,8 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, bool sent)
 			fresh.http2 = c->http2;
 			fresh.moved[0] = c->moved[0];
 			fresh.moved[1] = c->moved[1];
+			fresh.begun = c->begun;
+			fresh.told = c->told;
 			if (c->fresh) {
 				fresh.anchored = 1;
 				fresh.base = at;

@@ -30,6 +30,7 @@ type TlsTlsCall struct {
 	EnterNs      uint64
 	ReadyNs      uint64
 	Conn         uint64
+	Length       uint64
 	Bio          uint64
 	Kind         uint8
 	OnStack      uint8
@@ -80,6 +81,8 @@ type TlsTlsConn struct {
 	Base      uint32
 	Moved     [2]uint32
 	Anchored  uint32
+	Begun     uint32
+	Told      uint32
 	Pad       uint32
 }
 
@@ -112,6 +115,8 @@ type TlsTlsEvent struct {
 	Anchored     uint8
 	Pad          uint8
 	Comm         [16]uint8
+	Acked        uint32
+	Pad2         uint32
 }
 
 type TlsTlsKind uint32

@@ -48,8 +48,8 @@ type Piece struct {
 	Seq uint32
 
 	// Acked, of received bytes, is the sequence number up to which the peer had got
-	// what was sent when these were read; 0: not known. An answer never comes with
-	// less than all of its request.
+	// what was sent when these were read, or may have got it; 0: not known. An answer
+	// never comes with less than all of its request.
 	Acked uint32
 
 	// ReadyNanos is when the first of the bytes arrived at the socket, for received

@@ -21,7 +21,7 @@ const (
 
 // mustWait says whether p answers, or may, what was sent and not told yet.
 func (c *conn) mustWait(p *protocol.Piece) bool {
-	if c.TLS || p.Direction != protocol.Received || c.overdue >= maxOverdue {
+	if p.Direction != protocol.Received || c.overdue >= maxOverdue {
 		return false
 	}
 	if len(c.held) > 0 {
@@ -30,9 +30,13 @@ func (c *conn) mustWait(p *protocol.Piece) bool {
 	return c.isAhead(p)
 }
 
-// isAhead says whether bytes had arrived at the peer that were not told. The end
-// of a connection has a number, too.
+// isAhead says whether bytes had arrived at the peer that were not told, or may have,
+// for inside TLS it is known only that they were being written. The end of a
+// connection has a number, too.
 func (c *conn) isAhead(p *protocol.Piece) bool {
+	if c.TLS {
+		return p.Acked != 0 && (!c.begun[protocol.Sent] || int32(p.Acked-c.seq[protocol.Sent]) > 0)
+	}
 	return p.Acked != 0 && c.begun[protocol.Sent] && int32(p.Acked-c.seq[protocol.Sent]) > 1
 }
 
@@ -84,6 +88,9 @@ func (t *Table) forgetHeldLocked(c *conn) {
 	c.held = nil
 	delete(t.held, c)
 }
+
+// ReleaseOverdue is Release of what has been held back for too long.
+func (t *Table) ReleaseOverdue() { t.Release(monotonic() - patience) }
 
 // Release hands on the pieces that have been held back since before a time, for
 // a write whose piece has not come, and ends the connections that have ended

@@ -165,7 +165,7 @@ func (f *Feature) Run(ctx context.Context) error {
 			seen++
 			f.take(record.RawSample)
 		}
-		f.table.Release(monotonic() - patience)
+		f.table.ReleaseOverdue()
 		if errors.Is(err, ringbuf.ErrClosed) {
 			return nil
 		}

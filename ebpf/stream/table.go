@@ -192,7 +192,9 @@ func (t *Table) weighLocked(c *conn) {
 // feedLocked hands a piece to the parser.
 func (t *Table) feedLocked(c *conn, p *protocol.Piece) {
 	t.current = c
-	if !c.TLS && !t.inOrderLocked(c, p) {
+	if c.TLS {
+		c.seq[p.Direction&1], c.begun[p.Direction&1] = p.Seq+uint32(p.Len()), true
+	} else if !t.inOrderLocked(c, p) {
 		return
 	}
 	c.parser.Take(p, t.done)
@@ -350,7 +352,7 @@ func (t *Table) Describe(ch chan<- *prometheus.Desc) { t.descs.describe(ch) }
 
 // Collect folds processes into series.
 func (t *Table) Collect(ch chan<- prometheus.Metric) {
-	_ = t.CollectEdges(ch, func(*feature.Edge) {}) // it is among the metrics
+	_ = t.CollectEdges(ch, nil) // it is among the metrics
 }
 
 // CollectEdges is Collect that also tells who asked whom.

@@ -52,7 +52,7 @@ func (e *event) decode(b []byte) bool {
 	}
 	e.piece = protocol.Piece{
 		AtNanos: int64(word(unsafe.Offsetof(h.AtNs))), ReadyNanos: int64(word(unsafe.Offsetof(h.ReadyNs))),
-		Seq: half(unsafe.Offsetof(h.Seq)),
+		Seq: half(unsafe.Offsetof(h.Seq)), Acked: half(unsafe.Offsetof(h.Acked)),
 	}
 	switch e.kind {
 	case bpf.TlsTlsKindTLS_CLOSE, bpf.TlsTlsKindTLS_EXEC, bpf.TlsTlsKindTLS_MEMORY:

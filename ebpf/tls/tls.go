@@ -263,7 +263,7 @@ func (f *Feature) fillGap(e *event) {
 	p := &at[e.piece.Direction&1]
 	if missed := int32(e.offset - p.offset); p.known && missed > 0 {
 		f.table.Take(e.conn, protocol.Unknown, &protocol.Piece{
-			Direction: e.piece.Direction, Missed: int(missed), ReadyNanos: e.piece.ReadyNanos, AtNanos: e.piece.AtNanos,
+			Direction: e.piece.Direction, Missed: int(missed), Seq: e.piece.Seq - uint32(missed), ReadyNanos: e.piece.ReadyNanos, AtNanos: e.piece.AtNanos,
 		})
 	}
 	*p = position{e.offset + uint32(e.piece.Len()), true}
@@ -342,6 +342,7 @@ func (f *Feature) look(ctx context.Context) {
 			}
 		case now := <-soon.C:
 			f.endDue(now)
+			f.table.ReleaseOverdue()
 			for pid, n := range young {
 				if young[pid] = n + 1; n >= looks || !f.visit(pid, now) {
 					delete(young, pid)
@@ -390,7 +391,7 @@ func (f *Feature) Describe(ch chan<- *prometheus.Desc) {
 
 // Collect sends what was counted.
 func (f *Feature) Collect(ch chan<- prometheus.Metric) {
-	_ = f.CollectEdges(ch, func(*feature.Edge) {}) // it is among the metrics
+	_ = f.CollectEdges(ch, nil) // it is among the metrics
 }
 
 // CollectEdges is Collect that also tells who asked whom over TLS.

@@ -156,6 +156,17 @@ func unprivileged(t testing.TB, cmd *exec.Cmd, dir string) {
 // needs no password for, or skips the test.
 func StartPostgres(t testing.TB) (addr string) {
 	t.Helper()
+	return startPostgres(t, "", "")
+}
+
+// StartPostgresTLS is StartPostgres of a server that speaks TLS, too.
+func StartPostgresTLS(t testing.TB, cert, key string) (addr string) {
+	t.Helper()
+	return startPostgres(t, cert, key)
+}
+
+func startPostgres(t testing.TB, cert, key string) (addr string) {
+	t.Helper()
 	// initdb finds its files from where it is, so a copy elsewhere does not do.
 	var initdb string
 	for _, pattern := range []string{"/usr", tools(t) + "/usr"} {
@@ -174,8 +185,23 @@ func StartPostgres(t testing.TB) (addr string) {
 		t.Skipf("PostgreSQL's initdb does not work here: %v: %s", err, out)
 	}
 	port := freePort(t)
-	cmd = Command(t, filepath.Join(filepath.Dir(initdb), "postgres"), "-D", data, "-h", "127.0.0.1", "-p", port, "-k", "",
-		"-c", "fsync=off", "-c", "shared_buffers=16MB", "-c", "max_connections=40")
+	args := []string{
+		"-D", data, "-h", "127.0.0.1", "-p", port, "-k", "", "-c", "fsync=off", "-c", "shared_buffers=16MB", "-c", "max_connections=40",
+	}
+	if cert != "" {
+		args = append(args, "-l")
+		info, err := os.Stat(data)
+		require.NoError(t, err)
+		for from, to := range map[string]string{cert: "server.crt", key: "server.key"} {
+			b, err := os.ReadFile(from)
+			require.NoError(t, err)
+			to = filepath.Join(data, to)
+			require.NoError(t, os.WriteFile(to, b, 0o600))
+			owner := info.Sys().(*syscall.Stat_t)
+			require.NoError(t, os.Chown(to, int(owner.Uid), int(owner.Gid)))
+		}
+	}
+	cmd = Command(t, filepath.Join(filepath.Dir(initdb), "postgres"), args...)
 	unprivileged(t, cmd, dir)
 	run(t, cmd, "ready to accept connections", os.Interrupt)
 	return "127.0.0.1:" + port
