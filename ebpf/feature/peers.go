@@ -75,6 +75,7 @@ type Asker interface {
 	// CollectEdges is Collect that also calls visit for each of its edges, out of
 	// what it reads for its metrics; several may be of the same pair. The edge is
 	// valid during the call. Counts never fall while the client runs. An error says
-	// that not all were visited; it is among the metrics, too.
+	// that not all were visited; it is among the metrics, too. A visit of nil is
+	// none.
 	CollectEdges(ch chan<- prometheus.Metric, visit func(*Edge)) error
 }

@@ -9,7 +9,7 @@ import (
 // by its address. As OpenTelemetry has it, a client's request has failed when it was
 // answered 4xx or 5xx, or not at all.
 func (f *Feature) tellEdge(visit func(*feature.Edge), s *series, t *totals) {
-	if s.role != bpf.HttpRoleROLE_CLIENT {
+	if visit == nil || s.role != bpf.HttpRoleROLE_CLIENT {
 		return
 	}
 	server := other

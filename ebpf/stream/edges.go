@@ -11,7 +11,7 @@ import (
 // tellEdgeLocked tells who asked whom, as the client saw it. What is not of this
 // host goes by its address.
 func (t *Table) tellEdgeLocked(visit func(*feature.Edge), slots []int, s *series, v *totals) {
-	if s.server || !s.address.IsValid() && !s.crowded {
+	if visit == nil || s.server || !s.address.IsValid() && !s.crowded {
 		return
 	}
 	server := other
