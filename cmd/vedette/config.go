@@ -132,6 +132,9 @@ type HTTPConfig struct {
 	// the paths /-/healthy and /-/ready. Without it everybody who reaches the
 	// listener can read and write.
 	BearerToken config.Secret `yaml:"bearer_token"`
+
+	// BearerTokenFile is where BearerToken was read from, and is read again.
+	BearerTokenFile string `yaml:"-"`
 }
 
 // Validate names the keys whose values are not possible.
@@ -279,6 +282,9 @@ func (l *loaded) scrapeConfig(self string) (*promconfig.Config, error) {
 		}
 		if token := l.HTTP.BearerToken; token != "" {
 			job["authorization"] = map[string]string{"credentials": token.Reveal()}
+			if file := l.HTTP.BearerTokenFile; file != "" {
+				job["authorization"] = map[string]string{"credentials_file": file}
+			}
 		}
 		jobs, err := yaml.Marshal(map[string]any{"scrape_configs": []any{job}})
 		if err != nil {

@@ -163,7 +163,7 @@ func (s *server) openOTLP(ctx context.Context) error {
 		return err
 	}
 	s.doors.otlp, err = otlpserver.Open(ctx, otlpserver.Options{
-		Config: c, Entry: entry, Methods: map[string]otlpserver.Method{jaeger.PostSpansMethod: s.doors.jaeger.PostSpans}, Ready: s.health.ready.Load, BearerToken: s.config.HTTP.BearerToken,
+		Config: c, Entry: entry, Methods: map[string]otlpserver.Method{jaeger.PostSpansMethod: s.doors.jaeger.PostSpans}, Ready: s.health.ready.Load, BearerToken: s.token,
 		Logger: s.logger.With("part", "otlp"), Registerer: s.registry,
 	})
 	if err != nil {

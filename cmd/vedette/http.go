@@ -68,14 +68,14 @@ func debugEndpoints() []endpoint {
 }
 
 // newMux routes to the endpoints and serves a list of them at /.
-func newMux(endpoints []endpoint, h *health, token config.Secret) *http.ServeMux {
+func newMux(endpoints []endpoint, h *health, token *config.LiveSecret) *http.ServeMux {
 	mux := http.NewServeMux()
 	for _, e := range endpoints {
 		handler := e.handler
 		if !e.early {
 			handler = h.whenReady(handler)
 		}
-		if !e.open && token != "" {
+		if !e.open && token.IsSet() {
 			handler = withToken(token, handler)
 		}
 		if e.wrap != nil {
@@ -109,11 +109,10 @@ func endpointLines(base string, endpoints []endpoint) string {
 
 // withToken refuses requests that do not carry the token. Digests are compared,
 // so that time says nothing about the token's length or bytes.
-func withToken(token config.Secret, next http.Handler) http.Handler {
-	want := sha256.Sum256([]byte(token.Reveal()))
+func withToken(token *config.LiveSecret, next http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		scheme, given, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-		got := sha256.Sum256([]byte(given))
+		got, want := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(token.Reveal()))
 		if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
 			w.Header().Set("WWW-Authenticate", "Bearer")
 			http.Error(w, "Unauthorized: want the bearer token of this server", http.StatusUnauthorized)

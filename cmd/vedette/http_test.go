@@ -13,6 +13,7 @@ import (
 
 	"github.com/vedette-io/vedette/ingest"
 	"github.com/vedette-io/vedette/ingest/buffer"
+	"github.com/vedette-io/vedette/internal/config"
 	"github.com/vedette-io/vedette/internal/signal"
 	"github.com/vedette-io/vedette/internal/telemetry"
 )
@@ -26,7 +27,7 @@ func testEndpoints(h *health) []endpoint {
 
 func TestReadiness(t *testing.T) {
 	var h health
-	mux := newMux(testEndpoints(&h), &h, "")
+	mux := newMux(testEndpoints(&h), &h, config.NewLiveSecret("", ""))
 	status := func(path string) int {
 		w := httptest.NewRecorder()
 		mux.ServeHTTP(w, httptest.NewRequest(http.MethodGet, path, nil))
@@ -52,7 +53,7 @@ func TestReadiness(t *testing.T) {
 func TestBearerToken(t *testing.T) {
 	var h health
 	h.ready.Store(true)
-	mux := newMux(testEndpoints(&h), &h, "open sesame")
+	mux := newMux(testEndpoints(&h), &h, config.NewLiveSecret("open sesame", ""))
 	for _, tc := range []struct {
 		path, authorization string
 		want                int

@@ -21,6 +21,7 @@ import (
 	"github.com/vedette-io/vedette/collector/scrape"
 	"github.com/vedette-io/vedette/ingest"
 	"github.com/vedette-io/vedette/ingest/buffer"
+	"github.com/vedette-io/vedette/internal/config"
 	"github.com/vedette-io/vedette/internal/telemetry"
 	"github.com/vedette-io/vedette/internal/vfs"
 	"github.com/vedette-io/vedette/query/promql"
@@ -50,6 +51,7 @@ type server struct {
 	provider *sdktrace.TracerProvider
 	tracer   trace.Tracer
 	health   health
+	token    *config.LiveSecret // of the listeners
 
 	listener net.Listener
 	buffer   buffer.Buffer
@@ -75,6 +77,7 @@ func openServer(ctx context.Context, c loaded, logger *slog.Logger) (*server, er
 // openAs opens what a role needs.
 func openAs(ctx context.Context, role func(*server, context.Context) error, c loaded, logger *slog.Logger) (*server, error) {
 	s := &server{config: c, logger: logger, build: telemetry.ReadBuild("")}
+	s.token = config.NewLiveSecret(c.HTTP.BearerToken, c.HTTP.BearerTokenFile)
 	s.registry = telemetry.NewRegistry(s.build)
 	s.ring = telemetry.NewRing(c.Tracing.KeepSpans)
 	s.provider = telemetry.NewTracerProvider(c.Tracing, s.build, s.ring)
@@ -212,7 +215,7 @@ func (s *server) run(ctx context.Context, out io.Writer) error {
 // intake begins a group with all that takes data in.
 func (s *server) intake(endpoints []endpoint) *group {
 	g := &group{logger: s.logger, grace: 30 * time.Second}
-	g.add(httpPart(s.listener, newMux(endpoints, &s.health, s.config.HTTP.BearerToken), &s.health, s.logger.With("part", "http")))
+	g.add(httpPart(s.listener, newMux(endpoints, &s.health, s.token), &s.health, s.logger.With("part", "http")))
 	for _, p := range s.doors.parts() {
 		g.add(p)
 	}

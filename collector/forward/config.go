@@ -1,14 +1,11 @@
 package forward
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
 	"maps"
 	"net/http"
 	"net/url"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -17,6 +14,7 @@ import (
 
 	"github.com/vedette-io/vedette/ingest/buffer/kafka"
 	"github.com/vedette-io/vedette/internal/config"
+	"github.com/vedette-io/vedette/internal/tlsclient"
 )
 
 // Config says where what is collected goes: to endpoint or to Kafka.
@@ -28,10 +26,14 @@ type Config struct {
 	// BearerToken is sent to the endpoint in an Authorization header.
 	BearerToken config.Secret `yaml:"bearer_token"`
 
+	// BearerTokenFile is where BearerToken was read from, and is read again.
+	BearerTokenFile string `yaml:"-"`
+
 	// Headers are sent to the endpoint with every request.
 	Headers map[string]config.Secret `yaml:"headers"`
 
-	// TLS is used if the endpoint is an `https` one.
+	// TLS is used if the endpoint is an `https` one. Its files, and that of the token, are
+	// read again when they change.
 	TLS TLS `yaml:"tls"`
 
 	// Compression of OTLP on its way: `snappy`, in which the queue has it already and
@@ -173,37 +175,16 @@ func (c *Config) Validate() error {
 	return errors.Join(errs...)
 }
 
-// client returns the configuration of crypto/tls.
-func (t *TLS) client() (*tls.Config, error) {
-	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName, InsecureSkipVerify: t.InsecureSkipVerify}
-	if t.CAFile != "" {
-		pem, err := os.ReadFile(t.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("read tls.ca_file: %w", err)
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("read tls.ca_file: %s has no certificate", t.CAFile)
-		}
-	}
-	if t.CertFile != "" {
-		pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("read tls.cert_file and tls.key_file: %w", err)
-		}
-		c.Certificates = []tls.Certificate{pair}
-	}
-	return c, nil
+// files are the package tlsclient's.
+func (t *TLS) files() tlsclient.Files {
+	return tlsclient.Files{CA: t.CAFile, Cert: t.CertFile, Key: t.KeyFile, ServerName: t.ServerName, InsecureSkipVerify: t.InsecureSkipVerify}
 }
 
-// header returns what every request carries.
+// header returns what every request carries, but for the token.
 func (c *Config) header() http.Header {
 	h := http.Header{"User-Agent": {"Vedette"}}
 	for name, value := range c.Headers {
 		h.Set(name, value.Reveal())
-	}
-	if c.BearerToken != "" {
-		h.Set("Authorization", "Bearer "+c.BearerToken.Reveal())
 	}
 	return h
 }

@@ -454,7 +454,7 @@ func TestConfig(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if _, err := NewHTTP(c); err == nil {
+		if _, err := NewHTTP(c, nil); err == nil {
 			t.Errorf("ca_file %q is taken", text)
 		}
 	}

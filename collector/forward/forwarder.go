@@ -59,7 +59,7 @@ func New(o Options) (*Forwarder, error) {
 	case f.cfg.ToKafka():
 		f.dest = NewKafka(f.cfg, f.logger, o.Registerer)
 	case f.cfg.Endpoint != "":
-		f.dest, err = NewHTTP(f.cfg)
+		f.dest, err = NewHTTP(f.cfg, f.logger)
 	default:
 		err = errors.New("endpoint: is empty, want the URL of a server, or kafka.brokers")
 	}

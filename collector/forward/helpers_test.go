@@ -124,7 +124,7 @@ func (f inMemory) RoundTrip(r *http.Request) (resp *http.Response, err error) {
 func testHTTP(t testing.TB, c Config, handle inMemory) *HTTP {
 	t.Helper()
 	c.Endpoint = "http://server"
-	h, err := NewHTTP(c)
+	h, err := NewHTTP(c, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -2,21 +2,27 @@ package forward
 
 import (
 	"bytes"
+	"cmp"
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"io"
+	"log/slog"
 	"net"
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/ingest/door"
+	"github.com/vedette-io/vedette/internal/config"
 	"github.com/vedette-io/vedette/internal/tenant"
+	"github.com/vedette-io/vedette/internal/tlsclient"
 )
 
 // HTTP is the Destination that speaks OTLP and remote write.
@@ -26,13 +32,20 @@ type HTTP struct {
 	timeout    time.Duration
 	batchBytes int
 	client     *http.Client
-	transport  *http.Transport
 	encoder    *encoder
+	token      *config.LiveSecret
+	tls        *tlsclient.Source
+	logger     *slog.Logger
+
+	mu        sync.Mutex // guards what follows
+	transport *http.Transport
+	used      *tls.Config // of the transport
+	warned    time.Time   // of files that cannot be used
 }
 
 // NewHTTP returns a destination; it connects when something is sent.
-func NewHTTP(c Config) (*HTTP, error) {
-	tlsConfig, err := c.TLS.client()
+func NewHTTP(c Config, logger *slog.Logger) (*HTTP, error) {
+	source, err := tlsclient.New(c.TLS.files())
 	if err != nil {
 		return nil, err
 	}
@@ -40,21 +53,52 @@ func NewHTTP(c Config) (*HTTP, error) {
 	if err != nil {
 		return nil, err
 	}
-	dialer := &net.Dialer{Timeout: min(c.Timeout, 5*time.Second), KeepAlive: 15 * time.Second}
-	t := &http.Transport{
+	h := &HTTP{
+		base: strings.TrimSuffix(c.Endpoint, "/"), header: c.header(), timeout: c.Timeout, batchBytes: c.BatchBytes, encoder: e, tls: source,
+		token:  config.NewLiveSecret(c.BearerToken, c.BearerTokenFile),
+		logger: cmp.Or(logger, slog.New(slog.DiscardHandler)),
+	}
+	h.client = &http.Client{Transport: roundTripper(h.roundTrip), CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	return h, nil
+}
+
+// roundTripper is a function as http.RoundTripper.
+type roundTripper func(*http.Request) (*http.Response, error)
+
+// RoundTrip implements http.RoundTripper.
+func (f roundTripper) RoundTrip(r *http.Request) (*http.Response, error) { return f(r) }
+
+// roundTrip uses the certificates as they are now. When they have changed, new
+// connections are made, and the old ones close once their requests are answered.
+func (h *HTTP) roundTrip(r *http.Request) (*http.Response, error) {
+	current, err := h.tls.Config()
+	h.mu.Lock()
+	if err != nil && time.Since(h.warned) > sayAgain {
+		h.warned = time.Now()
+		h.logger.Warn("Certificates have changed and cannot be used: the ones before are", "err", err)
+	}
+	if h.used != current {
+		if h.transport != nil {
+			h.transport.CloseIdleConnections()
+		}
+		h.transport, h.used = h.newTransport(current), current
+	}
+	t := h.transport
+	h.mu.Unlock()
+	return t.RoundTrip(r)
+}
+
+func (h *HTTP) newTransport(tlsConfig *tls.Config) *http.Transport {
+	dialer := &net.Dialer{Timeout: min(h.timeout, 5*time.Second), KeepAlive: 15 * time.Second}
+	return &http.Transport{
 		Proxy:               http.ProxyFromEnvironment,
 		DialContext:         dialer.DialContext,
 		TLSClientConfig:     tlsConfig,
-		TLSHandshakeTimeout: min(c.Timeout, 10*time.Second),
+		TLSHandshakeTimeout: min(h.timeout, 10*time.Second),
 		MaxIdleConnsPerHost: 64, // a connection for every partition
 		IdleConnTimeout:     90 * time.Second,
 		DisableCompression:  true,
 	}
-	h := &HTTP{
-		base: strings.TrimSuffix(c.Endpoint, "/"), header: c.header(), timeout: c.Timeout, batchBytes: c.BatchBytes, transport: t, encoder: e,
-		client: &http.Client{Transport: t, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }},
-	}
-	return h, nil
 }
 
 // Choose implements Destination.
@@ -62,7 +106,11 @@ func (h *HTTP) Choose(messages []buffer.Message) int { return joinable(messages,
 
 // Close implements Destination.
 func (h *HTTP) Close() error {
-	h.transport.CloseIdleConnections()
+	h.mu.Lock()
+	if h.transport != nil {
+		h.transport.CloseIdleConnections()
+	}
+	h.mu.Unlock()
 	return h.encoder.close()
 }
 
@@ -83,6 +131,9 @@ func (h *HTTP) Send(ctx context.Context, b *Batch) (Receipt, error) {
 		return Receipt{}, &PermanentError{Reason: err.Error()}
 	}
 	r.Header = h.header.Clone()
+	if token := h.token.Reveal(); token != "" {
+		r.Header.Set("Authorization", "Bearer "+token)
+	}
 	r.Header.Set("Content-Type", w.contentType)
 	if encoding != "" {
 		r.Header.Set("Content-Encoding", encoding)

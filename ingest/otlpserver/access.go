@@ -16,14 +16,13 @@ import (
 // gate says who may come in, and when.
 type gate struct {
 	ready func() bool
-	token *[sha256.Size]byte // nil wants none
+	token *config.LiveSecret // nil wants none
 }
 
-func newGate(ready func() bool, token config.Secret) gate {
+func newGate(ready func() bool, token *config.LiveSecret) gate {
 	g := gate{ready: ready}
-	if token != "" {
-		digest := sha256.Sum256([]byte(token.Reveal()))
-		g.token = &digest
+	if token.IsSet() {
+		g.token = token
 	}
 	return g
 }
@@ -33,8 +32,8 @@ func newGate(ready func() bool, token config.Secret) gate {
 func (g *gate) check(h http.Header) error {
 	if g.token != nil {
 		scheme, given, _ := strings.Cut(h.Get("Authorization"), " ")
-		got := sha256.Sum256([]byte(given))
-		if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(got[:], g.token[:]) != 1 {
+		got, want := sha256.Sum256([]byte(given)), sha256.Sum256([]byte(g.token.Reveal()))
+		if !strings.EqualFold(scheme, "Bearer") || subtle.ConstantTimeCompare(got[:], want[:]) != 1 {
 			return refuse(http.StatusUnauthorized, codes.Unauthenticated, "unauthorized: want the bearer token of this server")
 		}
 	}

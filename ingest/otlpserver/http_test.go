@@ -23,6 +23,7 @@ import (
 
 	"github.com/vedette-io/vedette/ingest/door"
 	"github.com/vedette-io/vedette/ingest/doortest"
+	"github.com/vedette-io/vedette/internal/config"
 )
 
 // post sends a request to the HTTP listener.
@@ -169,7 +170,7 @@ func TestHTTPErrors(t *testing.T) {
 func TestOrigins(t *testing.T) {
 	s := newServer(t, doortest.Options{}, func(o *Options) {
 		o.Config.HTTP.AllowedOrigins = []string{"https://shop.example"}
-		o.BearerToken = "secret"
+		o.BearerToken = config.NewLiveSecret("secret", "")
 	})
 	preflight := http.Header{"Origin": {"https://shop.example"}, "Access-Control-Request-Method": {"POST"}}
 	code, h, _ := s.send(t, http.MethodOptions, MetricsPath, preflight, nil)
@@ -190,7 +191,7 @@ func TestOrigins(t *testing.T) {
 // The handler for another listener asks for nothing but a request.
 func TestHandler(t *testing.T) {
 	s := newServer(t, doortest.Options{}, func(o *Options) {
-		o.Config.HTTP.Listen, o.BearerToken = "", "secret"
+		o.Config.HTTP.Listen, o.BearerToken = "", config.NewLiveSecret("secret", "")
 		o.Ready = func() bool { return false }
 	})
 	w := httptest.NewRecorder()

@@ -28,7 +28,7 @@ type Options struct {
 	Ready func() bool
 	// BearerToken is wanted from every client, but for health checks; empty wants
 	// none.
-	BearerToken config.Secret
+	BearerToken *config.LiveSecret
 
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -75,7 +75,7 @@ func Open(ctx context.Context, o Options) (*Server, error) {
 		return nil, errors.Join(fmt.Errorf("open otlp server: grpc: %w", err), s.Close())
 	}
 	for _, v := range s.services() {
-		if tcp, ok := v.listener.Addr().(*net.TCPAddr); ok && !tcp.IP.IsLoopback() && o.BearerToken == "" {
+		if tcp, ok := v.listener.Addr().(*net.TCPAddr); ok && !tcp.IP.IsLoopback() && !o.BearerToken.IsSet() {
 			o.Logger.Warn("other machines can reach this listener and nothing asks who they are: set http.bearer_token or listen on loopback", "listen", tcp.String())
 		}
 	}

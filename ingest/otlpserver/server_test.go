@@ -24,6 +24,7 @@ import (
 	"github.com/vedette-io/vedette/ingest/door"
 	"github.com/vedette-io/vedette/ingest/doortest"
 	"github.com/vedette-io/vedette/ingest/ingesttest"
+	"github.com/vedette-io/vedette/internal/config"
 	"github.com/vedette-io/vedette/internal/signal"
 )
 
@@ -135,7 +136,7 @@ func TestStopImpatient(t *testing.T) {
 }
 
 func TestToken(t *testing.T) {
-	s := newServer(t, doortest.Options{}, func(o *Options) { o.BearerToken = "secret" })
+	s := newServer(t, doortest.Options{}, func(o *Options) { o.BearerToken = config.NewLiveSecret("secret", "") })
 	client, conn := s.client(t)
 	for token, want := range map[string]codes.Code{"": codes.Unauthenticated, "Bearer other": codes.Unauthenticated, "Basic secret": codes.Unauthenticated, "bearer secret": codes.OK} {
 		ctx := t.Context()

@@ -178,7 +178,7 @@ func (d *decoder) mapping(n *yaml.Node, v reflect.Value, key string) {
 				continue
 			}
 			seen[f.key] = k.Line
-			d.secretFile(val, v.FieldByIndex(f.index), path)
+			d.secretFile(val, v, f, path)
 			continue
 		}
 		if near := nearest(k.Value, fields.keys()); near != "" {
@@ -253,7 +253,9 @@ func (d *decoder) leaf(n *yaml.Node, v reflect.Value, key string) {
 }
 
 // secretFile reads the secret for v from the file that n names.
-func (d *decoder) secretFile(n *yaml.Node, v reflect.Value, key string) {
+// secretFile reads the secret f of the struct v. A field beside it of the same name
+// and File, with the YAML name -, is set to the file, for those who read it again.
+func (d *decoder) secretFile(n *yaml.Node, v reflect.Value, f field, key string) {
 	var name string
 	d.leaf(n, reflect.ValueOf(&name).Elem(), key)
 	if name == "" {
@@ -267,7 +269,15 @@ func (d *decoder) secretFile(n *yaml.Node, v reflect.Value, key string) {
 		d.addf(n, key, "read secret: %v", err)
 		return
 	}
-	v.SetString(strings.TrimRight(string(b), "\r\n"))
+	v.FieldByIndex(f.index).SetString(strings.TrimRight(string(b), "\r\n"))
+	beside := v.FieldByIndex(f.index[:len(f.index)-1]).FieldByName(f.name + "File")
+	if !beside.IsValid() || beside.Kind() != reflect.String {
+		return
+	}
+	if absolute, err := filepath.Abs(name); err == nil {
+		name = absolute
+	}
+	beside.SetString(name)
 }
 
 var envRef = regexp.MustCompile(`\$?\$\{([^}]*)\}?`)

@@ -6,8 +6,10 @@ import (
 	"io/fs"
 	"log/slog"
 	"os"
+	"path/filepath"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/google/go-cmp/cmp"
@@ -299,4 +301,47 @@ func TestDurationsKnowDays(t *testing.T) {
 	if c.A != 720*time.Hour || c.B != 216*time.Hour || c.C != 90*time.Minute {
 		t.Errorf("got %s, %s and %s", c.A, c.B, c.C)
 	}
+}
+
+// A secret of a file is read again, at most once a second; one that is gone or empty
+// stays as it was.
+func TestLiveSecret(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		file := filepath.Join(t.TempDir(), "token")
+		write := func(text string) {
+			if err := os.WriteFile(file, []byte(text), 0o600); err != nil {
+				t.Fatal(err)
+			}
+		}
+		write("one\n")
+		var c struct {
+			Token     Secret `yaml:"token"`
+			TokenFile string `yaml:"-"`
+		}
+		if err := Decode("f.yml", []byte("token_file: "+file), &c, Options{}); err != nil || c.Token != "one" || c.TokenFile != file {
+			t.Fatalf("decode: got %q of %q, %v", c.Token.Reveal(), c.TokenFile, err)
+		}
+		live, fixed := NewLiveSecret(c.Token, c.TokenFile), NewLiveSecret("fixed", "")
+		want := func(text string) {
+			t.Helper()
+			if got := live.Reveal(); got != text {
+				t.Errorf("got %q, want %q", got, text)
+			}
+		}
+		write("two\n")
+		want("one")
+		<-time.After(readSecretAgain)
+		want("two")
+		write("")
+		<-time.After(readSecretAgain)
+		want("two")
+		if err := os.Remove(file); err != nil {
+			t.Fatal(err)
+		}
+		<-time.After(readSecretAgain)
+		want("two")
+		if live.String() != hidden || fixed.Reveal() != "fixed" || !fixed.IsSet() || (*LiveSecret)(nil).IsSet() {
+			t.Error("a secret is shown, or one without a file is not there")
+		}
+	})
 }

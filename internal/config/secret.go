@@ -3,7 +3,8 @@ package config
 import "go.yaml.in/yaml/v3"
 
 // Secret is a value that is never logged or shown. In YAML, a key of this type
-// has a twin ending in _file that names the file to read it from.
+// has a twin ending in _file that names the file to read it from. See LiveSecret for
+// files that change.
 type Secret string
 
 const hidden = "<secret>"

@@ -18,6 +18,7 @@ import (
 	"github.com/segmentio/kafka-go/compress"
 
 	"github.com/vedette-io/vedette/ingest/buffer"
+	"github.com/vedette-io/vedette/internal/tlsclient"
 )
 
 const (
@@ -132,16 +133,15 @@ func open(ctx context.Context, cfg Config, topics []string, o options) (*Buffer,
 }
 
 func newTransport(cfg *Config, topics []string, ttl time.Duration, dial func(context.Context, string, string) (net.Conn, error)) (*kafkago.Transport, error) {
-	tlsConfig, err := cfg.TLS.client()
-	if err != nil {
-		return nil, err
-	}
-	mechanism, err := cfg.SASL.mechanism()
-	if err != nil {
-		return nil, fmt.Errorf("prepare sasl: %w", err)
-	}
 	if dial == nil {
 		dial = (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext
+	}
+	if cfg.TLS.Enabled {
+		source, err := tlsclient.New(cfg.TLS.files())
+		if err != nil {
+			return nil, err
+		}
+		dial = source.Dialer(dial)
 	}
 	names := make([]string, len(topics))
 	for i, name := range topics {
@@ -153,8 +153,7 @@ func newTransport(cfg *Config, topics []string, ttl time.Duration, dial func(con
 		MetadataTTL:    ttl,
 		MetadataTopics: names,
 		ClientID:       cfg.ClientID,
-		TLS:            tlsConfig,
-		SASL:           mechanism,
+		SASL:           cfg.SASL.mechanism(),
 	}, nil
 }
 

@@ -1,13 +1,11 @@
 package kafka
 
 import (
-	"crypto/tls"
-	"crypto/x509"
+	"context"
 	"errors"
 	"fmt"
 	"maps"
 	"net"
-	"os"
 	"slices"
 	"strings"
 	"time"
@@ -18,6 +16,7 @@ import (
 	"github.com/segmentio/kafka-go/sasl/scram"
 
 	"github.com/vedette-io/vedette/internal/config"
+	"github.com/vedette-io/vedette/internal/tlsclient"
 )
 
 // Config configures the buffer on Kafka.
@@ -113,7 +112,8 @@ type Consumer struct {
 	TailBytes int64 `yaml:"tail_bytes"`
 }
 
-// TLS configures encryption.
+// TLS configures encryption. Files are read again when they change, for connections
+// that are made from then on.
 type TLS struct {
 	// Enabled turns it on.
 	Enabled bool `yaml:"enabled"`
@@ -147,6 +147,9 @@ type SASL struct {
 
 	// Password of the user.
 	Password config.Secret `yaml:"password"`
+
+	// PasswordFile is where Password was read from, and is read again.
+	PasswordFile string `yaml:"-"`
 }
 
 // The SASL mechanisms.
@@ -290,41 +293,43 @@ func parseCompression(name string) (compress.Compression, error) {
 	return 0, fmt.Errorf("got %q, want none, gzip, snappy, lz4 or zstd", name)
 }
 
-// client returns the configuration of crypto/tls, nil if it is off.
-func (t *TLS) client() (*tls.Config, error) {
-	if !t.Enabled {
-		return nil, nil
-	}
-	c := &tls.Config{MinVersion: tls.VersionTLS12, ServerName: t.ServerName, InsecureSkipVerify: t.InsecureSkipVerify}
-	if t.CAFile != "" {
-		pem, err := os.ReadFile(t.CAFile)
-		if err != nil {
-			return nil, fmt.Errorf("read tls.ca_file: %w", err)
-		}
-		c.RootCAs = x509.NewCertPool()
-		if !c.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("read tls.ca_file: %s has no certificate", t.CAFile)
-		}
-	}
-	if t.CertFile != "" {
-		pair, err := tls.LoadX509KeyPair(t.CertFile, t.KeyFile)
-		if err != nil {
-			return nil, fmt.Errorf("read tls.cert_file and tls.key_file: %w", err)
-		}
-		c.Certificates = []tls.Certificate{pair}
-	}
-	return c, nil
+// files are the package tlsclient's.
+func (t *TLS) files() tlsclient.Files {
+	return tlsclient.Files{CA: t.CAFile, Cert: t.CertFile, Key: t.KeyFile, ServerName: t.ServerName, InsecureSkipVerify: t.InsecureSkipVerify}
 }
 
-// mechanism returns kafka-go's mechanism, nil if there is none.
-func (s *SASL) mechanism() (sasl.Mechanism, error) {
-	switch s.Mechanism {
-	case mechanismPlain:
-		return plain.Mechanism{Username: s.Username, Password: s.Password.Reveal()}, nil
-	case mechanismSCRAM256:
-		return scram.Mechanism(scram.SHA256, s.Username, s.Password.Reveal())
-	case mechanismSCRAM512:
-		return scram.Mechanism(scram.SHA512, s.Username, s.Password.Reveal())
+// mechanism returns kafka-go's mechanism, nil if there is none. The password is
+// taken as it is at each login.
+func (s *SASL) mechanism() sasl.Mechanism {
+	if s.Mechanism == "" {
+		return nil
 	}
-	return nil, nil
+	return &login{SASL: *s, password: config.NewLiveSecret(s.Password, s.PasswordFile)}
+}
+
+// login is a sasl.Mechanism.
+type login struct {
+	SASL
+	password *config.LiveSecret
+}
+
+// Name implements sasl.Mechanism.
+func (l *login) Name() string { return strings.ToUpper(l.Mechanism) }
+
+// Start implements sasl.Mechanism.
+func (l *login) Start(ctx context.Context) (sasl.StateMachine, []byte, error) {
+	var m sasl.Mechanism
+	var err error
+	switch l.Mechanism {
+	case mechanismSCRAM256:
+		m, err = scram.Mechanism(scram.SHA256, l.Username, l.password.Reveal())
+	case mechanismSCRAM512:
+		m, err = scram.Mechanism(scram.SHA512, l.Username, l.password.Reveal())
+	default:
+		m = plain.Mechanism{Username: l.Username, Password: l.password.Reveal()}
+	}
+	if err != nil {
+		return nil, nil, fmt.Errorf("prepare sasl: %w", err)
+	}
+	return m.Start(ctx)
 }
