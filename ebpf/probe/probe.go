@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"slices"
 	"strconv"
 	"strings"
@@ -194,7 +195,7 @@ func (p *Probe) serve(ctx context.Context, loaded []feature.Feature) []error {
 	}
 	for i, f := range loaded {
 		wg.Go(func() {
-			err := feature.Serve(ctx, f, p.env.Resolver)
+			err := guard(func() error { return feature.Serve(ctx, f, p.env.Resolver) })
 			if err == nil {
 				return
 			}
@@ -217,4 +218,23 @@ func (p *Probe) serve(ctx context.Context, loaded []feature.Feature) []error {
 			p.env.Resolver.Sweep(now)
 		}
 	}
+}
+
+// panicked is what guard makes of a panic.
+type panicked struct {
+	what  any
+	stack []byte
+}
+
+func (p *panicked) Error() string { return fmt.Sprintf("panic: %v\n%s", p.what, p.stack) }
+
+// guard makes an error of a panic: what processes send each other is read here, and
+// a mistake in one feature ends no other.
+func guard(do func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = &panicked{what: p, stack: debug.Stack()}
+		}
+	}()
+	return do()
 }

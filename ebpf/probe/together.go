@@ -78,11 +78,18 @@ func (t *together) Collect(ch chan<- prometheus.Metric) {
 	sums, whole := make(map[pair]*feature.Edge), true
 	shared := make(map[int]*senders)
 	for i, f := range t.features {
-		collect := f.Collect
-		if asker, ok := f.(feature.Asker); ok {
-			collect = func(ch chan<- prometheus.Metric) {
-				err := asker.CollectEdges(ch, func(one *feature.Edge) { addEdge(sums, one) })
-				whole = whole && err == nil
+		collect := func(ch chan<- prometheus.Metric) {
+			asker, asks := f.(feature.Asker)
+			err := guard(func() error {
+				if asks {
+					return asker.CollectEdges(ch, func(one *feature.Edge) { addEdge(sums, one) })
+				}
+				f.Collect(ch)
+				return nil
+			})
+			whole = whole && err == nil
+			if _, torn := err.(*panicked); torn {
+				ch <- prometheus.NewInvalidMetric(t.edges.requests, err)
 			}
 		}
 		if !t.sharing[i] {

@@ -59,6 +59,7 @@ func TestTogether(t *testing.T) {
 type broken struct {
 	prometheus.Collector
 	closed int
+	panics bool
 }
 
 func (b *broken) Name() string { return "http" }
@@ -71,22 +72,55 @@ func (b *broken) Close() error {
 	b.closed++
 	return nil
 }
-func (b *broken) Run(context.Context) error { return errors.New("read ring buffer: torn") }
+func (b *broken) Run(context.Context) error {
+	if b.panics {
+		panic("torn")
+	}
+	return errors.New("read ring buffer: torn")
+}
 
 // A feature that stops is detached once, and told.
 func TestFeatureStops(t *testing.T) {
+	t.Run("error", func(t *testing.T) { stops(t, false, "stopped: read ring buffer: torn") })
+	t.Run("panic", func(t *testing.T) { stops(t, true, "stopped: panic: torn") })
+}
+
+// A feature whose collection panics spoils its own metrics only.
+func TestCollectPanics(t *testing.T) {
+	b, err := feature.NewBuckets([]float64{0.1, 1})
+	require.NoError(t, err)
+	reg := prometheus.NewPedanticRegistry()
+	require.NoError(t, reg.Register(newTogether([]prometheus.Collector{torn{table("stream", false, 2)}, table("tls", true, 3)}, newEdges(b))))
+	families, err := reg.Gather()
+	require.ErrorContains(t, err, "panic: torn")
+	var n uint64
+	for _, f := range families {
+		if f.GetName() == "db_server_operation_duration_seconds" {
+			n += f.Metric[0].GetHistogram().GetSampleCount()
+		}
+	}
+	require.EqualValues(t, 3, n)
+}
+
+// torn is a table that panics when it is collected.
+type torn struct{ *stream.Table }
+
+func (torn) Collect(chan<- prometheus.Metric)                                 { panic("torn") }
+func (torn) CollectEdges(chan<- prometheus.Metric, func(*feature.Edge)) error { panic("torn") }
+
+func stops(t *testing.T, panics bool, want string) {
 	c := DefaultConfig()
 	c.Features = []string{"http"}
 	p, err := New(Options{Config: c, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
-	b := &broken{Collector: table("stream", false, 0)}
+	b := &broken{Collector: table("stream", false, 0), panics: panics}
 	p.features = []feature.Feature{b}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx) }()
 	require.Eventually(t, func() bool {
 		state, reason := p.Feature("http")
-		return state == feature.Off && reason == "stopped: read ring buffer: torn"
+		return state == feature.Off && reason == want
 	}, 20*time.Second, 5*time.Millisecond)
 	cancel()
 	require.NoError(t, <-done)
