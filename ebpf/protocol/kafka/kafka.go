@@ -52,6 +52,7 @@ type waiting struct {
 
 // Parser follows one connection. It is a protocol.Parser.
 type Parser struct {
+	framing.Exchange[waiting]
 	request protocol.Request // what done is given
 	done    func(*protocol.Request)
 	piece   *protocol.Piece
@@ -59,11 +60,7 @@ type Parser struct {
 	frontLimits, backLimits framing.Limits
 	onFront, onBack         func(*framing.Message)
 	front, back             framing.Reader
-	direction               protocol.Direction // of requests
-	sided, gone             bool
 	confirmed               bool // a response was that of a request
-	lost                    int
-	queue                   framing.Queue[waiting]
 }
 
 var _ protocol.Parser = (*Parser)(nil)
@@ -87,36 +84,32 @@ func size(h []byte) int64 {
 	return header + n
 }
 
-// Lost is how often the parser lost its place.
-func (p *Parser) Lost() int { return p.lost }
-
 // Held is the memory of requests that wait.
-func (p *Parser) Held() int { return p.queue.Bytes() + p.queue.Places()*maxTopic }
+func (p *Parser) Held() int { return p.Queue.Bytes() + p.Queue.Places()*maxTopic }
 
 // Close ends the connection. What waits has got no response and is dropped.
 func (p *Parser) Close(int64, func(*protocol.Request)) {
-	p.queue.Clear()
-	p.gone = true
+	p.End()
 }
 
 // Take follows a piece.
 func (p *Parser) Take(piece *protocol.Piece, done func(*protocol.Request)) {
-	if p.gone || piece.Len() == 0 {
+	if p.Over || piece.Len() == 0 {
 		return
 	}
-	if !p.sided {
+	if !p.Sided {
 		// Some clients and all brokers read the size first, alone; then the header
 		// begins with the second piece.
 		if !beginsRequest(piece.Data) {
 			p.seekHeader(piece)
-			if !p.sided {
+			if !p.Sided {
 				return
 			}
 		}
-		p.direction, p.sided = piece.Direction, true
+		p.Begin(piece.Direction)
 	}
 	p.piece, p.done = piece, done
-	if piece.Direction == p.direction {
+	if piece.Direction == p.Asks {
 		p.takeFront(piece)
 	} else {
 		p.takeBack(piece)
@@ -147,7 +140,7 @@ func (p *Parser) seekHeader(piece *protocol.Piece) {
 		p.front, p.back = p.back, p.front
 	}
 	p.back.Resume()
-	p.sided = true
+	p.Sided = true
 }
 
 // beginsRequest says whether b begins with a request, its size included.
@@ -223,8 +216,6 @@ func plausible(b []byte) bool {
 	return true
 }
 
-func (p *Parser) server() bool { return p.direction == protocol.Received }
-
 // takeFront follows what the client sends.
 func (p *Parser) takeFront(piece *protocol.Piece) {
 	if p.front.Lost() {
@@ -234,7 +225,7 @@ func (p *Parser) takeFront(piece *protocol.Piece) {
 		p.front.Resume()
 	}
 	if !p.front.Take(piece, &p.frontLimits, p.onFront) {
-		p.lost++
+		p.Losses++
 	}
 }
 
@@ -248,14 +239,14 @@ func (p *Parser) takeBack(piece *protocol.Piece) {
 		p.back.Resume()
 	}
 	if !p.back.Take(piece, &p.backLimits, p.onBack) {
-		p.lost++
+		p.Losses++
 	}
 }
 
 // find gives the place in the queue of a request, or -1.
 func (p *Parser) find(id int32) int {
-	for i := range p.queue.Len() {
-		if p.queue.At(i).id == id {
+	for i := range p.Queue.Len() {
+		if p.Queue.At(i).id == id {
 			return i
 		}
 	}
@@ -270,11 +261,11 @@ func (p *Parser) fromFront(m *framing.Message) {
 	if int64(len(m.Head)) >= min(m.Size, maxHead) && !surely(m.Head[header:]) {
 		return
 	}
-	if p.queue.Len() == maxWaiting {
-		p.queue.Pop()
-		p.lost++
+	if p.Queue.Len() == maxWaiting {
+		p.Queue.Pop()
+		p.Losses++
 	}
-	w := p.queue.Push(maxWaiting)
+	w := p.Queue.Push(maxWaiting)
 	b := fields{b: m.Head[header:], ok: true}
 	*w = waiting{
 		key: b.int16(), version: b.int16(), id: b.int32(),
@@ -289,7 +280,7 @@ func (p *Parser) fromFront(m *framing.Message) {
 			if p.confirmed || len(w.topic) > 0 {
 				p.end(w, 0, 0)
 			}
-			p.queue.Drop()
+			p.Queue.Drop()
 		}
 	case w.key == fetch && w.version <= 12:
 		w.fetch(&b)
@@ -345,21 +336,21 @@ func (p *Parser) fromBack(m *framing.Message) {
 		return // of a request that was not seen, or a SASL token
 	}
 	for range i {
-		p.queue.Pop() // a broker answers in order: these have got no response
+		p.Queue.Pop() // a broker answers in order: these have got no response
 	}
 	p.confirmed = true
-	w := p.queue.First()
+	w := p.Queue.First()
 	p.end(w, w.errorIn(m.Head), m.Size)
-	p.queue.Pop()
+	p.Queue.Pop()
 }
 
 // end reports a request.
 func (p *Parser) end(w *waiting, code int16, bytes int64) {
 	p.request = protocol.Request{
-		Kind: protocol.Kafka, Server: p.server(),
+		Kind: protocol.Kafka, Server: p.Server(),
 		Operation: apis[w.key].name, Target: unsafe.String(unsafe.SliceData(w.topic), len(w.topic)),
 		Status: errorName(code), Failed: code != 0,
-		Seq: w.origin.Seq, StartNanos: w.origin.StartNanos(p.server()), EndNanos: p.piece.AtNanos,
+		Seq: w.origin.Seq, StartNanos: w.origin.StartNanos(p.Server()), EndNanos: p.piece.AtNanos,
 		RequestBytes: w.bytes, ResponseBytes: bytes,
 	}
 	p.done(&p.request)

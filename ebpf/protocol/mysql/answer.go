@@ -45,11 +45,11 @@ type answer struct {
 func (p *Parser) takeBack(piece *protocol.Piece) {
 	p.answerNanos = piece.AtNanos
 	lost := p.back.Lost()
-	if !lost && p.back.Take(piece, &p.backLimits, p.onBack) || p.gone {
+	if !lost && p.back.Take(piece, &p.backLimits, p.onBack) || p.Over {
 		return
 	}
 	if !lost {
-		p.lost++
+		p.Losses++
 	}
 	p.responseBytes += int64(piece.Len())
 	p.seekEnd(piece)
@@ -62,7 +62,7 @@ func (p *Parser) seekEnd(piece *protocol.Piece) {
 	if len(b) == 0 {
 		b = piece.Data
 	}
-	w := p.queue.First()
+	w := p.Queue.First()
 	if w == nil {
 		p.back.Resume() // nothing is asked; what comes next is an answer
 		p.answer = answer{}
@@ -157,11 +157,11 @@ func (p *Parser) fromBack(m *framing.Message) {
 		p.responseBytes += m.Size
 		return
 	}
-	if m.Head[3] == 0 && len(payload) > 20 && payload[0] == 10 && p.queue.Len() == 0 {
+	if m.Head[3] == 0 && len(payload) > 20 && payload[0] == 10 && p.Queue.Len() == 0 {
 		p.greet(payload)
 		return
 	}
-	w := p.queue.First()
+	w := p.Queue.First()
 	if w == nil {
 		return // of the handshake, or the end of what was told already
 	}
@@ -294,7 +294,7 @@ func (p *Parser) resultSet(b []byte, size int64) {
 // finish ends the oldest command.
 func (p *Parser) finish(w *waiting, code int) {
 	p.end(w, code, p.piece.AtNanos)
-	p.queue.Pop()
+	p.Queue.Pop()
 	p.answer = answer{}
 	p.file = false
 }

@@ -56,6 +56,7 @@ type waiting struct {
 
 // Parser follows one connection. It is a protocol.Parser.
 type Parser struct {
+	framing.Exchange[waiting]
 	request protocol.Request // what done is given
 	status  [8]byte
 	done    func(*protocol.Request)
@@ -64,9 +65,6 @@ type Parser struct {
 	frontLimits, backLimits framing.Limits
 	onFront, onBack         func(*framing.Message)
 	front, back             framing.Reader
-	direction               protocol.Direction // of commands
-	sided, gone             bool
-	lost                    int
 
 	greeted   bool // the handshake is under way
 	capable   uint32
@@ -74,7 +72,6 @@ type Parser struct {
 	database  string
 	file      bool // the client sends a file, not commands
 	frontMore bool // the packet goes on in the next one
-	queue     framing.Queue[waiting]
 
 	answer        answer
 	answerNanos   int64 // when the last piece of the server came
@@ -99,36 +96,33 @@ func packetSize(h []byte) int64 { return header + int64(length(h)) }
 
 func length(h []byte) int { return int(h[0]) | int(h[1])<<8 | int(h[2])<<16 }
 
-// Lost is how often the parser lost its place.
-func (p *Parser) Lost() int { return p.lost }
-
 // Held is the memory of commands that wait and of prepared statements.
 func (p *Parser) Held() int {
 	const entry = 64 // of a map
 	s := &p.statements
-	return p.queue.Bytes() + (p.queue.Places()+s.summaries)*sql.SummaryBytes + len(s.byID)*entry
+	return p.Queue.Bytes() + (p.Queue.Places()+s.summaries)*sql.SummaryBytes + len(s.byID)*entry
 }
 
 // Close ends the connection.
 func (p *Parser) Close(_ int64, done func(*protocol.Request)) {
-	if !p.gone && p.back.Lost() {
+	if !p.Over && p.back.Lost() {
 		p.done = done
 		p.settle()
 		p.done = nil
 	}
-	p.gone = true
+	p.End()
 }
 
 // Take follows a piece.
 func (p *Parser) Take(piece *protocol.Piece, done func(*protocol.Request)) {
-	if p.gone || piece.Len() == 0 {
+	if p.Over || piece.Len() == 0 {
 		return
 	}
-	if !p.sided && !p.tellSides(piece) {
+	if !p.Sided && !p.tellSides(piece) {
 		return
 	}
 	p.piece, p.done = piece, done
-	if piece.Direction == p.direction {
+	if piece.Direction == p.Asks {
 		p.takeFront(piece)
 	} else {
 		p.takeBack(piece)
@@ -140,16 +134,12 @@ func (p *Parser) Take(piece *protocol.Piece, done func(*protocol.Request)) {
 func (p *Parser) tellSides(piece *protocol.Piece) bool {
 	switch {
 	case beginsGreeting(piece):
-		p.direction = protocol.Sent
-		if piece.Direction == protocol.Sent {
-			p.direction = protocol.Received
-		}
+		p.Begin(1 - piece.Direction)
 	case beginsCommand(piece):
-		p.direction = piece.Direction
+		p.Begin(piece.Direction)
 	default:
 		return false
 	}
-	p.sided = true
 	return true
 }
 
@@ -167,14 +157,6 @@ func beginsCommand(piece *protocol.Piece) bool {
 		(length(b)+header == piece.Len() || length(b) == maxPacket || b[header] == comPrepare && length(b)+header < piece.Len())
 }
 
-func (p *Parser) server() bool { return p.direction == protocol.Received }
-
-func (p *Parser) giveUp() {
-	p.gone = true
-	p.lost++
-	p.queue.Clear()
-}
-
 // takeFront follows what the client sends.
 func (p *Parser) takeFront(piece *protocol.Piece) {
 	if p.front.Lost() {
@@ -184,8 +166,8 @@ func (p *Parser) takeFront(piece *protocol.Piece) {
 		p.file, p.frontMore = false, false
 		p.front.Resume()
 	}
-	if !p.front.Take(piece, &p.frontLimits, p.onFront) && !p.gone {
-		p.lost++
+	if !p.front.Take(piece, &p.frontLimits, p.onFront) && !p.Over {
+		p.Losses++
 	}
 }
 
@@ -221,7 +203,7 @@ func (p *Parser) fromFront(m *framing.Message) {
 
 // addBytes adds to the size of the newest command.
 func (p *Parser) addBytes(n int64) {
-	if w := p.queue.Last(); w != nil {
+	if w := p.Queue.Last(); w != nil {
 		w.bytes += n
 	}
 }
@@ -229,11 +211,11 @@ func (p *Parser) addBytes(n int64) {
 // settle ends what waits, with the last bytes of the server: a client does not
 // ask again before it has got all of an answer.
 func (p *Parser) settle() {
-	for i := 0; p.queue.Len() > 0; i++ {
+	for i := 0; p.Queue.Len() > 0; i++ {
 		if i == 0 && p.answerNanos != 0 {
-			p.end(p.queue.First(), 0, p.answerNanos)
+			p.end(p.Queue.First(), 0, p.answerNanos)
 		}
-		p.queue.Pop()
+		p.Queue.Pop()
 	}
 	p.back.Resume()
 	p.answer = answer{}
@@ -248,7 +230,7 @@ func (p *Parser) handshake(number byte, b []byte) {
 	p.capable = binary.LittleEndian.Uint32(b) & (p.offered | canTLS)
 	switch {
 	case len(b) == 32 && p.capable&canTLS != 0, p.capable&(canCompress|canZstd) != 0:
-		p.giveUp()
+		p.GiveUp()
 		return
 	}
 	_, rest, ok := bytes.Cut(b[32:], []byte{0}) // the user
@@ -281,17 +263,17 @@ func (p *Parser) command(m *framing.Message, b []byte) {
 		}
 		return // has no answer
 	case comBinlogDump, comBinlogDumpGTID, comRegisterReplica, comTableDump, comDaemon:
-		p.giveUp()
+		p.GiveUp()
 		return
 	}
 	if op == "" {
-		p.lost++
+		p.Losses++
 		p.front.Lose()
 		return
 	}
-	w := p.queue.Push(maxWaiting)
+	w := p.Queue.Push(maxWaiting)
 	if w == nil {
-		p.lost++
+		p.Losses++
 		return
 	}
 	if w.summary == nil {
@@ -335,10 +317,10 @@ func text(b []byte) []byte {
 // none.
 func (p *Parser) end(w *waiting, code int, nanos int64) {
 	p.request = protocol.Request{
-		Kind: protocol.MySQL, Server: p.server(),
+		Kind: protocol.MySQL, Server: p.Server(),
 		Operation: w.op, Target: p.database, Failed: code != 0,
 		Summary: unsafe.String(unsafe.SliceData(w.summary), len(w.summary)),
-		Seq:     w.origin.Seq, StartNanos: w.origin.StartNanos(p.server()), EndNanos: nanos,
+		Seq:     w.origin.Seq, StartNanos: w.origin.StartNanos(p.Server()), EndNanos: nanos,
 		RequestBytes: w.bytes, ResponseBytes: p.responseBytes,
 	}
 	if code != 0 {

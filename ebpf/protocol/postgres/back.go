@@ -14,7 +14,7 @@ func (p *Parser) takeBack(piece *protocol.Piece) {
 	if p.askedTLS {
 		p.askedTLS = false
 		if len(piece.Data) > 0 && (piece.Data[0] == 'S' || piece.Data[0] == 'G') {
-			p.giveUp()
+			p.GiveUp()
 			return
 		}
 		if len(piece.Data) > 0 && piece.Data[0] == 'N' {
@@ -30,7 +30,7 @@ func (p *Parser) takeBack(piece *protocol.Piece) {
 		p.back.Resume()
 	}
 	if !p.back.Take(piece, &p.backLimits, p.onBack) {
-		p.lost++
+		p.Losses++
 		p.responseBytes += int64(piece.Len())
 		p.seekReady(piece)
 	}
@@ -54,9 +54,9 @@ func (p *Parser) seekReady(piece *protocol.Piece) {
 	p.seemsFailed = false
 	// A server flushes at each ReadyForQuery, so this is the only one in its write.
 	// A client may have read several at once: how many is not known.
-	if !p.server() && p.cycles() > 1 {
-		p.lost++
-		p.queue.Clear()
+	if !p.Server() && p.cycles() > 1 {
+		p.Losses++
+		p.Queue.Clear()
 		p.responseBytes = 0
 		return
 	}
@@ -67,7 +67,7 @@ func (p *Parser) seekReady(piece *protocol.Piece) {
 // settle ends what waits when the place in the answers was lost and the client
 // asks for more: it has got its answers then, but for clients that do not wait.
 func (p *Parser) settle() {
-	for p.queue.Len() > 0 {
+	for p.Queue.Len() > 0 {
 		p.ready(true, nil, false)
 	}
 	p.back.Resume()
@@ -77,8 +77,8 @@ func isState(c byte) bool { return c == 'I' || c == 'T' || c == 'E' }
 
 // cycles is how many ReadyForQuery are awaited.
 func (p *Parser) cycles() (n int) {
-	for i := range p.queue.Len() {
-		if k := p.queue.At(i).kind; k == query || k == sync {
+	for i := range p.Queue.Len() {
+		if k := p.Queue.At(i).kind; k == query || k == sync {
 			n++
 		}
 	}
@@ -118,7 +118,7 @@ func beginsError(piece *protocol.Piece) bool {
 // fromBack is given each message of the server.
 func (p *Parser) fromBack(m *framing.Message) {
 	p.responseBytes += m.Size
-	w := p.queue.First()
+	w := p.Queue.First()
 	switch m.Head[0] {
 	case 'Z':
 		p.ready(false, nil, false)
@@ -130,7 +130,7 @@ func (p *Parser) fromBack(m *framing.Message) {
 		switch w.kind {
 		case execute:
 			p.end(w)
-			p.queue.Pop()
+			p.Queue.Pop()
 		case unseen:
 			p.endUnseen(w)
 		}
@@ -141,7 +141,7 @@ func (p *Parser) fromBack(m *framing.Message) {
 			p.failure(w, m.Head[5:])
 		}
 	case 'W':
-		p.giveUp() // replication
+		p.GiveUp() // replication
 	}
 }
 
@@ -181,7 +181,7 @@ func (p *Parser) failure(w *waiting, fields []byte) {
 	switch w.kind {
 	case execute:
 		p.end(w)
-		p.queue.Pop()
+		p.Queue.Pop()
 		p.quiet = true
 	case unseen:
 		p.endUnseen(w)
@@ -192,11 +192,11 @@ func (p *Parser) failure(w *waiting, fields []byte) {
 // ready ends the oldest cycle. unsure says that messages before it were not seen;
 // then tag and failed are what the last of them said.
 func (p *Parser) ready(unsure bool, tag []byte, failed bool) {
-	for w := p.queue.First(); w != nil; w = p.queue.First() {
+	for w := p.Queue.First(); w != nil; w = p.Queue.First() {
 		k := w.kind
 		next := kind(0)
-		if p.queue.Len() > 1 {
-			next = p.queue.At(1).kind
+		if p.Queue.Len() > 1 {
+			next = p.Queue.At(1).kind
 		}
 		if unsure && !p.quiet && (next == 0 || next == sync || k == query) {
 			// The last of the cycle.
@@ -209,14 +209,14 @@ func (p *Parser) ready(unsure bool, tag []byte, failed bool) {
 		case k == query, k == prepare && !p.quiet, k == execute && unsure && !p.quiet, k == unseen && w.sure && unsure:
 			p.end(w)
 		}
-		p.queue.Pop()
+		p.Queue.Pop()
 		if k == query || k == sync {
 			break
 		}
 	}
 	p.quiet = false
 	p.responseBytes = 0
-	if p.queue.Len() == 0 && p.front.Lost() {
+	if p.Queue.Len() == 0 && p.front.Lost() {
 		p.front.Resume() // the client has got all it asked for
 	}
 }

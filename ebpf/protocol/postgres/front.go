@@ -30,8 +30,8 @@ func (p *Parser) takeFront(piece *protocol.Piece) {
 		}
 		p.front.Resume()
 	}
-	if !p.front.Take(piece, &p.frontLimits, p.onFront) && !p.gone {
-		p.lost++
+	if !p.front.Take(piece, &p.frontLimits, p.onFront) && !p.Over {
+		p.Losses++
 		p.seekSync(piece)
 	}
 }
@@ -52,7 +52,7 @@ func (p *Parser) seekSync(piece *protocol.Piece) {
 		origin = p.parsed
 	}
 	synced := endsWithSync(b)
-	if last := p.queue.Last(); last == nil || last.kind != unseen {
+	if last := p.Queue.Last(); last == nil || last.kind != unseen {
 		w := p.push(unseen, origin, p.pendingBytes+int64(piece.Len()))
 		w.op = sql.Other
 		if p.parses > 0 && p.executes == 0 {
@@ -63,7 +63,7 @@ func (p *Parser) seekSync(piece *protocol.Piece) {
 	}
 	p.pendingBytes = 0
 	if synced {
-		w := p.queue.Last()
+		w := p.Queue.Last()
 		w.sure = w.sure || endsWithExecute(b[:len(b)-syncBytes])
 		p.push(sync, origin, 0)
 		p.endCycle()
@@ -74,7 +74,7 @@ func (p *Parser) seekSync(piece *protocol.Piece) {
 // seekCopyDone looks for the end of the rows of a COPY at the end of n bytes in
 // which the place was lost.
 func (p *Parser) seekCopyDone(b []byte, n int) {
-	if w := p.queue.First(); w != nil {
+	if w := p.Queue.First(); w != nil {
 		w.bytes += int64(n)
 	}
 	synced := endsWithSync(b)
@@ -170,7 +170,7 @@ func (p *Parser) fromFront(m *framing.Message) {
 		p.endCycle()
 		p.parsed = framing.Origin{}
 	case 'd', 'c', 'f':
-		if w := p.queue.First(); w != nil {
+		if w := p.Queue.First(); w != nil {
 			w.bytes += m.Size
 		}
 	}
@@ -201,9 +201,9 @@ func (p *Parser) startup(m *framing.Message) {
 	case code == tlsRequest, code == gssRequest:
 		p.askedTLS = true
 	case code == cancelRequest:
-		p.gone = true // the server closes without an answer
+		p.End() // the server closes without an answer
 	case code>>16 == 3:
-		p.queue.Clear()
+		p.Queue.Clear()
 		p.database = ""
 		var user []byte
 		for rest := m.Head[8:]; ; {
@@ -222,7 +222,7 @@ func (p *Parser) startup(m *framing.Message) {
 				p.database = string(value[:min(len(value), maxTarget)])
 			case "replication":
 				if s := string(value); s != "false" && s != "off" && s != "no" && s != "0" {
-					p.giveUp()
+					p.GiveUp()
 				}
 			}
 			rest = more
@@ -231,7 +231,7 @@ func (p *Parser) startup(m *framing.Message) {
 			p.database = string(user[:min(len(user), maxTarget)])
 		}
 	default:
-		p.giveUp()
+		p.GiveUp()
 	}
 }
 

@@ -68,6 +68,7 @@ type waiting struct {
 
 // Parser follows one connection. It is a protocol.Parser.
 type Parser struct {
+	framing.Exchange[waiting]
 	request protocol.Request // what done is given
 	done    func(*protocol.Request)
 	piece   *protocol.Piece
@@ -75,12 +76,9 @@ type Parser struct {
 	frontLimits, backLimits   framing.Limits
 	onFront, onBack           func(*framing.Message)
 	front, back               framing.Reader
-	frontDirection            protocol.Direction
-	sided, gone, askedTLS     bool
-	copying                   bool // the client sends rows
-	quiet                     bool // this cycle's rest is skipped by the server, after an error
-	lost                      int
-	queue                     framing.Queue[waiting]
+	askedTLS                  bool
+	copying                   bool  // the client sends rows
+	quiet                     bool  // this cycle's rest is skipped by the server, after an error
 	seemsFailed               bool  // the place is lost, and what was read last ends as an error does
 	answered                  bool  // since the last piece of the client
 	answerNanos               int64 // when the last piece of the server came
@@ -104,32 +102,28 @@ func New() *Parser {
 	return p
 }
 
-// Lost is how often the parser lost its place.
-func (p *Parser) Lost() int { return p.lost }
-
 // Held is the memory of requests that wait and of prepared statements.
 func (p *Parser) Held() int {
 	const entry = 64 // of a map
 	s := &p.statements
-	return p.queue.Bytes() + (min(p.queue.Places(), maxSummaries)+s.summaries)*sql.SummaryBytes + (len(s.named)+len(s.portals))*entry
+	return p.Queue.Bytes() + (min(p.Queue.Places(), maxSummaries)+s.summaries)*sql.SummaryBytes + (len(s.named)+len(s.portals))*entry
 }
 
 // Close ends the connection. What waits has got no answer and is dropped.
 func (p *Parser) Close(int64, func(*protocol.Request)) {
-	p.queue.Clear()
-	p.gone = true
+	p.End()
 }
 
 // Take follows a piece.
 func (p *Parser) Take(piece *protocol.Piece, done func(*protocol.Request)) {
-	if p.gone || piece.Len() == 0 {
+	if p.Over || piece.Len() == 0 {
 		return
 	}
-	if !p.sided && !p.tellSides(piece) {
+	if !p.Sided && !p.tellSides(piece) {
 		return
 	}
 	p.piece, p.done = piece, done
-	if piece.Direction == p.frontDirection {
+	if piece.Direction == p.Asks {
 		p.takeFront(piece)
 	} else {
 		p.takeBack(piece)
@@ -141,37 +135,24 @@ func (p *Parser) Take(piece *protocol.Piece, done func(*protocol.Request)) {
 func (p *Parser) tellSides(piece *protocol.Piece) bool {
 	switch sideOf(piece) {
 	case isFront:
-		p.frontDirection = piece.Direction
+		p.Begin(piece.Direction)
 	case isBack:
-		p.frontDirection = protocol.Sent
-		if piece.Direction == protocol.Sent {
-			p.frontDirection = protocol.Received
-		}
+		p.Begin(1 - piece.Direction)
 	case isTLS:
-		p.giveUp()
+		p.GiveUp()
 		return false
 	default:
 		return false
 	}
-	p.sided = true
 	return true
-}
-
-func (p *Parser) server() bool { return p.frontDirection == protocol.Received }
-
-// giveUp stops following, for good: what comes is encrypted or another protocol.
-func (p *Parser) giveUp() {
-	p.gone = true
-	p.lost++
-	p.queue.Clear()
 }
 
 // push adds to the queue. If there is no room, the newest stands for it, too.
 func (p *Parser) push(k kind, o framing.Origin, bytes int64) *waiting {
-	w := p.queue.Push(maxWaiting)
+	w := p.Queue.Push(maxWaiting)
 	if w == nil {
-		p.lost++
-		w = p.queue.Last()
+		p.Losses++
+		w = p.Queue.Last()
 		if k == sync || k == query {
 			w.kind = k
 		} else {
@@ -180,7 +161,7 @@ func (p *Parser) push(k kind, o framing.Origin, bytes int64) *waiting {
 		return w
 	}
 	summary := w.summary
-	if p.queue.Len() <= maxSummaries && summary == nil && k != sync {
+	if p.Queue.Len() <= maxSummaries && summary == nil && k != sync {
 		summary = make([]byte, 0, sql.SummaryBytes)
 	}
 	*w = waiting{kind: k, op: sql.Other, origin: o, bytes: bytes, summary: summary[:0]}
@@ -198,11 +179,11 @@ func (w *waiting) describe(text []byte) {
 // end reports a request with what has been read of its answer.
 func (p *Parser) end(w *waiting) {
 	p.request = protocol.Request{
-		Kind: protocol.PostgreSQL, Server: p.server(),
+		Kind: protocol.PostgreSQL, Server: p.Server(),
 		Operation: w.op, Target: p.database, Failed: w.failed,
 		Summary:      unsafe.String(unsafe.SliceData(w.summary), len(w.summary)),
 		Seq:          w.origin.Seq,
-		StartNanos:   w.origin.StartNanos(p.server()),
+		StartNanos:   w.origin.StartNanos(p.Server()),
 		EndNanos:     p.answerNanos,
 		RequestBytes: w.bytes, ResponseBytes: p.responseBytes,
 	}

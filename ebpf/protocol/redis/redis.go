@@ -41,16 +41,13 @@ type waiting struct {
 
 // Parser follows one connection. It is a protocol.Parser.
 type Parser struct {
+	framing.Exchange[waiting]
 	request protocol.Request // what done is given
 	summary [summaryBytes]byte
 	done    func(*protocol.Request)
 	piece   *protocol.Piece
 
 	requests, replies reader
-	direction         protocol.Direction // of requests
-	sided, gone       bool
-	lost              int
-	queue             framing.Queue[waiting]
 
 	repliesLost   bool
 	answered      bool  // a reply came since the last request
@@ -71,32 +68,29 @@ func New() *Parser {
 	return p
 }
 
-// Lost is how often the parser lost its place.
-func (p *Parser) Lost() int { return p.lost }
-
 // Held is the memory of commands that wait.
-func (p *Parser) Held() int { return p.queue.Bytes() }
+func (p *Parser) Held() int { return p.Queue.Bytes() }
 
 // Close ends the connection.
 func (p *Parser) Close(_ int64, done func(*protocol.Request)) {
-	if !p.gone && p.repliesLost {
+	if !p.Over && p.repliesLost {
 		p.done = done
 		p.settle()
 		p.done = nil
 	}
-	p.gone = true
+	p.End()
 }
 
 // Take follows a piece.
 func (p *Parser) Take(piece *protocol.Piece, done func(*protocol.Request)) {
-	if p.gone || piece.Len() == 0 {
+	if p.Over || piece.Len() == 0 {
 		return
 	}
-	if !p.sided && !p.tellSides(piece) {
+	if !p.Sided && !p.tellSides(piece) {
 		return
 	}
 	p.piece, p.done = piece, done
-	if piece.Direction == p.direction {
+	if piece.Direction == p.Asks {
 		p.takeRequests(piece)
 	} else {
 		p.takeReplies(piece)
@@ -109,29 +103,17 @@ func (p *Parser) tellSides(piece *protocol.Piece) bool {
 	b := piece.Data
 	switch {
 	case beginsCommand(b):
-		p.direction = piece.Direction
+		p.Begin(piece.Direction)
 	case beginsReply(b):
-		p.direction = protocol.Sent
-		if piece.Direction == protocol.Sent {
-			p.direction = protocol.Received
-		}
+		p.Begin(1 - piece.Direction)
 	case len(b) > 2 && b[0] == 0x16 && b[1] == 3: // TLS
-		p.giveUp()
+		p.GiveUp()
 		return false
 	default:
 		return false
 	}
-	p.sided = true
 	return true
 }
-
-func (p *Parser) giveUp() {
-	p.gone = true
-	p.lost++
-	p.queue.Clear()
-}
-
-func (p *Parser) server() bool { return p.direction == protocol.Received }
 
 // takeRequests follows what the client sends.
 func (p *Parser) takeRequests(piece *protocol.Piece) {
@@ -150,8 +132,8 @@ func (p *Parser) takeRequests(piece *protocol.Piece) {
 		}
 	}
 	p.requests.take(piece, offset)
-	if p.requests.lost && !p.gone {
-		p.lost++
+	if p.requests.lost && !p.Over {
+		p.Losses++
 		if r := &p.requests; r.broken {
 			r.lost = false
 			p.command(r) // its words are missing, not its name
@@ -162,27 +144,27 @@ func (p *Parser) takeRequests(piece *protocol.Piece) {
 }
 
 // hasUnseen says whether commands wait whose number is not known.
-func (p *Parser) hasUnseen() bool { return p.queue.Len() > 0 && p.queue.Last().unseen }
+func (p *Parser) hasUnseen() bool { return p.Queue.Len() > 0 && p.Queue.Last().unseen }
 
 func (p *Parser) pushUnseen(o framing.Origin) {
 	if p.hasUnseen() {
 		return
 	}
-	if w := p.queue.Push(maxWaiting); w != nil {
+	if w := p.Queue.Push(maxWaiting); w != nil {
 		*w = waiting{op: other, unseen: true, origin: o}
 	} else {
-		p.queue.Last().unseen = true
+		p.Queue.Last().unseen = true
 	}
 }
 
 // settle ends all that waits, with the last piece of replies: the client would
 // not send more otherwise.
 func (p *Parser) settle() {
-	for w := p.queue.First(); w != nil; w = p.queue.First() {
+	for w := p.Queue.First(); w != nil; w = p.Queue.First() {
 		if p.repliesLost && !w.unseen && p.replyNanos != 0 {
 			p.end(w, "", p.replyNanos)
 		}
-		p.queue.Pop()
+		p.Queue.Pop()
 	}
 	p.repliesLost = false
 	p.replies.resume()
@@ -196,7 +178,7 @@ func (p *Parser) command(r *reader) {
 	case "":
 		op = other
 	case "PSYNC", "SYNC", "REPLCONF":
-		p.giveUp() // replication is another protocol
+		p.GiveUp() // replication is another protocol
 		r.lost = true
 		return
 	case "CLIENT":
@@ -220,9 +202,9 @@ func (p *Parser) command(r *reader) {
 	if p.hasUnseen() {
 		return // its reply cannot be told from those
 	}
-	w := p.queue.Push(maxWaiting)
+	w := p.Queue.Push(maxWaiting)
 	if w == nil {
-		p.lost++
+		p.Losses++
 		p.pushUnseen(r.origin)
 		return
 	}
@@ -244,7 +226,7 @@ func (p *Parser) takeReplies(piece *protocol.Piece) {
 	}
 	p.replies.take(piece, 0)
 	if p.replies.lost {
-		p.lost++
+		p.Losses++
 		p.repliesLost = true
 		p.responseBytes += int64(piece.Len())
 	}
@@ -252,7 +234,7 @@ func (p *Parser) takeReplies(piece *protocol.Piece) {
 
 // reply is told of each reply.
 func (p *Parser) reply(r *reader) {
-	w := p.queue.First()
+	w := p.Queue.First()
 	word := r.words[0].bytes()
 	pushed := r.kind == '>'
 	if pushed || r.kind == '*' && (p.subscribed || w != nil && w.confirm) {
@@ -286,7 +268,7 @@ func (p *Parser) reply(r *reader) {
 	}
 	p.end(w, status, p.piece.AtNanos)
 	if !w.unseen {
-		p.queue.Pop()
+		p.Queue.Pop()
 	} else {
 		w.bytes = 0
 	}
@@ -303,10 +285,10 @@ func (p *Parser) end(w *waiting, status string, nanos int64) {
 		s = append(s, " ?"...)
 	}
 	p.request = protocol.Request{
-		Kind: protocol.Redis, Server: p.server(),
+		Kind: protocol.Redis, Server: p.Server(),
 		Operation: w.op, Summary: unsafe.String(unsafe.SliceData(s), len(s)),
 		Status: status, Failed: status != "",
-		Seq: w.origin.Seq, StartNanos: w.origin.StartNanos(p.server()), EndNanos: nanos,
+		Seq: w.origin.Seq, StartNanos: w.origin.StartNanos(p.Server()), EndNanos: nanos,
 		RequestBytes: w.bytes, ResponseBytes: p.responseBytes,
 	}
 	p.responseBytes = 0
