@@ -56,7 +56,7 @@ func (a *assembler) run(w window) (consumed int, mid bool) {
 	mid = w.mid
 	full := w.more
 	for i < len(b) {
-		if a.bytes >= w.room {
+		if a.bytes >= w.room && !a.openAt(0) { // else nothing before it could be taken but by breaking it off
 			full = true
 			break
 		}
@@ -103,6 +103,16 @@ func (a *assembler) run(w window) (consumed int, mid bool) {
 		mid = c == 0 && w.mid
 	}
 	return c, mid
+}
+
+// openAt says whether something whose end is missing begins at an offset.
+func (a *assembler) openAt(offset int) bool {
+	for s := range numStreams {
+		if a.parts[s].lines > 0 && a.parts[s].begin == offset || a.groups[s].lines > 0 && a.groups[s].begin == offset {
+			return true
+		}
+	}
+	return false
 }
 
 // settledUpTo returns the largest offset, at most end, which lies within no record.

@@ -1,7 +1,11 @@
 package log
 
 import (
+	"cmp"
+	"encoding/json"
+	"io"
 	"maps"
+	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
@@ -21,7 +25,7 @@ var pathRules = func() []*regexp.Regexp {
 
 // attributesOf returns what is known of whoever writes the file at path, by OpenTelemetry's
 // names. Attributes of the source count most, then those of its pattern, then
-// those of the path; who has no service.instance.id by then gets one:
+// what Docker says of its container, then those of the path; who has no service.instance.id by then gets one:
 //
 //  1. of a container of Kubernetes, namespace.pod.container,
 //  2. of another container, its id,
@@ -30,6 +34,9 @@ func (s *source) attributesOf(path, host string) map[string]string {
 	a := map[string]string{"host.name": host, "log.file.path": path}
 	for _, rule := range s.rules {
 		addGroups(a, rule, path)
+	}
+	if a["container.id"] != "" && s.Format == FormatDocker {
+		addDocker(a, filepath.Join(filepath.Dir(path), "config.v2.json"))
 	}
 	if s.pathPattern != nil {
 		addGroups(a, s.pathPattern, path)
@@ -58,6 +65,39 @@ func addGroups(a map[string]string, rule *regexp.Regexp, path string) {
 		if match != nil && name != "" && match[i] != "" {
 			name = strings.ReplaceAll(strings.ReplaceAll(strings.ReplaceAll(name, "__", "\x00"), "_", "."), "\x00", "_")
 			a[name] = match[i]
+		}
+	}
+}
+
+// maxContainerFile bounds what is read of Docker's description of a container.
+const maxContainerFile = 1 << 20
+
+// addDocker adds what Docker's description of a container, beside its log, says of
+// it; what Docker has no longer, or not yet, is left out.
+func addDocker(a map[string]string, path string) {
+	f, err := os.Open(path)
+	if err != nil {
+		return
+	}
+	defer f.Close()
+	var c struct {
+		Name   string
+		Config struct {
+			Image  string
+			Labels map[string]string
+		}
+	}
+	if json.NewDecoder(io.LimitReader(f, maxContainerFile)).Decode(&c) != nil {
+		return
+	}
+	name := strings.TrimPrefix(c.Name, "/")
+	for key, v := range map[string]string{
+		"container.name":       name,
+		"container.image.name": c.Config.Image,
+		"service.name":         cmp.Or(c.Config.Labels["com.docker.compose.service"], name),
+	} {
+		if v != "" {
+			a[key] = v
 		}
 	}
 }

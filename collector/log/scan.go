@@ -143,7 +143,9 @@ func (t *Tailer) renumbered(f *file, path string, id fileID) bool {
 
 // found begins a new file.
 func (t *Tailer) found(s *source, path string, id fileID, info fs.FileInfo, now time.Time) {
-	t.between(s, path, id)
+	if !t.between(s, path, id) {
+		return // until the next scan
+	}
 	f := t.newFile(s, path, id)
 	f.grown = now
 	if err := f.open(path); err != nil {
@@ -199,8 +201,9 @@ func lineEnd(r io.ReaderAt, size, atMost int64) (int64, error) {
 
 // between finds the files that were at path after the last one that is known of
 // it and before the new one: rotated away so fast that no scan has met them. They
-// are its neighbours with names of generations that are younger.
-func (t *Tailer) between(s *source, path string, id fileID) {
+// are its neighbours with names of generations that are younger. It reports false
+// if generations are being renamed, so that their order cannot be told.
+func (t *Tailer) between(s *source, path string, id fileID) bool {
 	var last *file
 	for _, f := range t.files {
 		if f.path == path && f.gone {
@@ -208,7 +211,7 @@ func (t *Tailer) between(s *source, path string, id fileID) {
 		}
 	}
 	if last == nil {
-		return
+		return true
 	}
 	if last.f != nil {
 		if info, err := last.f.Stat(); err == nil {
@@ -217,7 +220,11 @@ func (t *Tailer) between(s *source, path string, id fileID) {
 	}
 	var missed []neighbour
 	dir, base := filepath.Split(real(path))
-	for _, n := range neighbours(dir) {
+	all, ok := settledNeighbours(dir, path, id)
+	if !ok {
+		return false
+	}
+	for _, n := range all {
 		if n.id != id && isGeneration(filepath.Base(n.path), base) && !s.excludes(n.path) && !n.info.ModTime().Before(last.mtime) && !t.knows(n) {
 			missed = append(missed, n)
 		}
@@ -234,6 +241,28 @@ func (t *Tailer) between(s *source, path string, id fileID) {
 		t.dirty = true
 		t.metrics.events.WithLabelValues("rotated").Inc()
 	}
+	return true
+}
+
+// settledNeighbours lists a directory in which nothing is renamed meanwhile: twice
+// the same, and path leads to the file with the given id all the while.
+func settledNeighbours(dir, path string, id fileID) (list []neighbour, ok bool) {
+	const tries = 5
+	same := func(a, b neighbour) bool { return a.path == b.path && a.id == b.id }
+	before := neighbours(dir)
+	for range tries {
+		list = neighbours(dir)
+		if slices.EqualFunc(before, list, same) {
+			info, err := os.Stat(path)
+			if err != nil {
+				return nil, false
+			}
+			at, regular := idOf(info)
+			return list, regular && at == id
+		}
+		before = list
+	}
+	return nil, false
 }
 
 // knows reports whether a neighbour is one of the files; one whose inode it has

@@ -139,7 +139,7 @@ func (t *Tailer) round(ctx context.Context) (busy bool) {
 		}
 		more := t.visit(f, time.Now())
 		busy = busy || more
-		if more && f.gone {
+		if more && f.gone || t.goesOn(f, time.Now()) {
 			blocked[f.path] = true
 		}
 		if len(t.batch) < t.cfg.BatchBytes*3/4 {
@@ -191,6 +191,9 @@ func (t *Tailer) visit(f *file, now time.Time) (more bool) {
 			t.finish(f)
 		}
 		return false
+	}
+	if !f.pending.IsZero() && t.join(f, now) {
+		return true
 	}
 	if !changed && !settled && !f.pending.IsZero() {
 		return false
@@ -244,7 +247,20 @@ func (t *Tailer) read(f *file, now time.Time, settled bool) (more bool) {
 		}
 		return false
 	}
-	f.pending = time.Time{}
+	t.take(f, now)
+	t.advance(f, int64(consumed), mid)
+	if f.done < f.size {
+		if rest := n - consumed; rest == 0 || w.more || a.bytes >= w.room {
+			return true
+		}
+		f.pending = now
+	}
+	return false
+}
+
+// take takes the records that the assembler found into the request, as a file's.
+func (t *Tailer) take(f *file, now time.Time) {
+	a := &f.source.assembler
 	t.lines = t.lines[:0]
 	for i := range a.records {
 		t.lines = f.source.encoder.append(t.lines, &a.records[i], now.UnixNano())
@@ -253,19 +269,17 @@ func (t *Tailer) read(f *file, now time.Time, settled bool) (more bool) {
 		t.batch = appendResourceLogs(t.batch, f.resource, t.lines)
 		t.records += len(a.records)
 	}
-	f.done, f.mid = f.done+int64(consumed), mid
+}
+
+// advance moves on by n bytes that are in the request.
+func (t *Tailer) advance(f *file, n int64, mid bool) {
+	var err error
+	f.done, f.mid, f.pending = f.done+n, mid, time.Time{}
 	f.doneMark, err = markAt(f.f, f.done, f.doneMark)
 	if err != nil && !errors.Is(err, io.ErrUnexpectedEOF) { // it was truncated, which the next visit sees
 		t.failed("read", f.path, err)
 	}
 	t.touched = append(t.touched, f)
-	if f.done < f.size {
-		if rest := n - consumed; rest == 0 || w.more || a.bytes >= w.room {
-			return true
-		}
-		f.pending = now
-	}
-	return false
 }
 
 // flush writes the request and moves the offsets. An error is ctx's: what was not

@@ -468,3 +468,37 @@ func TestKill(t *testing.T) {
 	t.Logf("%d lines, %d of them again", n, again)
 	require.Less(t, again, n)
 }
+
+// A line that an engine has divided is one record, too, where the engine has
+// rotated between its parts; a part that nothing follows is a record by itself.
+func TestRotationWithinLine(t *testing.T) {
+	logs, state := inDir(t)
+	path := filepath.Join(logs, "0.log")
+	part := func(stream, tag, text string) string {
+		return "2026-11-21T12:00:00.5Z " + stream + " " + tag + " " + text + "\n"
+	}
+	source := beginning(path)
+	source.Format = FormatCRI
+	var s sink
+	tail := start(t, testConfig(source), state, &s)
+	write(t, path, part("stdout", "F", "one"), part("stdout", "P", "tw"), part("stderr", "F", "err"), part("stderr", "P", "er"))
+	s.wait(t, "one")
+	tail.stop()
+	rename(t, path, path+".1")
+	write(t, path, part("stderr", "F", "ror"), part("stdout", "P", "o tw"))
+	tail = start(t, testConfig(source), state, &s)
+	rename(t, path, path+".2")
+	write(t, path, part("stdout", "F", "o"), part("stdout", "F", "three"))
+	// Nobody knows how the streams went with each other, but for their times.
+	require.True(t, waitFor(func() bool { return len(s.all()) >= 5 }))
+	require.ElementsMatch(t, []string{"one", "err", "error", "two two", "three"}, s.bodies())
+	write(t, path, part("stdout", "P", "half"))
+	rename(t, path, path+".3")
+	require.True(t, waitFor(func() bool { return len(s.all()) >= 6 }))
+	require.Equal(t, "half", s.bodies()[5])
+	write(t, path, part("stdout", "F", "whole"))
+	require.True(t, waitFor(func() bool { return len(s.all()) >= 7 }))
+	require.Equal(t, "whole", s.bodies()[6])
+	tail.stop()
+	require.Len(t, s.all(), 7)
+}

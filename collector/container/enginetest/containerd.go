@@ -222,7 +222,14 @@ func (p *Pod) Guest(t testing.TB, name, address string) *Guest {
 func (p *Pod) Rotate(t testing.TB, g *Guest) {
 	t.Helper()
 	log := filepath.Join(p.Logs, g.Name, "0.log")
-	if err := os.Rename(log, log+"."+time.Now().Format("20060102-150405")); err != nil {
+	to := ""
+	for at := time.Now(); ; at = at.Add(time.Second) {
+		to = log + "." + at.Format("20060102-150405")
+		if _, err := os.Stat(to); err != nil {
+			break
+		}
+	}
+	if err := os.Rename(log, to); err != nil {
 		t.Fatal(err)
 	}
 	p.engine.cri.call(t, "ReopenContainerLog", message{}.text(1, g.ID))

@@ -113,9 +113,9 @@ func write(w http.ResponseWriter, r *http.Request) {
 // stdout. The lines of both keep their order only within their stream.
 func logLines(_ http.ResponseWriter, r *http.Request) {
 	streams := [2]*bufio.Writer{bufio.NewWriter(os.Stdout), bufio.NewWriter(os.Stderr)}
-	from, pad := number(r, "from"), strings.Repeat(`x"\é`, number(r, "size")/5)
+	from, pad := number(r, "from"), strings.Repeat(`x"\y`, number(r, "size")/4)
 	for i := from; i < from+number(r, "n"); i++ {
-		fmt.Fprintf(streams[i%2], "line %d %s\n", i, pad)
+		fmt.Fprintf(streams[i%2], "line %d é %s\n", i, pad)
 	}
 	for _, s := range streams {
 		_ = s.Flush()
