@@ -48,7 +48,7 @@ func (p *Parser) seekSync(piece *protocol.Piece) {
 		return
 	}
 	origin := framing.At(piece, 0)
-	if p.parses > 0 {
+	if p.parsed != (framing.Origin{}) { // none since an Execute
 		origin = p.parsed
 	}
 	synced := endsWithSync(b)
