@@ -295,6 +295,19 @@ func TestE2ECluster(t *testing.T) {
 	server.finds(`up{job="node",node="` + c.Node + `"} == 1`)
 	server.finds(`kubelet_running_pods{job="node",node="` + c.Node + `"} >= 2`)
 
+	// Its log is rotated again and again, and its files go with its pod.
+	const numbers = 60000
+	c.Apply(fmt.Sprintf(`
+apiVersion: v1
+kind: Pod
+metadata: {name: count, namespace: shop}
+spec:
+  nodeName: %s
+  hostNetwork: true
+  restartPolicy: Never
+  containers: [{name: app, image: %s, imagePullPolicy: Never, args: [count, "%d"]}]
+`, c.Node, clustertest.Image, numbers))
+
 	t.Run("requests", func(t *testing.T) {
 		server := server.in(t)
 		server.loaded("http")
@@ -320,9 +333,21 @@ func TestE2ECluster(t *testing.T) {
 	server.finds(`container_memory_working_set_bytes{namespace="shop",pod="` + later + `",container="app"} > 0`)
 
 	eventually(t, "log records arrive", func() bool {
-		return server.metric("vedette_ingest_door_log_records_total", `result="accepted"`) > 25
+		return server.metric("vedette_ingest_door_log_records_total", `result="accepted"`) > 25+numbers
 	})
+	if rotated, _ := filepath.Glob(filepath.Join(c.Logs, "pods/shop_count_*/app/0.log.*")); len(rotated) < 2 {
+		t.Errorf("the kubelet has not rotated the log of the pod count: %q", rotated)
+	}
 	server.stop()
+	counted := logsIn(t, data, "shop", "count")
+	for i, body := range counted {
+		if want := fmt.Sprintf("app: number %d of %d, with some more text to make the line long", i+1, numbers); body != want {
+			t.Fatalf("log of pod count: got %q as line %d, want %q", body, i+1, want)
+		}
+	}
+	if len(counted) != numbers {
+		t.Errorf("log of pod count: got %d lines, want %d", len(counted), numbers)
+	}
 	for pod, addr := range map[string]string{pod: addr, later: other} {
 		logs := logsIn(t, data, "shop", pod)
 		if want := "app: listening on " + addr; len(logs) == 0 || logs[0] != want {

@@ -12,6 +12,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"time"
 
@@ -239,22 +240,35 @@ func (c *Cluster) Namespace(name string) {
 type Pod struct {
 	Metadata struct{ Name, Namespace, UID string }
 	Status   struct {
-		Phase             string
-		ContainerStatuses []struct {
-			Name, ContainerID string
-			State             map[string]any
-		}
+		Phase                                                                string
+		ContainerStatuses, InitContainerStatuses, EphemeralContainerStatuses []ContainerStatus
 	}
+}
+
+// ContainerStatus is what tests ask of a container of a pod.
+type ContainerStatus struct {
+	Name, ContainerID string
+	State             map[string]any
 }
 
 // ContainerID is the id of a container of the pod, without the runtime's name.
 func (p *Pod) ContainerID(name string) string {
-	for _, s := range p.Status.ContainerStatuses {
+	for _, s := range slices.Concat(p.Status.ContainerStatuses, p.Status.InitContainerStatuses, p.Status.EphemeralContainerStatuses) {
 		if _, id, ok := strings.Cut(s.ContainerID, "://"); ok && s.Name == name {
 			return id
 		}
 	}
 	return ""
+}
+
+// Debug adds a container to a running pod, as kubectl debug does.
+func (c *Cluster) Debug(namespace, pod, name, target string) {
+	c.t.Helper()
+	text := fmt.Sprintf(`{"spec":{"ephemeralContainers":[{"name":%q,"image":%q,"imagePullPolicy":"Never","targetContainerName":%q}]}}`, name, Image, target)
+	address := c.API + "/api/v1/namespaces/" + namespace + "/pods/" + pod + "/ephemeralcontainers"
+	if _, err := c.request(http.MethodPatch, address, "application/strategic-merge-patch+json", []byte(text)); err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 // Running waits until all containers of a pod run.

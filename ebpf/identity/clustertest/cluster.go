@@ -286,6 +286,9 @@ healthzPort: 0
 staticPodPath: %s
 fileCheckFrequency: 1s
 podLogsDir: %s
+containerLogMaxSize: 256Ki
+containerLogMaxFiles: 5
+containerLogMonitorInterval: 3s
 containerRuntimeEndpoint: unix://%s
 cgroupDriver: cgroupfs
 cgroupRoot: %s

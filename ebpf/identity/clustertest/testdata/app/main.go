@@ -3,10 +3,12 @@
 //
 // Without arguments it waits to be ended. With "serve" it answers HTTP on the
 // address in ADDR, says "listening on" and the address, and a line of log for every
-// request. With "once" it says a line and ends.
+// request. With "count" and a number it says the numbers up to that, a thousand every
+// 200 ms, and ends.
 package main
 
 import (
+	"bufio"
 	"context"
 	"errors"
 	"fmt"
@@ -14,7 +16,9 @@ import (
 	"net/http"
 	"os"
 	"os/signal"
+	"strconv"
 	"syscall"
+	"time"
 )
 
 func main() {
@@ -28,17 +32,44 @@ func main() {
 	switch command {
 	case "":
 		<-ctx.Done()
-	case "once":
-		fmt.Println("done once")
+	case "count":
+		err = count(ctx, os.Args[2:])
 	case "serve":
 		err = serve(ctx, os.Getenv("ADDR"))
 	default:
-		err = fmt.Errorf("app: got %q, want serve, once or nothing", command)
+		err = fmt.Errorf("app: got %q, want serve, count or nothing", command)
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
+}
+
+func count(ctx context.Context, args []string) error {
+	if len(args) != 1 {
+		return fmt.Errorf("app count: got %q, want a number", args)
+	}
+	last, err := strconv.Atoi(args[0])
+	if err != nil {
+		return err
+	}
+	ticker := time.NewTicker(200 * time.Millisecond)
+	defer ticker.Stop()
+	w := bufio.NewWriter(os.Stdout)
+	for n := 1; n <= last; n++ {
+		fmt.Fprintf(w, "number %d of %d, with some more text to make the line long\n", n, last)
+		if n%1000 == 0 {
+			if err := w.Flush(); err != nil {
+				return err
+			}
+			select {
+			case <-ticker.C:
+			case <-ctx.Done():
+				return nil
+			}
+		}
+	}
+	return w.Flush()
 }
 
 func serve(ctx context.Context, addr string) error {
