@@ -131,10 +131,8 @@ type HTTPConfig struct {
 	// BearerToken is wanted from every client in an Authorization header, but for
 	// the paths /-/healthy and /-/ready. Without it everybody who reaches the
 	// listener can read and write.
-	BearerToken config.Secret `yaml:"bearer_token"`
-
-	// BearerTokenFile is where BearerToken was read from, and is read again.
-	BearerTokenFile string `yaml:"-"`
+	BearerToken     config.Secret `yaml:"bearer_token"`
+	BearerTokenFile string        `yaml:"-"` // that BearerToken was read from, and is read from again
 }
 
 // Validate names the keys whose values are not possible.
