@@ -1,6 +1,9 @@
 package container
 
 import (
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 
 	"github.com/stretchr/testify/require"
@@ -27,7 +30,10 @@ func TestContainerd(t *testing.T) {
 		w.called(t, plainly.ID, map[string]string{"id": "/default/" + plainly.ID, "name": plainly.ID, "image": image})
 		w.called(t, nerdctl.ID, map[string]string{"id": "/default/" + nerdctl.ID, "name": "web", "image": image,
 			"container_label_com_docker_compose_project": "shop", "container_label_com_docker_compose_service": "front"})
-		require.Equal(t, "front", w.c.Names(nerdctl.ID, "").Service)
+		is := whoIs(t, w, pidOf(t, nerdctl.ID))
+		require.Equal(t, "front", is.Service)
+		require.Equal(t, "web", is.Container)
+		require.Equal(t, nerdctl.ID, is.ContainerID)
 		w.called(t, other.ID, map[string]string{"id": "/k8s.io/" + other.ID, "name": other.ID, "image": image, "pod": ""})
 		isPod := func(name, id string) map[string]string {
 			return map[string]string{"id": "/kubepods/pod" + pod.UID + "/" + id, "name": id, "image": image, "container": name, "pod": "web-0", "namespace": "shop"}
@@ -35,6 +41,11 @@ func TestContainerd(t *testing.T) {
 		w.called(t, app.ID, isPod("app", app.ID))
 		w.called(t, side.ID, isPod("side", side.ID))
 		w.called(t, pod.ID, isPod("", pod.ID))
+		is = whoIs(t, w, pidOf(t, app.ID))
+		require.Equal(t, pod.UID, is.PodUID)
+		require.Equal(t, app.ID, is.ContainerID)
+		require.Equal(t, [3]string{"app", "web-0", "shop"}, [3]string{is.Container, is.Pod, is.PodNamespace})
+		require.Equal(t, "guest", is.Service, "no kubelet says what the pod belongs to")
 	})
 	t.Run("names without the API", func(t *testing.T) {
 		w := newWatch(t, func(c *Config) { c.HostRoot = e.HostRoot })
@@ -74,6 +85,19 @@ func TestContainerd(t *testing.T) {
 		late := pod.Guest(t, "late", "")
 		w.called(t, late.ID, map[string]string{"container": "late", "pod": "web-0"})
 	})
+}
+
+// pidOf finds a process of a container by its control group.
+func pidOf(t *testing.T, id string) string {
+	t.Helper()
+	files, _ := filepath.Glob("/proc/[0-9]*/cgroup")
+	for _, file := range files {
+		if b, err := os.ReadFile(file); err == nil && strings.Contains(string(b), "/"+id+"\n") {
+			return filepath.Base(filepath.Dir(file))
+		}
+	}
+	t.Fatalf("no process in %s", id)
+	return ""
 }
 
 func FuzzContainerd(f *testing.F) {

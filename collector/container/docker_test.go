@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -22,6 +23,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/vedette-io/vedette/collector/container/enginetest"
+	"github.com/vedette-io/vedette/ebpf/identity"
 )
 
 // watch is a Collector that runs beside an engine.
@@ -142,8 +144,8 @@ func filesOf(t *testing.T, labels map[string]string) lab {
 	return lab{h: h, path: labels["id"]}
 }
 
-// groupOf gives the control group of a container's first process.
-func groupOf(t *testing.T, pid string) string {
+// groupOfProcess gives the control group of a container's first process.
+func groupOfProcess(t *testing.T, pid string) string {
 	t.Helper()
 	b, err := os.ReadFile("/proc/" + pid + "/cgroup")
 	require.NoError(t, err)
@@ -155,6 +157,17 @@ func groupOf(t *testing.T, pid string) string {
 	}
 	t.Fatalf("no control group in %s", b)
 	return ""
+}
+
+// whoIs says what the eBPF probe's series call a process.
+func whoIs(t *testing.T, w *watch, pid string) identity.Process {
+	t.Helper()
+	n, err := strconv.ParseUint(pid, 10, 32)
+	require.NoError(t, err)
+	r := identity.New("/proc", w.c)
+	key, ok := r.Find(uint32(n))
+	require.True(t, ok)
+	return r.Resolve(key, "")
 }
 
 // dockerStats are the fields that count of Docker's statistics.
@@ -213,12 +226,16 @@ func TestDocker(t *testing.T) {
 
 	t.Run("names", func(t *testing.T) {
 		got := w.called(t, web.ID, isWeb)
-		require.Equal(t, groupOf(t, d.Run(t, "inspect", "--format={{.State.Pid}}", "web")), got.labels["id"])
+		require.Equal(t, groupOfProcess(t, d.Run(t, "inspect", "--format={{.State.Pid}}", "web")), got.labels["id"])
 		started, err := time.Parse(time.RFC3339Nano, d.Run(t, "inspect", "--format={{.State.StartedAt}}", "web"))
 		require.NoError(t, err)
 		require.InDelta(t, started.Unix(), got.values["container_start_time_seconds"], 2)
-		require.Equal(t, "front", w.c.Names(web.ID, "").Service)
-		require.Equal(t, "web", w.c.Names(web.ID, "").Container)
+		is := whoIs(t, w, d.Run(t, "inspect", "--format={{.State.Pid}}", "web"))
+		require.Equal(t, "front", is.Service)
+		require.Equal(t, "guest", is.Executable)
+		require.Equal(t, web.ID, is.ContainerID)
+		require.Equal(t, "docker", is.Engine)
+		require.Equal(t, "web", is.Container)
 	})
 	t.Run("processor", func(t *testing.T) { dockerProcessor(t, d, w) })
 	t.Run("memory", func(t *testing.T) { dockerMemory(t, d, w) })

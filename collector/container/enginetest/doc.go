@@ -3,7 +3,7 @@
 // unpacks them.
 //
 // An engine has directories, sockets and a containerd of its own, and containers
-// are made from an image that holds one static program (the folder guest), so
+// are made from an image that holds one static program (testdata/guest), so
 // that neither a network nor a registry is needed. What it does share with the
 // machine are the kernel's cgroups, at the paths that the engine would use on any
 // host: /docker/<id>, /<namespace>/<id> and what a pod asks for.

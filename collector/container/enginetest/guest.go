@@ -89,7 +89,7 @@ func buildGuest(t testing.TB, dir string) string {
 	t.Helper()
 	_, file, _, _ := runtime.Caller(0)
 	path := filepath.Join(dir, "guest")
-	cmd := exec.Command(program(t, "go"), "build", "-trimpath", "-ldflags=-s -w", "-o", path, "./guest")
+	cmd := exec.Command(program(t, "go"), "build", "-trimpath", "-ldflags=-s -w", "-o", path, "./testdata/guest")
 	cmd.Dir = filepath.Dir(file)
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
 	if out, err := cmd.CombinedOutput(); err != nil {
