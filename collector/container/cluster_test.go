@@ -50,6 +50,7 @@ func TestCluster(t *testing.T) {
 	t.Run("kubelet", c.testKubelet)
 	t.Run("API server", c.testAPIServer)
 	t.Run("rights", c.testRights)
+	t.Run("kinds of containers", c.testKinds)
 	t.Run("pods come and go", c.testComeAndGo)
 	t.Run("token", c.testToken)
 	t.Run("API server restarts", c.testRestart)
@@ -280,6 +281,53 @@ func (c *inCluster) testRights(t *testing.T) {
 			require.ErrorContains(t, err, "got status "+want, address)
 		}
 	}
+}
+
+// Containers that begin before the pod's own and that are added to it have names,
+// too, and pods are found in the control groups of all classes of quality.
+func (c *inCluster) testKinds(t *testing.T) {
+	const manifest = `
+apiVersion: v1
+kind: Pod
+metadata: {name: %[1]s, namespace: shop}
+spec:
+  nodeName: %[2]s
+  hostNetwork: true
+  terminationGracePeriodSeconds: 1
+  initContainers: [{name: before, image: %[3]s, imagePullPolicy: Never, restartPolicy: Always, resources: {%[4]s}}]
+  containers: [{name: app, image: %[3]s, imagePullPolicy: Never, resources: {%[4]s}}]
+`
+	c.Apply(fmt.Sprintf(manifest, "burstable", c.Node, clustertest.Image, "requests: {memory: 16Mi}"))
+	c.Apply(fmt.Sprintf(manifest, "guaranteed", c.Node, clustertest.Image, "limits: {memory: 64Mi, cpu: 100m}"))
+	col := c.start(t, c.config(), nil)
+	for _, name := range []string{"burstable", "guaranteed"} {
+		p := c.Running("shop", name)
+		c.Debug("shop", name, "later", "app")
+		for _, container := range []string{"before", "app", "later"} {
+			var id string
+			require.Eventually(t, func() bool {
+				id = c.Running("shop", name).ContainerID(container)
+				return id != ""
+			}, 30*time.Second, 50*time.Millisecond, container)
+			want := identity.Names{Container: container, Pod: name, PodNamespace: "shop"}
+			require.Eventually(t, func() bool { return col.Names(id, p.Metadata.UID) == want }, 30*time.Second, 20*time.Millisecond, "%s/%s", name, container)
+			g := identity.ParseGroup(groupText(t, id))
+			require.Equal(t, []string{id, p.Metadata.UID}, []string{g.ContainerID, g.PodUID})
+			limit := fmt.Sprintf(`container_spec_memory_limit_bytes{container=%q,id=%q,image=%q,name=%q,namespace="shop",pod=%q} 6.7108864e+07`, container, g.Path, clustertest.Image, id, name)
+			require.Equal(t, name == "guaranteed" && container != "later", strings.Contains(expose(t, col), limit), limit)
+		}
+	}
+	for _, name := range []string{"burstable", "guaranteed"} {
+		c.Delete("/api/v1/namespaces/shop/pods/" + name)
+	}
+}
+
+// groupText is what /proc says of the control groups of a container's process.
+func groupText(t *testing.T, id string) string {
+	t.Helper()
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/cgroup", process(t, id)))
+	require.NoError(t, err)
+	return string(text)
 }
 
 // A pod that comes while the agent runs is named within seconds, and one that takes
