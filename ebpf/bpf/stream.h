@@ -59,6 +59,8 @@ struct stream_conn {
 	__u8 told; /* user space has an event of it */
 	__u8 early; /* I/Os of a database's connection, up to EARLY */
 	__u8 deep;  /* several requests came in one I/O: so may their answers */
+	__u32 ready_seq; /* up to where it had received at ready_ns */
+	__u32 pad;
 };
 
 /* An event: this header, then head bytes, then tail bytes. */

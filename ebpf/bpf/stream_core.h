@@ -778,8 +778,13 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, __u8 sent)
 		s->look.virgin = GET(tp, bytes_received) - unread == (__u64)ret;
 		if (c->ready_ns)
 			s->e.ready_ns = c->ready_ns;
-		if (!unread)
+		if (!unread) {
 			c->ready_ns = 0;
+		} else if ((int)(copied - c->ready_seq) >= 0) {
+			/* what is left came later, by now */
+			c->ready_ns = s->e.at_ns;
+			c->ready_seq = copied + unread;
+		}
 	}
 	h = &c->half[sent];
 	if (!buffers(&s->io, c->kind)) {
@@ -813,13 +818,17 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, __u8 sent)
 /* Starts the clock of what the application will read. */
 static __always_inline int on_ready(struct sock *sk)
 {
+	struct tcp_sock *tp;
 	struct stream_conn *c;
 
 	if (GET(sk, sk_protocol) != IPPROTO_TCP || GET(sk, __sk_common.skc_state) == LISTEN)
 		return 0;
 	c = conns_of(sk, false);
-	if (c && !c->ready_ns && !c->ignored)
+	if (c && !c->ready_ns && !c->ignored) {
+		tp = tcp_of(sk);
 		c->ready_ns = bpf_ktime_get_ns();
+		c->ready_seq = tp ? GET(tp, rcv_nxt) : 0;
+	}
 	return 0;
 }
 

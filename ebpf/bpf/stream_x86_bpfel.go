@@ -101,6 +101,8 @@ type StreamStreamConn struct {
 	Told        uint8
 	Early       uint8
 	Deep        uint8
+	ReadySeq    uint32
+	Pad         uint32
 }
 
 type StreamStreamEvent struct {
