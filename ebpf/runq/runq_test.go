@@ -84,19 +84,49 @@ func (w *worker) schedstat(t *testing.T) (waited, times uint64) {
 }
 
 // Two shells compete for a processor: each wait of theirs is counted, and they
-// add up to what the kernel says, to the nanosecond.
+// add up to what the kernel says, to the nanosecond. On a busy machine the kernel
+// sometimes switches without running the program; what was waited is then in the
+// next wait. So one of a few attempts must be exact.
 func TestWaits(t *testing.T) {
+	const attempts = 5
+	for attempt := range attempts {
+		var want, got [2]waits
+		if !t.Run(strconv.Itoa(attempt), func(t *testing.T) { want, got = compete(t, "test-runq-"+strconv.Itoa(attempt)+"-") }) {
+			return
+		}
+		if want == [2]waits{} {
+			t.Skip("the attempt was skipped")
+		}
+		for i := range got {
+			require.GreaterOrEqual(t, want[i].times, uint64(150))
+			require.LessOrEqual(t, got[i].times, want[i].times, "a wait that was none")
+			require.LessOrEqual(t, got[i].nanos, want[i].nanos)
+		}
+		if want == got {
+			return
+		}
+		t.Logf("attempt %d: got %v, want %v", attempt, got, want)
+	}
+	t.Fatal("no attempt was exact")
+}
+
+// waits are how often a process waited and for how long.
+type waits struct{ times, nanos uint64 }
+
+// compete gives the waits of two shells as the kernel tells them, and as they were
+// counted.
+func compete(t *testing.T, name string) (want, got [2]waits) {
 	var allowed unix.CPUSet
 	require.NoError(t, unix.SchedGetaffinity(0, &allowed))
 	cpu := 0
 	for !allowed.IsSet(cpu) {
 		cpu++
 	}
-	workers := []*worker{startWorker(t, "test-runq-0", cpu), startWorker(t, "test-runq-1", cpu)}
-	waited, times := [2]uint64{}, [2]uint64{}
+	workers := []*worker{startWorker(t, name+"0", cpu), startWorker(t, name+"1", cpu)}
+	var before [2]waits
 	for i, w := range workers {
 		w.asleep(t)
-		waited[i], times[i] = w.schedstat(t)
+		before[i].nanos, before[i].times = w.schedstat(t)
 	}
 	reg := featuretest.Start(t, New(), nil)
 	for range 200 {
@@ -110,11 +140,11 @@ func TestWaits(t *testing.T) {
 	for i, w := range workers {
 		w.asleep(t)
 		ns, n := w.schedstat(t)
-		m := featuretest.Family(t, reg, "process_cpu_queue_duration_seconds", map[string]string{"service_name": "test-runq-" + strconv.Itoa(i)})
+		want[i] = waits{n - before[i].times, ns - before[i].nanos}
+		m := featuretest.Family(t, reg, "process_cpu_queue_duration_seconds", map[string]string{"service_name": name + strconv.Itoa(i)})
 		require.Len(t, m, 1)
 		h := m[0].GetHistogram()
-		require.GreaterOrEqual(t, n-times[i], uint64(150))
-		require.Equal(t, n-times[i], h.GetSampleCount())
-		require.Equal(t, ns-waited[i], uint64(math.Round(h.GetSampleSum()*1e9)))
+		got[i] = waits{h.GetSampleCount(), uint64(math.Round(h.GetSampleSum() * 1e9))}
 	}
+	return want, got
 }
