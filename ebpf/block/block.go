@@ -67,7 +67,7 @@ func New() *Feature {
 func (f *Feature) Name() string { return "block" }
 
 // Ladder has one way.
-func (f *Feature) Ladder() []feature.Rung { return []feature.Rung{{Load: f.load}} }
+func (f *Feature) Ladder() []feature.Rung { return []feature.Rung{{Way: "tracepoints", Load: f.load}} }
 
 func (f *Feature) load(env *feature.Environment) error {
 	buckets, err := feature.NewBuckets(bounds)

@@ -69,9 +69,10 @@ type Optional interface {
 // Anonymous is a feature that tells nothing of processes.
 type Anonymous interface{ Anonymous() }
 
-// Rung is one way to load a feature. Lacks says what is worse than on the rung
-// above. A Load that fails leaves nothing behind.
+// Rung is one way to load a feature, and what it is called in short. Lacks says what
+// is worse than on the rung above. A Load that fails leaves nothing behind.
 type Rung struct {
+	Way   string
 	Lacks string
 	// Rightless needs no rights: it is tried where a rung above lacked them.
 	Rightless bool

@@ -56,7 +56,7 @@ func (f *Feature) Ladder() []feature.Rung {
 		if f.only != "" && w.name != f.only {
 			continue
 		}
-		rungs = append(rungs, feature.Rung{Lacks: w.lacks, Load: func(env *feature.Environment) error { return f.load(env, w) }})
+		rungs = append(rungs, feature.Rung{Way: w.name, Lacks: w.lacks, Load: func(env *feature.Environment) error { return f.load(env, w) }})
 	}
 	return rungs
 }

@@ -79,8 +79,8 @@ func (f *Feature) Name() string { return "process" }
 // Ladder drops what older kernels tell otherwise.
 func (f *Feature) Ladder() []feature.Rung {
 	return []feature.Rung{
-		{Load: func(env *feature.Environment) error { return f.load(env, false) }},
-		{Lacks: "processes killed for want of memory are not told", Load: func(env *feature.Environment) error { return f.load(env, true) }},
+		{Way: "tracepoints", Load: func(env *feature.Environment) error { return f.load(env, false) }},
+		{Way: "without mark_victim", Lacks: "processes killed for want of memory are not told", Load: func(env *feature.Environment) error { return f.load(env, true) }},
 	}
 }
 

@@ -51,7 +51,7 @@ func New(c Config) *Feature {
 func (f *Feature) Name() string { return "profile" }
 
 // Ladder has one way.
-func (f *Feature) Ladder() []feature.Rung { return []feature.Rung{{Load: f.load}} }
+func (f *Feature) Ladder() []feature.Rung { return []feature.Rung{{Way: "clock", Load: f.load}} }
 
 func (f *Feature) load(env *feature.Environment) error {
 	spec, err := bpf.LoadProfile()

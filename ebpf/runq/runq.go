@@ -58,7 +58,7 @@ func New() *Feature {
 func (f *Feature) Name() string { return "runq" }
 
 // Ladder has one way.
-func (f *Feature) Ladder() []feature.Rung { return []feature.Rung{{Load: f.load}} }
+func (f *Feature) Ladder() []feature.Rung { return []feature.Rung{{Way: "tracepoint", Load: f.load}} }
 
 func (f *Feature) load(env *feature.Environment) error {
 	if kernel, err := btf.LoadKernelSpec(); err == nil && !allocatesWhileSwitching(kernel) {

@@ -88,7 +88,7 @@ func (f *Feature) Ladder() []feature.Rung {
 	var rungs []feature.Rung
 	for _, w := range ways {
 		if f.only == "" || f.only == w.name {
-			rungs = append(rungs, feature.Rung{Lacks: w.lacks, Load: func(env *feature.Environment) error { return f.load(env, w) }})
+			rungs = append(rungs, feature.Rung{Way: w.name, Lacks: w.lacks, Load: func(env *feature.Environment) error { return f.load(env, w) }})
 		}
 	}
 	return rungs

@@ -121,7 +121,7 @@ const (
 func (f *Feature) Ladder() []feature.Rung {
 	var rungs []feature.Rung
 	add := func(name string, r feature.Rung, open func(*feature.Environment) (source, error)) {
-		r.Load = func(env *feature.Environment) error { return f.load(env, open) }
+		r.Way, r.Load = name, func(env *feature.Environment) error { return f.load(env, open) }
 		if f.only == "" || f.only == name {
 			rungs = append(rungs, r)
 		}

@@ -107,6 +107,7 @@ func (f *Feature) Off() string {
 
 // way is one set of programs, whole or without some of them.
 type way struct {
+	name    string // in short
 	lacks   string
 	spec    func() (*ebpf.CollectionSpec, error)
 	without []string
@@ -115,10 +116,10 @@ type way struct {
 
 // ways, best first.
 var ways = []way{
-	{spec: bpf.LoadTls},
-	{lacks: "durations begin when the server reads, not when data arrives", spec: bpf.LoadTls, without: []string{bpf.TlsProgReady}},
-	{lacks: "hooks functions of the kernel (fexit) instead of tracepoints, at a higher cost", spec: bpf.LoadTlsFexit, mend: mendFexit},
-	{lacks: "addresses are not known; durations begin when the server reads", spec: bpf.LoadTls,
+	{name: "tracepoints", spec: bpf.LoadTls},
+	{name: "tracepoints without ready", lacks: "durations begin when the server reads, not when data arrives", spec: bpf.LoadTls, without: []string{bpf.TlsProgReady}},
+	{name: "fexit", lacks: "hooks functions of the kernel (fexit) instead of tracepoints, at a higher cost", spec: bpf.LoadTlsFexit, mend: mendFexit},
+	{name: "uprobes alone", lacks: "addresses are not known; durations begin when the server reads", spec: bpf.LoadTls,
 		without: []string{bpf.TlsProgReady, bpf.TlsProgReceived, bpf.TlsProgSent}},
 }
 
@@ -126,7 +127,7 @@ var ways = []way{
 func (f *Feature) Ladder() []feature.Rung {
 	var rungs []feature.Rung
 	for _, w := range ways {
-		rungs = append(rungs, feature.Rung{Lacks: w.lacks, Load: func(env *feature.Environment) error { return f.load(env, w) }})
+		rungs = append(rungs, feature.Rung{Way: w.name, Lacks: w.lacks, Load: func(env *feature.Environment) error { return f.load(env, w) }})
 	}
 	return rungs
 }
