@@ -65,7 +65,7 @@ func Start(t testing.TB, f feature.Feature, edit func(*feature.Environment)) *pr
 	}
 	reg := prometheus.NewPedanticRegistry()
 	require.NoError(t, reg.Register(f))
-	if state, reason := feature.Climb(f, env); state != feature.Loaded {
+	if state, reason := climb(f, env); state != feature.Loaded {
 		t.Skipf("eBPF feature %s is %s: %s", f.Name(), state, reason)
 	}
 	ctx, cancel := context.WithCancel(context.Background())
