@@ -308,14 +308,14 @@ __noinline int next_line(CONN_ARG, __u32 sent, __u64 end)
 	pos = b->lf;
 	h = &c->half[sent & 1];
 	fields = h->state == IN_HEAD && !h->skip;
-	for (int i = 0; i < 2 * WINDOW / 8; i++) {
-		/* whatever way a round took, the next begins with the same bounds: so
-		 * the verifier follows one */
+	for (__u64 i = 0; i < 2 * WINDOW / 8; i++) {
+		/* whatever way a round took, the next begins with the same bounds, those
+		 * of load: so the verifier follows one */
 		asm volatile("%0 &= 2047" : "+r"(pos));
 		asm volatile("%0 &= 2047" : "+r"(line));
 		if (pos >= end)
 			break;
-		x = load(b, pos) ^ 0x0a0a0a0a0a0a0a0aULL;
+		x = *(__u64 *)(b->data + pos) ^ 0x0a0a0a0a0a0a0a0aULL;
 		/* the high bit of every byte that is zero; the lowest is right */
 		m = (x - 0x0101010101010101ULL) & ~x & 0x8080808080808080ULL;
 		if (!m) {
@@ -334,7 +334,7 @@ __noinline int next_line(CONN_ARG, __u32 sent, __u64 end)
 			found = true;
 			break;
 		}
-		m = load(b, line);
+		m = *(__u64 *)(b->data + line);
 		/* The 1st and 4th letters of content-, transfer- and traceparent: one
 		 * branch, since the verifier follows each in every round. */
 		if (((1ULL << ('c' ^ 't') | 1ULL << ('t' ^ 'n')) >> ((m ^ m >> 24) & 31)) & 1)
