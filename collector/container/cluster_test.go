@@ -139,7 +139,7 @@ func (c *inCluster) workloads() map[string]string {
 func (c *inCluster) config() Config {
 	cfg := DefaultConfig()
 	cfg.RescanInterval = time.Second
-	cfg.DockerSockets = nil
+	cfg.DockerSockets, cfg.ContainerdSockets = nil, nil
 	cfg.MaxContainers = 1 << 16
 	cfg.Kubelet = KubeletConfig{URL: c.Kubelet, TokenFile: c.token, CAFile: c.CAFile, InsecureSkipVerify: true}
 	return cfg
