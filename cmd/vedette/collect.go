@@ -5,12 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"log/slog"
 	"net/http"
-	"os"
-	"runtime/debug"
 	"slices"
-	"time"
 
 	"github.com/vedette-io/vedette/collector/forward"
 	"github.com/vedette-io/vedette/internal/telemetry"
@@ -48,6 +44,7 @@ func (c collectCmd) Run(ctx context.Context, s streams) error {
 		}
 		return becomeCollector("--config", c.Config)
 	}
+	_, _ = dropOwnPages() // what packages have run through before main; it is tried again
 	l, err := loadWithFlags(c.Config, c.Data, c.Listen)
 	if err != nil {
 		return err
@@ -56,7 +53,9 @@ func (c collectCmd) Run(ctx context.Context, s streams) error {
 		return fmt.Errorf("forward.endpoint: is empty, want the URL of a server, or forward.kafka.brokers")
 	}
 	l.agent = l.Collect.instance()
-	srv, err := openAs(ctx, (*server).openCollector, l, telemetry.NewLogger(l.Log, s.err))
+	logger := telemetry.NewLogger(l.Log, s.err)
+	defer whileSmall(logger)() // the start is what takes most
+	srv, err := openAs(ctx, (*server).openCollector, l, logger)
 	if err != nil {
 		return err
 	}
@@ -117,32 +116,8 @@ func (s *server) collect(ctx context.Context, out io.Writer) error {
 		run:  s.forward.Run,
 		stop: func(context.Context) error { s.doors.Close(); return nil },
 	})
-	g.add(part{name: "memory", run: func(ctx context.Context) error { return keepSmall(ctx, s.logger) }})
 	fmt.Fprint(out, endpointLines("http://"+selfAddress(s.listener.Addr()), append(endpoints, s.doors.listeners()...)))
 	s.health.ready.Store(true)
 	s.logger.Info("ready", "listen", s.listener.Addr().String(), "data", s.config.DataDir)
 	return g.run(ctx)
-}
-
-// keepSmall makes the collector of garbage run more often than usual, unless GOGC
-// says how often, and gives back what only the start has needed, and now and then
-// what has not been needed since: an agent shares its host with those whom the
-// host is for.
-func keepSmall(ctx context.Context, logger *slog.Logger) error {
-	const gcPercent, every = 25, 15 * time.Second
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
-	}
-	tick := time.NewTicker(every)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-		}
-		debug.FreeOSMemory()
-		n, err := dropOwnPages()
-		logger.Debug("Memory is given back", "file_bytes", n, "err", err)
-	}
 }
