@@ -22,6 +22,7 @@ const (
 	sslNew
 	sslReadEarly
 	sslWriteEarly
+	bioRead
 	goRead
 	goWrite
 	goHandshake
@@ -35,8 +36,8 @@ var opensslNames = [...]string{
 	sslReadEarly: "SSL_read_early_data", sslWriteEarly: "SSL_write_early_data",
 }
 
-// bioRead is OpenSSL's function that reads from what a connection was handed.
-const bioRead = "BIO_read"
+// bioReadName is OpenSSL's function that reads from what a connection was handed.
+const bioReadName = "BIO_read"
 
 // place is where a function is in its file.
 type place struct {
@@ -94,21 +95,21 @@ func openImage(r io.ReaderAt) (*image, error) {
 	return &image{File: f, r: r}, nil
 }
 
-// inspectMemory gives the offset of bioRead, or errNoTLS.
-func inspectMemory(r io.ReaderAt) (uint64, error) {
+// inspectMemory finds bioRead, or gives errNoTLS.
+func inspectMemory(r io.ReaderAt) (place, error) {
 	im, err := openImage(r)
 	if err != nil {
-		return 0, err
+		return place{}, err
 	}
-	addresses, err := im.symbols([]string{bioRead})
+	addresses, err := im.symbols([]string{bioReadName})
 	if err != nil {
-		return 0, err
+		return place{}, err
 	}
-	offset, ok := im.offset(addresses[bioRead].address)
-	if addresses[bioRead].address == 0 || !ok {
-		return 0, errNoTLS
+	p, ok := im.cPlace(bioRead, addresses[bioReadName])
+	if !ok {
+		return place{}, errNoTLS
 	}
-	return offset, nil
+	return p, nil
 }
 
 // inspect finds the functions to watch in an executable or a library.
@@ -155,7 +156,7 @@ func (im *image) cPlace(fn function, s symbol) (place, bool) {
 		return place{}, false
 	}
 	p := place{function: fn, begin: offset, enter: offset}
-	if fn < sslHandshake && s.size > 0 && s.size <= maxCode {
+	if (fn < sslHandshake || fn == bioRead) && s.size > 0 && s.size <= maxCode {
 		code := make([]byte, s.size)
 		if _, err := im.r.ReadAt(code, int64(offset)); err != nil {
 			return p, true

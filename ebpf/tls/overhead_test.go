@@ -7,6 +7,7 @@ import (
 	"io"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -32,6 +33,15 @@ func BenchmarkOverhead(b *testing.B) {
 			require.NoError(b, err)
 			return int64(d)
 		})
+	})
+	b.Run("asyncio", func(b *testing.B) { // in memory
+		python, err := exec.LookPath("python3")
+		if err != nil {
+			b.Skip("python3 is missing")
+		}
+		cert, key := featuretest.Certificate(b)
+		server := launch(b, python, "testdata/asyncio_server.py", cert, key)
+		overhead(b, server.line(b), "/status/404", "python3*", func() int64 { return processNanos(b, strconv.Itoa(server.pid)) })
 	})
 	b.Run("go", func(b *testing.B) {
 		app := buildApp(b, "CGO_ENABLED=0")
