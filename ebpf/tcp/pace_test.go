@@ -19,3 +19,23 @@ func TestPace(t *testing.T) {
 	p.looked(now, time.Millisecond)
 	require.True(t, p.due(now))
 }
+
+// Waiting for a processor, or for anything else, is not work.
+func TestProcessorOf(t *testing.T) {
+	took, err := processorOf(func() error {
+		<-time.After(200 * time.Millisecond)
+		return nil
+	})
+	require.NoError(t, err)
+	require.Less(t, took, 100*time.Millisecond)
+	var n uint64
+	took, err = processorOf(func() error {
+		for range 1 << 24 {
+			n = n*2862933555777941757 + 1
+		}
+		return nil
+	})
+	require.NoError(t, err)
+	require.Positive(t, took)
+	require.NotZero(t, n)
+}

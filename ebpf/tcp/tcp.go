@@ -171,13 +171,15 @@ func (f *Feature) Describe(ch chan<- *prometheus.Desc) {
 // readOpenLocked has the counts brought up to date, and gives what is open.
 func (f *Feature) readOpenLocked() (map[series]openNow, error) {
 	open := make(map[series]openNow)
-	if begin := time.Now(); f.pace.due(begin) {
+	if f.pace.due(time.Now()) {
 		f.found = f.found[:0]
-		if err := f.source.update(func(k bpf.TcpTcpKey, rtt uint32) { f.found = append(f.found, found{k, rtt}) }); err != nil {
+		took, err := processorOf(func() error {
+			return f.source.update(func(k bpf.TcpTcpKey, rtt uint32) { f.found = append(f.found, found{k, rtt}) })
+		})
+		if err != nil {
 			return nil, err
 		}
-		end := time.Now()
-		f.pace.looked(end, end.Sub(begin))
+		f.pace.looked(time.Now(), took)
 	}
 	if err := f.tellPeersLocked(); err != nil {
 		return nil, err
