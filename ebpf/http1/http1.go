@@ -64,6 +64,7 @@ func addTotals(sum, more *totals) {
 type Feature struct {
 	buckets *feature.Buckets
 	only    string // the one way to try; empty: all; for tests
+	without string // a way not to try unless it is the only one; for tests
 	sides   map[bpf.HttpRole]feature.HTTPDescs
 	lost    *prometheus.Desc
 	spans   *prometheus.Desc

@@ -53,7 +53,7 @@ const lacksOfCalls = "looks at every system call of the host, at a higher cost; 
 func (f *Feature) Ladder() []feature.Rung {
 	var rungs []feature.Rung
 	for _, w := range slices.Concat(ways, []way{byPackets}) {
-		if f.only != "" && w.name != f.only {
+		if f.only != "" && w.name != f.only || f.only == "" && w.name == f.without {
 			continue
 		}
 		rungs = append(rungs, feature.Rung{Way: w.name, Lacks: w.lacks, Load: func(env *feature.Environment) error { return f.load(env, w) }})

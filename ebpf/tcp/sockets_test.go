@@ -28,14 +28,14 @@ import (
 func startPrograms(t *testing.T) *prometheus.Registry {
 	t.Helper()
 	f := New()
-	f.only = byPrograms
+	f.only, f.pace.eager = byPrograms, true
 	return featuretest.Start(t, f, nil)
 }
 
 func startSockets(t *testing.T) *prometheus.Registry {
 	t.Helper()
 	f := New()
-	f.only = bySockets
+	f.only, f.pace.eager = bySockets, true
 	return featuretest.Start(t, f, nil)
 }
 
@@ -196,7 +196,8 @@ func TestSocketsRightless(t *testing.T) {
 		t.Skip(said)
 	}
 	require.Contains(t, said, "loaded: asks sock_diag")
-	require.Contains(t, said, "(missing CAP_BPF and CAP_PERFMON)\ndone\n")
+	// Kernels before 5.8 know no kind of map that the programs need, before it comes to rights.
+	require.Regexp(t, `\((missing CAP_BPF and CAP_PERFMON|.*map create: invalid argument)\)\ndone\n`, said)
 	require.Contains(t, said, "test-client test-server 1\n")
 	require.Contains(t, said, "test-server  1\n")
 }

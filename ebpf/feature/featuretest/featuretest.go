@@ -297,16 +297,28 @@ func RequireCounter(t testing.TB, reg *prometheus.Registry, name string, labels 
 		}
 		return n
 	}
-	deadline := time.Now().Add(10 * time.Second)
-	for time.Now().Before(deadline) && sum() < want {
-		<-time.After(10 * time.Millisecond)
-	}
+	Await(sum, want)
 	if sum() != want {
 		for _, m := range Family(t, reg, name, nil) {
 			t.Log(m)
 		}
 	}
 	require.Equal(t, want, sum(), "%s%v", name, labels)
+}
+
+// patience is how long a count may stay as it is before it is taken for the last one;
+// slow or busy machines count slowly, too.
+const patience = 20 * time.Second
+
+// Await waits for a count to reach want, as long as it grows.
+func Await(count func() float64, want float64) {
+	last, since := count(), time.Now()
+	for last < want && time.Since(since) < patience {
+		<-time.After(10 * time.Millisecond)
+		if n := count(); n != last {
+			last, since = n, time.Now()
+		}
+	}
 }
 
 // FreePort gives a port that was free just now.
