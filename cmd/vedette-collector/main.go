@@ -5,6 +5,7 @@ package main
 
 import (
 	"fmt"
+	"log/slog"
 	"os"
 	"runtime/debug"
 
@@ -15,11 +16,17 @@ import (
 	"go.opentelemetry.io/collector/confmap/provider/httpprovider"
 	"go.opentelemetry.io/collector/confmap/provider/yamlprovider"
 	"go.opentelemetry.io/collector/otelcol"
+
+	"github.com/vedette-io/vedette/internal/footprint"
 )
 
 func main() {
+	_, _ = footprint.Drop() // what 850 packages have run through before main
+	stop := footprint.Keep(slog.New(slog.DiscardHandler))
+	defer stop()
 	if err := otelcol.NewCommand(settings()).Execute(); err != nil {
 		fmt.Fprintln(os.Stderr, err)
+		stop()
 		os.Exit(1)
 	}
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 
 	"github.com/vedette-io/vedette/collector/forward"
+	"github.com/vedette-io/vedette/internal/footprint"
 	"github.com/vedette-io/vedette/internal/telemetry"
 	"github.com/vedette-io/vedette/internal/vfs"
 )
@@ -44,7 +45,7 @@ func (c collectCmd) Run(ctx context.Context, s streams) error {
 		}
 		return becomeCollector("--config", c.Config)
 	}
-	_, _ = dropOwnPages() // what packages have run through before main; it is tried again
+	_, _ = footprint.Drop() // what packages have run through before main; it is tried again
 	l, err := loadWithFlags(c.Config, c.Data, c.Listen)
 	if err != nil {
 		return err
@@ -54,7 +55,7 @@ func (c collectCmd) Run(ctx context.Context, s streams) error {
 	}
 	l.agent = l.Collect.instance()
 	logger := telemetry.NewLogger(l.Log, s.err)
-	defer whileSmall(logger)() // the start is what takes most
+	defer footprint.Keep(logger)() // the start is what takes most
 	srv, err := openAs(ctx, (*server).openCollector, l, logger)
 	if err != nil {
 		return err

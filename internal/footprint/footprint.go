@@ -1,4 +1,8 @@
-package main
+// Package footprint keeps a process small that shares its host with those whom the
+// host is for: it gives back what only the start has needed, and now and then what has
+// not been needed since. Most of that is pages of the executable, which stay in the
+// kernel's page cache.
+package footprint
 
 import (
 	"context"
@@ -13,37 +17,35 @@ import (
 )
 
 const (
-	smallGCPercent = 25
-	smallInterval  = 15 * time.Second
+	gcPercent = 25
+	interval  = 15 * time.Second
 
-	// While an agent starts it runs through most of the executable once: what it may
+	// While a process starts it runs through most of the executable once: what it may
 	// take of memory then is looked at more often.
-	smallStart     = 30 * time.Second
-	smallStartTick = 20 * time.Millisecond
-	smallStartRSS  = 46 << 20
+	startTime = 30 * time.Second
+	startTick = 20 * time.Millisecond
+	startRSS  = 46 << 20
 )
 
-// whileSmall keeps this process small until stop is called: see keepSmall.
-func whileSmall(logger *slog.Logger) (stop func()) {
+// Keep keeps this process small until stop is called. The collector of garbage
+// runs more often than usual, unless GOGC says how often. Call Drop first thing in
+// main, for what packages have run through before.
+func Keep(logger *slog.Logger) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var wg sync.WaitGroup
-	wg.Go(func() { keepSmall(ctx, logger) })
+	wg.Go(func() { keep(ctx, logger) })
 	return func() {
 		cancel()
 		wg.Wait()
 	}
 }
 
-// keepSmall makes the collector of garbage run more often than usual, unless GOGC
-// says how often, and gives back what only the start has needed, and now and then
-// what has not been needed since: an agent shares its host with those whom the
-// host is for.
-func keepSmall(ctx context.Context, logger *slog.Logger) {
+func keep(ctx context.Context, logger *slog.Logger) {
 	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(smallGCPercent)
+		debug.SetGCPercent(gcPercent)
 	}
-	startSmall(ctx, logger)
-	tick := time.NewTicker(smallInterval)
+	keepStart(ctx, logger)
+	tick := time.NewTicker(interval)
 	defer tick.Stop()
 	for {
 		select {
@@ -52,21 +54,21 @@ func keepSmall(ctx context.Context, logger *slog.Logger) {
 		case <-tick.C:
 		}
 		debug.FreeOSMemory()
-		n, err := dropOwnPages()
+		n, err := Drop()
 		logger.Debug("Memory is given back", "file_bytes", n, "err", err)
 	}
 }
 
-// startSmall gives back pages of the executable whenever a starting process has
+// keepStart gives back pages of the executable whenever a starting process has
 // become large. It returns when the start is over.
-func startSmall(ctx context.Context, logger *slog.Logger) {
-	tick := time.NewTicker(smallStartTick)
+func keepStart(ctx context.Context, logger *slog.Logger) {
+	tick := time.NewTicker(startTick)
 	defer tick.Stop()
 	begun, times := time.Now(), 0
-	for ctx.Err() == nil && time.Since(begun) < smallStart {
+	for ctx.Err() == nil && time.Since(begun) < startTime {
 		size, err := residentBytes()
-		if err == nil && size > smallStartRSS {
-			_, err = dropOwnPages()
+		if err == nil && size > startRSS {
+			_, err = Drop()
 			times++
 		}
 		if err != nil {

@@ -1,4 +1,4 @@
-package main
+package footprint
 
 import (
 	"os"
@@ -42,9 +42,9 @@ func TestDropOwnPages(t *testing.T) {
 	if _, err := os.Stat("/proc/self/smaps"); err != nil {
 		t.Skip("the kernel does not list mappings:", err)
 	}
-	n, err := dropOwnPages()
+	n, err := Drop()
 	require.NoError(t, err)
 	require.Positive(t, n)
-	_, err = dropOwnPages()
+	_, err = Drop()
 	require.NoError(t, err)
 }

@@ -1,4 +1,4 @@
-package main
+package footprint
 
 import (
 	"bufio"
@@ -17,7 +17,7 @@ type mapping struct {
 	resident   int64 // bytes
 }
 
-// dropOwnPages takes the pages of the executable's file out of this process's
+// Drop takes the pages of the executable's file out of this process's
 // memory, and returns how many bytes those were. They are clean and stay in the
 // kernel's page cache, from which those that are needed come back one by one: a
 // start runs through most of the executable once, and what runs afterwards is a
@@ -25,7 +25,7 @@ type mapping struct {
 //
 // A mapping in which somebody has written, such as a debugger its breakpoints,
 // is left alone: that would be lost.
-func dropOwnPages() (int64, error) {
+func Drop() (int64, error) {
 	exe, err := os.Readlink("/proc/self/exe")
 	if err != nil {
 		return 0, fmt.Errorf("find the executable: %w", err)
