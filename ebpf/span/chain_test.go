@@ -30,7 +30,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	featuretest.Main(m, map[string]func(){"front": front, "back": back, "driver": driver})
+	featuretest.Main(m, map[string]func(){"front": front, "back": back, "driver": driver, "asker": asker})
 }
 
 // traceOf and friends are the ids that the driver gives request k.
@@ -74,6 +74,19 @@ func caller(connections int, http2 bool) *http.Client {
 	return &http.Client{Transport: &http.Transport{
 		MaxIdleConnsPerHost: connections, Protocols: p, TLSClientConfig: &tls.Config{InsecureSkipVerify: true},
 	}}
+}
+
+// asker is the role that asks a URL n times, each over a connection of its own.
+func asker() {
+	n, _ := strconv.Atoi(os.Args[2])
+	for range n {
+		client := caller(1, false)
+		req, _ := http.NewRequest("GET", os.Args[1], nil)
+		ask(client, req)
+		client.CloseIdleConnections()
+	}
+	fmt.Println("done")
+	io.Copy(io.Discard, os.Stdin)
 }
 
 func ask(client *http.Client, req *http.Request) {

@@ -59,6 +59,7 @@ func countsOn(t testing.TB, reg *prometheus.Registry, side, port string) counts 
 	got := make(counts)
 	for _, m := range featuretest.Family(t, reg, "http_"+side+"_request_duration_seconds", map[string]string{"server_port": port}) {
 		require.Equal(t, "https", featuretest.Label(m, "url_scheme"))
+		require.Less(t, m.Histogram.GetSampleSum(), 60*float64(m.Histogram.GetSampleCount()), "durations that begin before the test")
 		got[featuretest.Label(m, "http_request_method")+" "+featuretest.Label(m, "http_response_status_code")+" "+
 			featuretest.Label(m, "network_protocol_version")] += m.Histogram.GetSampleCount()
 	}
