@@ -1,5 +1,6 @@
 #!/bin/sh
-# Brings kernels of Debian and Ubuntu, busybox and QEMU into .cache/kernels, from
+# Brings kernels of Debian and Ubuntu, the modules that tests need of them, busybox
+# and QEMU into .cache/kernels, from
 # the distributions' archives with apt-get and its signatures; nothing is
 # installed. What cannot be had is left out, and its tests are skipped.
 #
@@ -70,14 +71,39 @@ for arch in amd64 arm64; do
 	cp "$(find "$apt/busybox-$arch" -type f -path "*bin/busybox")" "$cache/busybox-$arch"
 done
 
+# unpack <package> <architecture>: into $apt/kernel
+unpack() {
+	(cd "$cache/deb" && quietly apt-get download -qq "$1:$2") || return 1
+	dpkg -x "$cache/deb/$1_"*_"$2.deb" "$apt/kernel" && rm -f "$cache/deb/$1_"*
+}
+# take_modules <directory>: what is found of them, without compression
+take_modules() {
+	mkdir -p "$1.new"
+	for module in inet_diag tcp_diag; do
+		find "$apt/kernel" -name "$module.ko*" | while read -r file; do
+			case $file in
+			*.xz) xz -dc "$file" ;;
+			*.zst) zstd -qdc "$file" ;;
+			*) cat "$file" ;;
+			esac >"$1.new/$module.ko" || rm -f "$1.new/$module.ko"
+		done
+	done
+	mv "$1.new" "$1"
+}
 echo "$kernels" | while read -r name pattern; do
-	[ -n "$name" ] && [ ! -f "$cache/vmlinuz-$name" ] || continue
+	[ -n "$name" ] || continue
+	[ ! -f "$cache/vmlinuz-$name" ] || [ ! -d "$cache/modules-$name" ] || continue
 	prepare
-	for package in $(quietly apt-cache search -n "^$pattern\$" | cut -d' ' -f1 | sort -Vru); do
-		(cd "$cache/deb" && quietly apt-get download -qq "$package:${name#*-}") || continue
+	arch=${name#*-}
+	packages=$(cat "$cache/vmlinuz-$name.package" 2>/dev/null || quietly apt-cache search -n "^$pattern\$" | cut -d' ' -f1 | sort -Vru)
+	for package in $packages; do
 		rm -rf "$apt/kernel"
-		dpkg -x "$cache/deb/${package}_"*_"${name#*-}.deb" "$apt/kernel"
+		unpack "$package" "$arch" || continue
+		case $package in # Ubuntu has the modules in a package of their own
+		linux-image-unsigned-*) unpack "linux-modules-${package#linux-image-unsigned-}" "$arch" || continue ;;
+		esac
 		cp "$apt/kernel/boot/vmlinuz-"* "$cache/vmlinuz-$name" && chmod 644 "$cache/vmlinuz-$name"
+		take_modules "$cache/modules-$name"
 		echo "$package" >"$cache/vmlinuz-$name.package"
 		echo "unpacked $package"
 		break
