@@ -13,7 +13,7 @@ import (
 
 // Bounds of what is held back.
 const (
-	maxHeld      = 16      // pieces of a connection
+	maxHeld      = 128     // pieces of a connection
 	maxHeldBytes = 4 << 20 // of all connections
 	maxOverdue   = 3       // a connection's writes are not seen, then
 	patience     = 1e9     // nanoseconds
