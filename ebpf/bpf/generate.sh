@@ -20,7 +20,7 @@ gen HttpKprobe -no-global-types
 gen HttpFexitBounded -no-global-types
 gen HttpKprobeBounded -no-global-types
 gen HttpSyscall -no-global-types
-gen HttpSkb -no-global-types
+gen HttpSkb -no-global-types -type duration_bounds
 gen Tcp -type tcp_place -type process_key -type tcp_key -type tcp_value -type tcp_failure -type tcp_open -type tcp_stat -type tcp_role
 gen Profile -type profile_key -type profile_stack -type profile_stat -type process
 gen Stream -type stream_event -type stream_stat -type stream_kind -type stream_flag -type process

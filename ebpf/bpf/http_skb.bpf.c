@@ -7,7 +7,8 @@
  * begins with a method, its response the next one sent that begins with a
  * version. On a connection within the host each packet is sent and received, and
  * of either way the server's end is looked at. Nothing here needs type
- * information of the kernel. */
+ * information of the kernel, nor more of it than 4.18 has. */
+#define NO_VARIABLES
 #include "http_skb.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -77,7 +78,7 @@ static __always_inline void record(__u16 port, __u16 status, __u8 method, __u64 
 }
 
 /* Is the socket that a packet is for one that listens? Then the packet ends the
- * handshake, and the connection has no socket yet. */
+ * handshake, and the connection has no socket yet. Kernels before 5.1 do not tell. */
 static __always_inline bool listens(struct __sk_buff *skb)
 {
 	struct bpf_sock *sk = skb->sk;
@@ -85,7 +86,7 @@ static __always_inline bool listens(struct __sk_buff *skb)
 	return sk && sk->state == STATE_LISTEN;
 }
 
-static __always_inline void on_request(struct __sk_buff *skb)
+static __always_inline void on_request(struct __sk_buff *skb, bool tells)
 {
 	struct skb_segment s = {};
 	struct skb_conn fresh = {}, *c;
@@ -103,7 +104,7 @@ static __always_inline void on_request(struct __sk_buff *skb)
 	__builtin_memcpy(ends.server, s.to, sizeof(ends.server));
 	ends.client_port = s.from_port;
 	ends.server_port = s.to_port;
-	cookie = listens(skb) ? 0 : bpf_get_socket_cookie(skb);
+	cookie = tells && listens(skb) ? 0 : bpf_get_socket_cookie(skb);
 	c = bpf_map_lookup_elem(&packet_conns, &ends);
 	/* else the ends are those of an older connection, or of another namespace's */
 	known = c && (c->cookie == cookie || !c->cookie);
@@ -168,7 +169,15 @@ static __always_inline void on_response(struct __sk_buff *skb)
 SEC("cgroup_skb/ingress")
 int arrives(struct __sk_buff *skb)
 {
-	on_request(skb);
+	on_request(skb, true);
+	return 1;
+}
+
+/* In place of arrives, for kernels before 5.1. */
+SEC("cgroup_skb/ingress")
+int arrives_alone(struct __sk_buff *skb)
+{
+	on_request(skb, false);
 	return 1;
 }
 

@@ -8,26 +8,32 @@ import (
 	_ "embed"
 	"fmt"
 	"io"
+	"structs"
 
 	"github.com/cilium/ebpf"
 )
+
+type HttpSkbDurationBounds struct {
+	_    structs.HostLayout
+	Edge [128]uint64
+	Slot [128]uint8
+}
 
 // Names of all BPF objects in the ELF.
 //
 // Used for safe lookups in a Collection or CollectionSpec.
 const (
-	HttpSkbMapArrivals    = "arrivals"
-	HttpSkbMapKnown       = "known"
-	HttpSkbMapPacketConns = "packet_conns"
-	HttpSkbMapPipelined   = "pipelined"
-	HttpSkbMapRequests    = "requests"
-	HttpSkbMapStats       = "stats"
-	HttpSkbMapZeroValue   = "zero_value"
-	HttpSkbProgArrives    = "arrives"
-	HttpSkbProgLeaves     = "leaves"
-	HttpSkbVarEdge        = "edge"
-	HttpSkbVarSelfTgid    = "self_tgid"
-	HttpSkbVarSlot        = "slot"
+	HttpSkbMapArrivals      = "arrivals"
+	HttpSkbMapBounds        = "bounds"
+	HttpSkbMapKnown         = "known"
+	HttpSkbMapPacketConns   = "packet_conns"
+	HttpSkbMapPipelined     = "pipelined"
+	HttpSkbMapRequests      = "requests"
+	HttpSkbMapStats         = "stats"
+	HttpSkbMapZeroValue     = "zero_value"
+	HttpSkbProgArrives      = "arrives"
+	HttpSkbProgArrivesAlone = "arrives_alone"
+	HttpSkbProgLeaves       = "leaves"
 )
 
 // LoadHttpSkb returns the embedded CollectionSpec for HttpSkb.
@@ -72,8 +78,9 @@ type HttpSkbSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type HttpSkbProgramSpecs struct {
-	Arrives *ebpf.ProgramSpec `ebpf:"arrives"`
-	Leaves  *ebpf.ProgramSpec `ebpf:"leaves"`
+	Arrives      *ebpf.ProgramSpec `ebpf:"arrives"`
+	ArrivesAlone *ebpf.ProgramSpec `ebpf:"arrives_alone"`
+	Leaves       *ebpf.ProgramSpec `ebpf:"leaves"`
 }
 
 // HttpSkbMapSpecs contains maps before they are loaded into the kernel.
@@ -81,6 +88,7 @@ type HttpSkbProgramSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type HttpSkbMapSpecs struct {
 	Arrivals    *ebpf.MapSpec `ebpf:"arrivals"`
+	Bounds      *ebpf.MapSpec `ebpf:"bounds"`
 	Known       *ebpf.MapSpec `ebpf:"known"`
 	PacketConns *ebpf.MapSpec `ebpf:"packet_conns"`
 	Pipelined   *ebpf.MapSpec `ebpf:"pipelined"`
@@ -93,9 +101,6 @@ type HttpSkbMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type HttpSkbVariableSpecs struct {
-	Edge     *ebpf.VariableSpec `ebpf:"edge"`
-	SelfTgid *ebpf.VariableSpec `ebpf:"self_tgid"`
-	Slot     *ebpf.VariableSpec `ebpf:"slot"`
 }
 
 // HttpSkbObjects contains all objects after they have been loaded into the kernel.
@@ -119,6 +124,7 @@ func (o *HttpSkbObjects) Close() error {
 // It can be passed to LoadHttpSkbObjects or ebpf.CollectionSpec.LoadAndAssign.
 type HttpSkbMaps struct {
 	Arrivals    *ebpf.Map `ebpf:"arrivals"`
+	Bounds      *ebpf.Map `ebpf:"bounds"`
 	Known       *ebpf.Map `ebpf:"known"`
 	PacketConns *ebpf.Map `ebpf:"packet_conns"`
 	Pipelined   *ebpf.Map `ebpf:"pipelined"`
@@ -130,6 +136,7 @@ type HttpSkbMaps struct {
 func (m *HttpSkbMaps) Close() error {
 	return _HttpSkbClose(
 		m.Arrivals,
+		m.Bounds,
 		m.Known,
 		m.PacketConns,
 		m.Pipelined,
@@ -143,22 +150,21 @@ func (m *HttpSkbMaps) Close() error {
 //
 // It can be passed to LoadHttpSkbObjects or ebpf.CollectionSpec.LoadAndAssign.
 type HttpSkbVariables struct {
-	Edge     *ebpf.Variable `ebpf:"edge"`
-	SelfTgid *ebpf.Variable `ebpf:"self_tgid"`
-	Slot     *ebpf.Variable `ebpf:"slot"`
 }
 
 // HttpSkbPrograms contains all programs after they have been loaded into the kernel.
 //
 // It can be passed to LoadHttpSkbObjects or ebpf.CollectionSpec.LoadAndAssign.
 type HttpSkbPrograms struct {
-	Arrives *ebpf.Program `ebpf:"arrives"`
-	Leaves  *ebpf.Program `ebpf:"leaves"`
+	Arrives      *ebpf.Program `ebpf:"arrives"`
+	ArrivesAlone *ebpf.Program `ebpf:"arrives_alone"`
+	Leaves       *ebpf.Program `ebpf:"leaves"`
 }
 
 func (p *HttpSkbPrograms) Close() error {
 	return _HttpSkbClose(
 		p.Arrives,
+		p.ArrivesAlone,
 		p.Leaves,
 	)
 }

@@ -173,8 +173,10 @@ struct {
 	__type(value, __u8);
 } known SEC(".maps");
 
+#ifndef NO_VARIABLES /* kernels before 5.2 have none */
 /* Set by user space: its own process is not looked at. */
 const volatile __u32 self_tgid = 0;
+#endif
 
 static __always_inline __u64 process_start(void)
 {

@@ -62,13 +62,13 @@ func addTotals(sum, more *totals) {
 
 // Feature counts HTTP/1.x requests.
 type Feature struct {
-	buckets *feature.Buckets
-	only    string // the one way to try; empty: all; for tests
-	without string // a way not to try unless it is the only one; for tests
-	sides   map[bpf.HttpRole]feature.HTTPDescs
-	lost    *prometheus.Desc
-	spans   *prometheus.Desc
-	entries *prometheus.Desc
+	buckets  *feature.Buckets
+	only     string // the one way to try; empty: all; for tests
+	followed bool   // not to try those by packets; likewise
+	sides    map[bpf.HttpRole]feature.HTTPDescs
+	lost     *prometheus.Desc
+	spans    *prometheus.Desc
+	entries  *prometheus.Desc
 
 	mu      sync.Mutex
 	env     *feature.Environment
@@ -129,6 +129,10 @@ func (f *Feature) load(env *feature.Environment, w way) error {
 		if err := spec.Variables[name].Set(v); err != nil {
 			return fmt.Errorf("set %s of the HTTP programs: %w", name, err)
 		}
+	}
+	if m := spec.Maps[bpf.HttpSkbMapBounds]; m != nil { // variables, where there are none
+		bounds := bpf.HttpSkbDurationBounds{Edge: f.buckets.Edge, Slot: f.buckets.Slot}
+		m.Contents = []ebpf.MapKV{{Key: uint32(0), Value: &bounds}}
 	}
 	objects, err := ebpf.NewCollectionWithOptions(spec, ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogDisabled: true}})
 	if err != nil {

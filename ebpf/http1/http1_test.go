@@ -30,7 +30,7 @@ func newFeature(t testing.TB) *Feature {
 	b, err := feature.NewBuckets([]float64{0.005, 0.01, 0.025, 0.05, 0.075, 0.1, 0.25, 0.5, 0.75, 1, 2.5, 5, 7.5, 10})
 	require.NoError(t, err)
 	f := New(b)
-	f.without = byPackets.name // it tells less, and has tests of its own
+	f.followed = true // packets tell less, and have tests of their own
 	return f
 }
 

@@ -52,8 +52,8 @@ const lacksOfCalls = "looks at every system call of the host, at a higher cost; 
 // Ladder drops what older kernels lack.
 func (f *Feature) Ladder() []feature.Rung {
 	var rungs []feature.Rung
-	for _, w := range slices.Concat(ways, []way{byPackets}) {
-		if f.only != "" && w.name != f.only || f.only == "" && w.name == f.without {
+	for _, w := range slices.Concat(ways, byPackets) {
+		if f.only != "" && w.name != f.only || f.only == "" && f.followed && w.attach != nil {
 			continue
 		}
 		rungs = append(rungs, feature.Rung{Way: w.name, Lacks: w.lacks, Load: func(env *feature.Environment) error { return f.load(env, w) }})

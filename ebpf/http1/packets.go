@@ -18,9 +18,13 @@ const lacksOfPackets = "looks at packets: requests are counted by the server's p
 	"clients, sizes, spans, pipelined requests, responses that never begin, messages that do not begin a packet; " +
 	"a duration ends when the response begins; follows 16384 connections"
 
-// byPackets is the last way, and all of it is other: its programs are attached to
-// the control group that all processes are in, and their maps are fewer.
-var byPackets = way{name: "packets", lacks: lacksOfPackets, spec: bpf.LoadHttpSkb, mend: mendPackets, attach: attachPackets}
+// byPackets are the last ways, and all of them is other: their programs are attached
+// to the control group that all processes are in, and their maps are fewer.
+var byPackets = []way{
+	{name: "packets", lacks: lacksOfPackets, spec: bpf.LoadHttpSkb, without: []string{bpf.HttpSkbProgArrivesAlone}, mend: mendPackets, attach: attachPackets},
+	{name: "packets alone", lacks: lacksOfPackets + "; requests that end a handshake", spec: bpf.LoadHttpSkb,
+		without: []string{bpf.HttpSkbProgArrives}, mend: mendPackets, attach: attachPackets},
+}
 
 // mendPackets drops the maps that tell of processes, which kernels before 5.8 have
 // no type for.
@@ -47,8 +51,12 @@ func attachPackets(_ *ebpf.CollectionSpec, programs map[string]*ebpf.Program) ([
 	}{
 		// first where what the other one looks for begins
 		{bpf.HttpSkbProgArrives, ebpf.AttachCGroupInetIngress},
+		{bpf.HttpSkbProgArrivesAlone, ebpf.AttachCGroupInetIngress},
 		{bpf.HttpSkbProgLeaves, ebpf.AttachCGroupInetEgress},
 	} {
+		if programs[at.program] == nil {
+			continue
+		}
 		l, err := link.AttachCgroup(link.CgroupOptions{Path: path, Attach: at.attach, Program: programs[at.program]})
 		if err != nil {
 			if errors.Is(err, unix.EPERM) {

@@ -49,12 +49,12 @@ func TestHTTPRights(t *testing.T) {
 		"both":       {"tracepoints", []uintptr{unix.CAP_BPF, unix.CAP_PERFMON}, "loaded:"},
 		"no perfmon": {"tracepoints", []uintptr{unix.CAP_BPF}, "denied: missing CAP_PERFMON"},
 		"none":       {"tracepoints", nil, "denied: missing CAP_BPF and CAP_PERFMON"},
-		"packets":    {byPackets.name, []uintptr{unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_NET_ADMIN}, "loaded:"},
-		"no net admin": {byPackets.name, []uintptr{unix.CAP_BPF, unix.CAP_PERFMON},
+		"packets":    {byPackets[0].name, []uintptr{unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_NET_ADMIN}, "loaded:"},
+		"no net admin": {byPackets[0].name, []uintptr{unix.CAP_BPF, unix.CAP_PERFMON},
 			"denied: attach the HTTP programs: attach arrives to " + groups + ": missing CAP_NET_ADMIN: "},
 	} {
 		t.Run(name, func(t *testing.T) {
-			if tc.way == byPackets.name && groups == "" {
+			if tc.way == byPackets[0].name && groups == "" {
 				t.Skip("no control groups of version 2 are mounted")
 			}
 			got := featuretest.RunAsNobody(t, tc.caps, "rights", tc.way)
