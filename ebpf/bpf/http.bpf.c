@@ -21,7 +21,7 @@ int BPF_PROG(sent, struct sock *sk, int ret, int flags)
 SEC("tp_btf/sk_data_ready")
 int BPF_PROG(ready, struct sock *sk)
 {
-	return on_ready(sk);
+	return on_ready(sk, 0);
 }
 
 SEC("tp_btf/inet_sock_set_state")

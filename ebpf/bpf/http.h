@@ -61,6 +61,8 @@ struct half {
 
 struct conn {
 	__u64 ready_ns; /* arrival of the oldest unread byte, 0: none */
+	__u32 ready_seq; /* TCP's number of the byte after those that had arrived then */
+	__u32 pad4;
 #ifdef COPIES
 	__u64 at; /* the socket's address */
 #endif

@@ -754,8 +754,13 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, __u8 sent)
 
 		b->end_seq = copied;
 		b->arrived = c->ready_ns;
-		if (!unread)
+		if (!unread) {
 			c->ready_ns = 0;
+		} else if (c->ready_ns && (__s32)(copied - c->ready_seq) >= 0) {
+			/* what is left came after those, by now */
+			c->ready_ns = now_of(b);
+			c->ready_seq = copied + unread;
+		}
 		if (c->role == ROLE_UNKNOWN)
 			b->virgin = GET(tp, bytes_received) - unread == (__u64)ret;
 	} else if (spanning) {
@@ -779,8 +784,9 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, __u8 sent)
 	return 0;
 }
 
-/* Starts the clock of what the application will read. */
-static __always_inline int on_ready(struct sock *sk)
+/* Starts the clock of what the application will read. upto is TCP's number of the
+ * byte after what has arrived; 0: the socket knows it. */
+static __always_inline int on_ready(struct sock *sk, __u32 upto)
 {
 	struct tcp_sock *tp;
 	struct conn *c;
@@ -793,6 +799,7 @@ static __always_inline int on_ready(struct sock *sk)
 	tp = tcp_of(sk);
 	if (!tp)
 		return 0;
+	c->ready_seq = upto ? upto : GET(tp, rcv_nxt);
 	c->ready_ns = tcp_time(tp);
 	if (!c->ready_ns)
 		c->ready_ns = bpf_ktime_get_ns();

@@ -11,7 +11,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 SEC("fentry/sock_def_readable")
 int BPF_PROG(ready, struct sock *sk)
 {
-	return on_ready(sk);
+	return on_ready(sk, 0);
 }
 
 SEC("tp_btf/inet_sock_set_state")

@@ -11,7 +11,7 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 SEC("kprobe/sock_def_readable")
 int ready(struct pt_regs___call *ctx)
 {
-	return on_ready((void *)CALL_ARG1(ctx));
+	return on_ready((void *)CALL_ARG1(ctx), 0);
 }
 
 SEC("tp_btf/inet_sock_set_state")

@@ -191,7 +191,7 @@ int ready(__u64 *ctx)
 	seq = bpf_ntohl(head[1]) + length - size;
 	if ((__s32)(seq - BPF_CORE_READ(tp, rcv_nxt)) <= 0)
 		return 0; /* had that already */
-	return on_ready((struct sock *)tp);
+	return on_ready((struct sock *)tp, seq);
 }
 
 SEC("raw_tp/inet_sock_set_state")

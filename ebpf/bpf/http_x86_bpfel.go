@@ -14,13 +14,15 @@ import (
 )
 
 type HttpConn struct {
-	_       structs.HostLayout
-	ReadyNs uint64
-	Queue   [16]uint64
-	Sizes   [16]uint32
-	Pushed  uint32
-	Popped  uint32
-	Half    [2]struct {
+	_        structs.HostLayout
+	ReadyNs  uint64
+	ReadySeq uint32
+	Pad4     uint32
+	Queue    [16]uint64
+	Sizes    [16]uint32
+	Pushed   uint32
+	Popped   uint32
+	Half     [2]struct {
 		_       structs.HostLayout
 		Left    uint64
 		Body    uint64
