@@ -160,8 +160,8 @@ struct climb {
 };
 
 /* Writes one name of a control group's path and goes one level up; returns 1 at
- * the root. Functions that are not static are verified once, not in every round. */
-__noinline int name_group(struct climb *c)
+ * the root. Static: kernels before 5.12 know no pointers as arguments of others. */
+static __noinline int name_group(struct climb *c)
 {
 	struct kernfs_node *parent, *node;
 	struct process_event *e;

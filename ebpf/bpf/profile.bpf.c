@@ -111,7 +111,8 @@ static __always_inline __u64 take(void *ctx, void *stacks, struct profile_stack 
 
 static __always_inline int sample(void *ctx, void *counts, void *stacks)
 {
-	struct task_struct *task = (void *)bpf_get_current_task_btf();
+	/* without a type, as kernels before 5.11 have it */
+	struct task_struct *task = (void *)bpf_get_current_task();
 	struct profile_key key = {};
 	struct profile_stack *s;
 	__u64 one = 1, *n;
@@ -123,8 +124,8 @@ static __always_inline int sample(void *ctx, void *counts, void *stacks)
 	s = bpf_map_lookup_elem(&scratch, &zero);
 	if (!s)
 		return 0;
-	key.start_ns = task->group_leader->start_boottime;
-	if (task->flags & PF_KTHREAD) {
+	key.start_ns = BPF_CORE_READ(task, group_leader, start_boottime);
+	if (BPF_CORE_READ(task, flags) & PF_KTHREAD) {
 		key.kthread = 1;
 		bpf_get_current_comm(key.comm, sizeof(key.comm));
 	} else {

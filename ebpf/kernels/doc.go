@@ -2,7 +2,7 @@
 // this machine's, under QEMU, and reports package by package.
 //
 //	kernels ─► for each vmlinuz-<version>-<architecture> in .cache/kernels:
-//	           initramfs: busybox, the test binaries, nginx, losetup (its own architecture's), modules of sock_diag
+//	           initramfs: busybox, the test binaries, nginx and others (its own architecture's), modules of sock_diag
 //	           QEMU: /init runs each binary as root, on the serial console
 //	           report: what passed, failed and was skipped, and why
 //	           table: the way that each feature holds by, of each kernel

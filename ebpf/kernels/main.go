@@ -181,7 +181,7 @@ func initramfs(ctx context.Context, w io.Writer, o options, arch, dir string) (s
 		}
 	}
 	if arch == runtime.GOARCH {
-		for _, program := range []string{"nginx", "losetup"} {
+		for _, program := range []string{"nginx", "losetup", "true", "false", "getent"} {
 			if err := addProgram(a, program); err != nil {
 				fmt.Fprintf(w, "%s: no %s in the initramfs: %v\n", arch, program, err)
 			}
