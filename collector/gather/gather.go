@@ -146,8 +146,8 @@ type series struct {
 	job         Job
 	requests    exposition.Requests
 	known       map[labels.Hash]known
-	round       uint32 // the one at hand
-	described   bool   // metadata has gone out
+	round       uint32           // the one at hand
+	described   map[string]int64 // families whose metadata has gone out, and when, in ms
 	scratch     []exposition.Series
 	lastFailure string
 }
@@ -158,7 +158,9 @@ type known struct {
 	round  uint32 // that had it last
 }
 
-func newSeries(j Job) *series { return &series{job: j, known: make(map[labels.Hash]known)} }
+func newSeries(j Job) *series {
+	return &series{job: j, known: make(map[labels.Hash]known), described: make(map[string]int64)}
+}
 
 func (s *series) labels() []exposition.Label {
 	return []exposition.Label{{Name: "job", Value: s.job.Name}, {Name: "instance", Value: s.job.Instance}}
@@ -167,6 +169,11 @@ func (s *series) labels() []exposition.Label {
 // atATime is how many metrics of a family become series before their memory is
 // used for the next ones: a round may be of tens of thousands.
 const atATime = 64
+
+// describeAgain is how old metadata may be: a receiver may have lost it, or be
+// another one by now. A family is described with its first sample, whenever that
+// comes: there is none of a request's duration before the first request.
+const describeAgain = time.Hour
 
 // add puts families into the request and returns how many samples they have. It
 // lets go of each metric when that is done. Of a family that is bad the rest is
@@ -184,12 +191,13 @@ func (s *series) add(families []*dto.MetricFamily, at int64) (samples int, err e
 			}
 			clear(metrics)
 		}
-		if samples += of; of > 0 && !s.described {
+		samples += of
+		if last, ok := s.described[f.GetName()]; of > 0 && (!ok || at-last >= describeAgain.Milliseconds()) {
 			s.requests.Metadata(f)
+			s.described[f.GetName()] = at
 		}
 		families[i] = nil
 	}
-	s.described = len(families) > 0
 	return samples, errors.Join(errs...)
 }
 
@@ -229,13 +237,11 @@ func (s *series) report(up float64, took time.Duration, samples int, at int64) {
 		kind := dto.MetricType_GAUGE
 		return &dto.MetricFamily{Name: &name, Help: &help, Type: &kind, Metric: []*dto.Metric{{Gauge: &dto.Gauge{Value: &v}}}}
 	}
-	described := s.described
 	_, _ = s.add([]*dto.MetricFamily{ // their names are valid
 		gauge("up", "1 if the job could be gathered.", up),
 		gauge("scrape_duration_seconds", "How long gathering took.", took.Seconds()),
 		gauge("scrape_samples_scraped", "Samples that were gathered.", float64(samples)),
 	}, at)
-	s.described = described
 }
 
 // turn ends the series of the round before that this one does not have.
@@ -244,6 +250,11 @@ func (s *series) turn(at int64) {
 		if k.round != s.round {
 			s.requests.Stale(k.labels, at)
 			delete(s.known, h)
+		}
+	}
+	for name, last := range s.described { // of those that are gone
+		if at-last > 2*describeAgain.Milliseconds() {
+			delete(s.described, name)
 		}
 	}
 	s.round++

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -17,6 +18,7 @@ import (
 	"github.com/vedette-io/vedette/collector/gather"
 	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/ingest/doortest"
+	"github.com/vedette-io/vedette/internal/signal"
 )
 
 func TestMain(m *testing.M) { goleak.VerifyTestMain(m) }
@@ -82,6 +84,23 @@ func TestGather(t *testing.T) {
 	stop()
 	wait(`device="a"`, "NaN:7ff0000000000002")
 	wait(`"up"`, "NaN:7ff0000000000002")
+}
+
+// A family is described when it comes, not only if it was there at the start.
+func TestLateFamilyIsDescribed(t *testing.T) {
+	registry := prometheus.NewRegistry()
+	registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "early", Help: "Was there."}, func() float64 { return 1 }))
+	p, stop := start(t, registry, prometheus.NewRegistry())
+	defer stop()
+	described := func(name, help string) func() bool {
+		return func() bool {
+			return slices.ContainsFunc(p.Sink.Metadata(), func(m signal.Metadata) bool { return m.Family == name && m.Help == help })
+		}
+	}
+	require.Eventually(t, described("early", "Was there."), time.Minute, time.Millisecond)
+	late := prometheus.NewCounter(prometheus.CounterOpts{Name: "late_total", Help: "Came later."})
+	registry.MustRegister(late)
+	require.Eventually(t, described("late_total", "Came later."), time.Minute, time.Millisecond)
 }
 
 type broken struct{ families prometheus.Gatherer }
