@@ -149,7 +149,11 @@ func (p *Probe) Run(ctx context.Context) error {
 			p.logger.Warn("eBPF feature is not available", "feature", f.Name(), "state", string(state), "reason", reason)
 			continue
 		}
-		p.logger.Info("eBPF feature is loaded", "feature", f.Name(), "lacks", reason)
+		if reason == "" {
+			p.logger.Info("eBPF feature is loaded", "feature", f.Name())
+		} else {
+			p.logger.Info("eBPF feature is loaded in part", "feature", f.Name(), "lacks", reason)
+		}
 		loaded = append(loaded, f)
 	}
 	close(p.started)
