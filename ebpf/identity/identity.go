@@ -82,6 +82,7 @@ type entry struct {
 	program program   // that ran when /proc was read; zero: not known
 	again   time.Time // when to look whether another program runs by now; zero: Sweep does; under mu
 	gone    time.Time // when Sweep found it gone; zero: it was there; under mu
+	names   Names     // the directory's last ones; under mu
 }
 
 // New returns a resolver that reads from proc, usually /proc, and asks the
@@ -140,7 +141,8 @@ func (r *Resolver) compare(k Key, e *entry, s stat) *entry {
 }
 
 // named adds what the directory knows by now: engines are asked later than the
-// kernel shows a process.
+// kernel shows a process. What it does not know any more stays: a container is
+// forgotten before the counts of its processes are.
 func (r *Resolver) named(e *entry) Process {
 	p := e.process
 	if r.directory == nil || p.ContainerID == "" && p.PodUID == "" {
@@ -150,6 +152,12 @@ func (r *Resolver) named(e *entry) Process {
 	for _, name := range []*string{&p.Container, &p.Pod, &p.PodNamespace, &p.Workload, &p.Names.Service} {
 		*name = clean(*name)
 	}
+	r.mu.Lock()
+	if p.Names == (Names{}) || p.Container == "" && e.names.Container != "" {
+		p.Names = e.names
+	}
+	e.names = p.Names
+	r.mu.Unlock()
 	if p.Namespace == "" {
 		p.Namespace = p.PodNamespace
 	}

@@ -177,12 +177,37 @@ func TestDirectory(t *testing.T) {
 	if got := r.Resolve(k, ""); got.Service != "shop" || got.Pod != "shop-0" || got.Namespace != "prod" {
 		t.Errorf("workload: got %+v", got)
 	}
-	known[id] = Names{Pod: "shop-0", Workload: "shop", Service: "shop-eu"}
+	known[id] = Names{Container: "main", Pod: "shop-0", Workload: "shop", Service: "shop-eu"}
 	if got := r.Resolve(k, "").Service; got != "shop-eu" {
 		t.Errorf("label: got %q, want shop-eu", got)
 	}
 	if got := r.Resolve(Key{PID: 8, StartNanos: 12_340_000_000}, ""); got.Service != "till" || got.Pod != "shop-0" {
 		t.Errorf("environment: got %+v, want till", got)
+	}
+}
+
+// The counts of a process outlive its container, which the directory forgets: under
+// another name they would begin anew there, and fall where they were.
+func TestNamesOfTheGone(t *testing.T) {
+	proc := t.TempDir()
+	fake(t, proc, 7, 1234, "/usr/bin/guest", "0::/kubepods/pod1b2c3d4e-5f60-7182-93a4-b5c6d7e8f901/"+id+"\n", []string{"guest"}, nil)
+	known := names{id: {Container: "main", Pod: "shop-0", PodNamespace: "prod", Workload: "shop"}}
+	r := New(proc, known)
+	k := Key{PID: 7, StartNanos: 12_340_000_000}
+	want := r.Resolve(k, "")
+	if want.Service != "shop" || want.Container != "main" {
+		t.Fatalf("while it runs: got %+v", want)
+	}
+	child := Key{PID: 8, StartNanos: 13_000_000_000}
+	r.Inherit(child, k)
+	for what, now := range map[string]Names{"the pod is still known": {Pod: "shop-0", PodNamespace: "prod", Workload: "shop"}, "nothing is known": {}} {
+		known[id] = now
+		if got := r.Resolve(k, ""); got != want {
+			t.Errorf("%s: got %+v, want %+v", what, got, want)
+		}
+		if got := r.Resolve(child, ""); got.Names != want.Names || got.Service != want.Service {
+			t.Errorf("%s, a child: got %+v, want %+v", what, got, want)
+		}
 	}
 }
 

@@ -38,7 +38,7 @@ func (r *Resolver) Inherit(k, parent Key) {
 		r.mu.Unlock()
 		return
 	}
-	child := &entry{process: e.process, told: e.told, program: e.program}
+	child := &entry{process: e.process, told: e.told, program: e.program, names: e.names}
 	r.mu.Unlock()
 	child.process.Key = k
 	r.put(k, child)
