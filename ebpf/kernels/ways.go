@@ -5,10 +5,40 @@ import "fmt"
 // laddered are the features that load programs.
 var laddered = []string{"http", "stream", "tls", "tcp", "dns", "process", "block", "runq", "profile"}
 
-// ways are the best that each kernel was seen to take; "" is none. A kernel that takes
-// another one fails: else a program that its verifier no longer takes would go
+// seen are the best ways that each kernel was seen to take; "" is none. A kernel that
+// takes another one fails: else a program that its verifier no longer takes would go
 // unnoticed, the next way taking its place.
-var ways = map[string]map[string]string{}
+var seen = map[string]map[string]string{
+	"4.18-amd64": beside("packets alone", "sockets", nil),
+	"5.4-amd64":  beside("packets", "sockets", nil),
+	"5.8-amd64":  beside("packets", "sockets", nil),
+	"5.10-amd64": beside("system calls", "sockets", plain),
+	"5.15-amd64": with("fexit bounded", "fexit"),
+}
+
+// plain are the ways of the features that have one.
+var plain = map[string]string{"process": "tracepoints", "block": "tracepoints", "profile": "clock"}
+
+// with is a kernel that takes programs of TCP, http by one way, and by another all
+// others that look at what sockets carry.
+func with(http, others string) map[string]string {
+	ways := beside(http, "programs", plain)
+	for _, feature := range []string{"stream", "tls", "dns"} {
+		ways[feature] = others
+	}
+	return ways
+}
+
+// beside is a kernel that takes http and tcp, and more if anything.
+func beside(http, tcp string, more map[string]string) map[string]string {
+	ways := map[string]string{"http": http, "tcp": tcp}
+	for _, feature := range laddered {
+		if feature != "http" && feature != "tcp" && feature != "runq" {
+			ways[feature] = more[feature]
+		}
+	}
+	return ways
+}
 
 // wrongWays tells the features that are not loaded in the way they should be.
 func (r *results) wrongWays() []string {
@@ -16,7 +46,7 @@ func (r *results) wrongWays() []string {
 		return nil // the test that tells of them was not run
 	}
 	var wrong []string
-	want := ways[r.name]
+	want := seen[r.name]
 	for _, feature := range laddered {
 		want, known := want[feature]
 		if got := r.ways[feature]; known && got != want {
