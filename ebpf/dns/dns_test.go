@@ -274,10 +274,7 @@ func lookups(t *testing.T, reg *prometheus.Registry, name string, labels map[str
 // requireLookups waits for a histogram's counts, and wants exactly that many.
 func requireLookups(t *testing.T, reg *prometheus.Registry, name string, labels map[string]string, want int) {
 	t.Helper()
-	deadline := time.Now().Add(15 * time.Second)
-	for time.Now().Before(deadline) && lookups(t, reg, name, labels) < uint64(want) {
-		<-time.After(20 * time.Millisecond)
-	}
+	featuretest.Await(func() uint64 { return lookups(t, reg, name, labels) }, uint64(want))
 	if got := lookups(t, reg, name, labels); got != uint64(want) {
 		for _, m := range featuretest.Family(t, reg, name, nil) {
 			t.Log(m)

@@ -62,7 +62,7 @@ func requireCounts(t testing.TB, reg *prometheus.Registry, side, port string, wa
 		}
 		return n
 	}
-	featuretest.Await(func() float64 { return float64(sum(countsOn(t, reg, side, port))) }, float64(sum(want)))
+	featuretest.Await(func() uint64 { return sum(countsOn(t, reg, side, port)) }, sum(want))
 	if got := countsOn(t, reg, side, port); !maps.Equal(got, want) {
 		for _, m := range featuretest.Family(t, reg, "vedette_ebpf_http_lost_total", nil) {
 			if v := m.Counter.GetValue(); v > 0 {

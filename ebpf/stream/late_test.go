@@ -65,10 +65,7 @@ func TestConnectionOlderThanProbe(t *testing.T) {
 			}
 			return all
 		}
-		deadline := time.Now().Add(15 * time.Second)
-		for time.Now().Before(deadline) && got().sum() < lateCalls-1 {
-			<-time.After(20 * time.Millisecond)
-		}
+		featuretest.Await(func() uint64 { return got().sum() }, lateCalls-1)
 		all := got()
 		require.GreaterOrEqual(t, all.sum(), uint64(lateCalls-1), "%s: %v", side, all) // the one by which it was told may be lost
 		require.LessOrEqual(t, all.sum(), uint64(lateCalls), "%s: %v", side, all)

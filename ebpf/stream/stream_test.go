@@ -11,7 +11,6 @@ import (
 	"strconv"
 	"sync"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/stretchr/testify/require"
@@ -77,10 +76,7 @@ func countsOf(t testing.TB, reg *prometheus.Registry, metric, port string, label
 // the right ones.
 func requireCounts(t testing.TB, reg *prometheus.Registry, want counts, metric, port string, labels ...string) {
 	t.Helper()
-	deadline := time.Now().Add(15 * time.Second)
-	for time.Now().Before(deadline) && countsOf(t, reg, metric, port, labels...).sum() < want.sum() {
-		<-time.After(20 * time.Millisecond)
-	}
+	featuretest.Await(func() uint64 { return countsOf(t, reg, metric, port, labels...).sum() }, want.sum())
 	if got := countsOf(t, reg, metric, port, labels...); !maps.Equal(got, want) {
 		for _, m := range featuretest.Family(t, reg, "vedette_ebpf_stream_lost_total", nil) {
 			if v := m.Counter.GetValue(); v > 0 {

@@ -76,10 +76,7 @@ func requireCounts(t testing.TB, reg *prometheus.Registry, side, port string, wa
 		}
 		return n
 	}
-	deadline := time.Now().Add(10 * time.Second)
-	for time.Now().Before(deadline) && sum(countsOn(t, reg, side, port)) < sum(want) {
-		<-time.After(20 * time.Millisecond)
-	}
+	featuretest.Await(func() uint64 { return sum(countsOn(t, reg, side, port)) }, sum(want))
 	if got := countsOn(t, reg, side, port); !maps.Equal(got, want) {
 		for _, m := range featuretest.Family(t, reg, "vedette_ebpf_tls_lost_total", nil) {
 			if v := m.Counter.GetValue(); v > 0 {

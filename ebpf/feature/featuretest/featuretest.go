@@ -4,6 +4,7 @@ package featuretest
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -311,7 +312,7 @@ func RequireCounter(t testing.TB, reg *prometheus.Registry, name string, labels 
 const patience = 20 * time.Second
 
 // Await waits for a count to reach want, as long as it grows.
-func Await(count func() float64, want float64) {
+func Await[N cmp.Ordered](count func() N, want N) {
 	last, since := count(), time.Now()
 	for last < want && time.Since(since) < patience {
 		<-time.After(10 * time.Millisecond)
