@@ -14,10 +14,12 @@ struct runq_value {
 /* What is kept of a thread. */
 struct runq_task {
 	struct process_key process;
-	__u64 run_delay; /* of this much is told */
+	__u64 waits; /* so many are told, and their sum: */
+	__u64 run_delay;
 };
 
 enum runq_stat {
 	RUNQ_STAT_FULL, /* waits for whose process there was no room */
+	RUNQ_STAT_AVERAGED, /* waits of which only the sum is known */
 	RUNQ_STATS,
 };

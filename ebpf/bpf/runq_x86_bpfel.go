@@ -23,13 +23,15 @@ type RunqProcessKey struct {
 type RunqRunqStat uint32
 
 const (
-	RunqRunqStatRUNQ_STAT_FULL RunqRunqStat = 0
-	RunqRunqStatRUNQ_STATS     RunqRunqStat = 1
+	RunqRunqStatRUNQ_STAT_FULL     RunqRunqStat = 0
+	RunqRunqStatRUNQ_STAT_AVERAGED RunqRunqStat = 1
+	RunqRunqStatRUNQ_STATS         RunqRunqStat = 2
 )
 
 type RunqRunqTask struct {
 	_        structs.HostLayout
 	Process  RunqProcessKey
+	Waits    uint64
 	RunDelay uint64
 }
 
@@ -51,6 +53,8 @@ const (
 	RunqMapStats       = "stats"
 	RunqMapZeroValue   = "zero_value"
 	RunqProgRunqSwitch = "runq_switch"
+	RunqProgRunqWalk   = "runq_walk"
+	RunqVarBegan       = "began"
 	RunqVarBindKey     = "bind_key"
 	RunqVarBindStat    = "bind_stat"
 	RunqVarBindValue   = "bind_value"
@@ -102,6 +106,7 @@ type RunqSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type RunqProgramSpecs struct {
 	RunqSwitch *ebpf.ProgramSpec `ebpf:"runq_switch"`
+	RunqWalk   *ebpf.ProgramSpec `ebpf:"runq_walk"`
 }
 
 // RunqMapSpecs contains maps before they are loaded into the kernel.
@@ -120,6 +125,7 @@ type RunqMapSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type RunqVariableSpecs struct {
+	Began     *ebpf.VariableSpec `ebpf:"began"`
 	BindKey   *ebpf.VariableSpec `ebpf:"bind_key"`
 	BindStat  *ebpf.VariableSpec `ebpf:"bind_stat"`
 	BindValue *ebpf.VariableSpec `ebpf:"bind_value"`
@@ -171,6 +177,7 @@ func (m *RunqMaps) Close() error {
 //
 // It can be passed to LoadRunqObjects or ebpf.CollectionSpec.LoadAndAssign.
 type RunqVariables struct {
+	Began     *ebpf.Variable `ebpf:"began"`
 	BindKey   *ebpf.Variable `ebpf:"bind_key"`
 	BindStat  *ebpf.Variable `ebpf:"bind_stat"`
 	BindValue *ebpf.Variable `ebpf:"bind_value"`
@@ -184,11 +191,13 @@ type RunqVariables struct {
 // It can be passed to LoadRunqObjects or ebpf.CollectionSpec.LoadAndAssign.
 type RunqPrograms struct {
 	RunqSwitch *ebpf.Program `ebpf:"runq_switch"`
+	RunqWalk   *ebpf.Program `ebpf:"runq_walk"`
 }
 
 func (p *RunqPrograms) Close() error {
 	return _RunqClose(
 		p.RunqSwitch,
+		p.RunqWalk,
 	)
 }
 

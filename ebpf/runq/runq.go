@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"io"
 	"sync"
 	"time"
 
@@ -26,8 +27,8 @@ var bounds = []float64{0.000005, 0.00001, 0.000025, 0.00005, 0.0001, 0.00025, 0.
 
 // Feature counts waits.
 type Feature struct {
-	wait, lost, entries *prometheus.Desc
-	labels              feature.LabelNames // of wait
+	wait, averaged, lost, entries *prometheus.Desc
+	labels                        feature.LabelNames // of wait
 
 	mu      sync.Mutex
 	env     *feature.Environment
@@ -42,7 +43,9 @@ func New() *Feature {
 	f := &Feature{
 		labels: feature.NewLabelNames(feature.WhoLabels[:]...),
 		wait: prometheus.NewDesc("process_cpu_queue_duration_seconds",
-			"How long threads that could run waited for a processor, once for each time they got one.", feature.WhoLabels[:], nil),
+			"How long threads that could run waited for a processor, once for each time they got one, told when they leave it again.", feature.WhoLabels[:], nil),
+		averaged: prometheus.NewDesc("vedette_ebpf_runq_averaged_total",
+			"Waits that were told together with others of their thread and are counted at the mean of those.", nil, nil),
 		lost: prometheus.NewDesc("vedette_ebpf_runq_lost_total",
 			"Waits for a processor that were not counted, by reason.", []string{"reason"}, nil),
 		entries: prometheus.NewDesc("vedette_ebpf_runq_entries",
@@ -82,6 +85,11 @@ func (f *Feature) load(env *feature.Environment) error {
 	if err := spec.LoadAndAssign(objects, &ebpf.CollectionOptions{Programs: ebpf.ProgramOptions{LogDisabled: true}}); err != nil {
 		return fmt.Errorf("load the run queue program: %w", err)
 	}
+	// First the walk: threads that are older have no baseline else.
+	if err := walk(objects.RunqWalk); err != nil {
+		objects.Close()
+		return err
+	}
 	links, err := feature.AttachAll(objects.RunqSwitch)
 	if err != nil {
 		objects.Close()
@@ -90,6 +98,24 @@ func (f *Feature) load(env *feature.Environment) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.env, f.objects, f.links, f.buckets = env, objects, links, buckets
+	return nil
+}
+
+// walk has the program meet each thread.
+func walk(program *ebpf.Program) error {
+	l, err := link.AttachIter(link.IterOptions{Program: program})
+	if err != nil {
+		return fmt.Errorf("attach the iterator of threads: %w", err)
+	}
+	defer l.Close()
+	r, err := l.Open()
+	if err != nil {
+		return fmt.Errorf("open the iterator of threads: %w", err)
+	}
+	defer r.Close()
+	if _, err := io.Copy(io.Discard, r); err != nil {
+		return fmt.Errorf("walk the threads: %w", err)
+	}
 	return nil
 }
 
@@ -159,6 +185,7 @@ func (f *Feature) Sweep(now time.Time) {
 // Describe sends the descriptions.
 func (f *Feature) Describe(ch chan<- *prometheus.Desc) {
 	ch <- f.wait
+	ch <- f.averaged
 	ch <- f.lost
 	ch <- f.entries
 }
@@ -180,6 +207,12 @@ func (f *Feature) Collect(ch chan<- prometheus.Metric) {
 		ch <- prometheus.NewInvalidMetric(f.lost, err)
 		return
 	}
+	averaged, err := feature.SumStat(f.objects.Stats, uint32(bpf.RunqRunqStatRUNQ_STAT_AVERAGED))
+	if err != nil {
+		ch <- prometheus.NewInvalidMetric(f.averaged, err)
+		return
+	}
+	ch <- prometheus.MustNewConstMetric(f.averaged, prometheus.CounterValue, float64(averaged))
 	ch <- prometheus.MustNewConstMetric(f.lost, prometheus.CounterValue, float64(full), "map_full")
 	ch <- prometheus.MustNewConstMetric(f.lost, prometheus.CounterValue, float64(feature.Missed(f.objects.RunqSwitch)), "recursion")
 	ch <- prometheus.MustNewConstMetric(f.entries, prometheus.GaugeValue, float64(n))
