@@ -2,6 +2,7 @@ package stream
 
 import (
 	"bytes"
+	"unsafe"
 
 	"github.com/vedette-io/vedette/ebpf/protocol"
 )
@@ -14,10 +15,16 @@ import (
 // Bounds of what is held back.
 const (
 	maxHeld      = 128     // pieces of a connection
-	maxHeldBytes = 4 << 20 // of all connections
+	maxHeldBytes = 4 << 20 // of all connections, with heldBytes for each piece
 	maxOverdue   = 3       // a connection's writes are not seen, then
 	patience     = 1e9     // nanoseconds
 )
+
+// heldBytes is what a piece takes beside its bytes, in a list that has grown.
+const heldBytes = 2 * int(unsafe.Sizeof(protocol.Piece{}))
+
+// weightOf is about what a piece takes that is held back.
+func weightOf(p *protocol.Piece) int { return heldBytes + len(p.Data) + len(p.Tail) }
 
 // mustWait says whether p answers, or may, what was sent and not told yet.
 func (c *conn) mustWait(p *protocol.Piece) bool {
@@ -46,7 +53,7 @@ func (t *Table) holdLocked(c *conn, p *protocol.Piece) {
 	k.Data, k.Tail = bytes.Clone(p.Data), bytes.Clone(p.Tail)
 	c.held = append(c.held, k)
 	t.held[c] = struct{}{}
-	t.heldAll += len(k.Data) + len(k.Tail)
+	t.heldAll += weightOf(&k)
 	if len(c.held) >= maxHeld || t.heldAll > maxHeldBytes {
 		c.overdue++
 		t.releaseLocked(c)
@@ -61,7 +68,7 @@ func (t *Table) resumeLocked(c *conn, atNanos int64) {
 		p := &c.held[n]
 		p.AtNanos = max(p.AtNanos, atNanos) // not before what it answers
 		t.feedLocked(c, p)
-		t.heldAll -= len(p.Data) + len(p.Tail)
+		t.heldAll -= weightOf(p)
 		n++
 	}
 	if n == 0 {
@@ -83,7 +90,7 @@ func (t *Table) releaseLocked(c *conn) {
 
 func (t *Table) forgetHeldLocked(c *conn) {
 	for i := range c.held {
-		t.heldAll -= len(c.held[i].Data) + len(c.held[i].Tail)
+		t.heldAll -= weightOf(&c.held[i])
 	}
 	c.held = nil
 	delete(t.held, c)

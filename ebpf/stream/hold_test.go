@@ -172,6 +172,64 @@ func TestWriteThatIsNeverTold(t *testing.T) {
 	})
 }
 
+// Pieces that are held back are bounded in all connections together, however small
+// they are.
+func TestMuchIsHeld(t *testing.T) {
+	d := dialogues[protocol.Redis]
+	c, _ := newClient(t, protocol.Redis, 1)
+	for id := range uint64(2000) {
+		c.conn.ID, c.seq = id+1, [2]uint32{1, 1}
+		c.write(d.said[0])()
+		c.write(d.said[0]) // never told
+		for range 20 {
+			c.read("+")
+		}
+		pieces := 0
+		for c := range c.table.held {
+			pieces += cap(c.held)
+		}
+		require.LessOrEqual(t, pieces*heldBytes/2, maxHeldBytes+maxHeld*heldBytes)
+	}
+	c.table.Release(c.nanos + 1)
+	require.Empty(t, c.table.held)
+	require.Zero(t, c.table.heldAll)
+}
+
+// A connection of which more may be read after its end is forgotten once.
+func TestEndedConnectionsAreForgotten(t *testing.T) {
+	d := dialogues[protocol.Redis]
+	c, reg := newClient(t, protocol.Redis, 1)
+	talk := func(id uint64) {
+		c.conn.ID, c.seq = id, [2]uint32{1, 1}
+		c.write(d.said[0])()
+		c.read(d.said[1])
+	}
+	for round := range 20 {
+		for id := range uint64(3) {
+			talk(3*uint64(round) + id + 1)
+		}
+		ended, stays := 3*uint64(round)+2, 3*uint64(round)+3
+		c.table.CloseLater(ended, c.nanos)
+		if round%2 == 1 {
+			c.table.Close(ended, c.nanos) // the other way to end comes first
+		}
+		c.table.Close(ended-1, c.nanos) // which was its neighbour
+		c.table.Release(c.nanos + 1)
+		c.table.Release(c.nanos + 1)
+		require.Empty(t, c.table.ending)
+		require.Len(t, c.table.conns, round+1)
+		require.Contains(t, c.table.conns, stays)
+	}
+	inUse, memory := 0, 0
+	for s := c.table.oldest.next; s != &c.table.oldest; s = s.next {
+		inUse++
+		memory += s.memory
+	}
+	require.Equal(t, len(c.table.conns), inUse)
+	require.Equal(t, memory, c.table.memory)
+	require.EqualValues(t, 60, countsOf(t, reg, "db_client_operation_duration_seconds", "80").sum())
+}
+
 // More than half of all sequence numbers may go unseen.
 func TestWideGap(t *testing.T) {
 	d := dialogues[protocol.PostgreSQL]

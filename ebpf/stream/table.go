@@ -273,6 +273,7 @@ func (t *Table) dropLocked(c *conn, atNanos int64) {
 		c.parser.Close(atNanos, t.done)
 	}
 	t.forgetHeldLocked(c)
+	delete(t.ending, c)
 	t.memory -= c.memory
 	c.prev.next, c.next.prev = c.next, c.prev
 	delete(t.conns, c.ID)
