@@ -39,6 +39,8 @@ type Buffer struct {
 	topics    map[string]*topic
 	maxBatch  int64         // bytes of a record batch that every topic takes
 	inFlight  atomic.Int64  // payload bytes that wait for Kafka
+	recalled  atomic.Int64  // sessions that recalls keep
+	farTurn   chan struct{} // holds one token, of whoever reads for a far recall
 	closing   chan struct{} // closed by Close
 	batches   sync.Pool     // of *batchBuffer
 	zstd      *zstd.Decoder // of batches as a whole; any goroutine may use it
@@ -108,7 +110,9 @@ func open(ctx context.Context, cfg Config, topics []string, o options) (*Buffer,
 		metrics: newMetrics(),
 		topics:  map[string]*topic{},
 		closing: make(chan struct{}),
+		farTurn: make(chan struct{}, 1),
 	}
+	b.farTurn <- struct{}{}
 	b.codec, _ = parseCompression(cfg.Producer.Compression)
 	b.batches.New = func() any { return new(batchBuffer) }
 	var err error
@@ -239,7 +243,8 @@ func (b *Buffer) Close() error {
 	b.appends.Wait()
 	for _, t := range b.topics {
 		for _, p := range t.all() {
-			p.recall.close()
+			p.near.close()
+			p.far.close()
 		}
 	}
 	b.transport.CloseIdleConnections()

@@ -43,11 +43,11 @@ type partition struct {
 	tail     tail
 	claims   []*claim
 
-	recall *recall
+	near, far *recall
 }
 
 func newPartition(b *Buffer, t *topic, index int) *partition {
-	return &partition{b: b, t: t, index: index, recall: newRecall(), tail: tail{Tail: buffer.Tail{MaxBytes: b.cfg.Consumer.TailBytes}}}
+	return &partition{b: b, t: t, index: index, near: newRecall(false), far: newRecall(true), tail: tail{Tail: buffer.Tail{MaxBytes: b.cfg.Consumer.TailBytes}}}
 }
 
 // appendCall is one Append.

@@ -17,22 +17,40 @@ const (
 	// still reach the log: it is not waited for beyond.
 	recallSlack = 2 * time.Minute
 
-	// recallKept is how long what was read is kept for those who ask next: after a
-	// server's restart all its senders do.
-	recallKept = time.Minute
+	// recallKept is how long what was read is kept for those who ask next, and for the
+	// one who was told to come again since reading took too long.
+	recallKept = 5 * time.Minute
 
-	// maxRecalled bounds how many sessions are kept of a partition.
-	maxRecalled = 1 << 17
+	// recallWait is how long one asker waits for another one that reads.
+	recallWait = time.Second
+
+	// A run of offsets begins this long ago, or twice, four times … as long: after a
+	// few askers all that ask for something older are covered.
+	recallAge = 4 * time.Minute
+
+	// recallNear is the oldest that the near run of a partition has.
+	recallNear = 4 * recallAge
+
+	// maxRecalled bounds how many sessions are kept of all partitions together, at some
+	// 250 bytes each.
+	maxRecalled = 1 << 18
 )
 
 // recall is what was read of a partition to find senders' positions: a run of
-// offsets, read in order, and the last position that counts of each session in it.
-// Who asks for what is beside the run has it extended, or another one begun.
+// offsets, read in order, and the last position that counts of each session in it. A
+// partition has two: a near one, for those who have tried a moment ago, and a far one
+// for those who have been away for longer, which must not hold up the others, nor be begun
+// anew for them. Of all far ones of a process one is read at a time.
 type recall struct {
-	turn    chan struct{} // holds one token; whoever has it may use what follows
-	from    int64         // offsets that were read: [from, to)
-	to      int64
-	last    map[recallKey]buffer.Position
+	far bool
+
+	turn  chan struct{} // holds one token; whoever has it may use what follows
+	since time.Time     // all that was produced from then on is in the run,
+	until time.Time     // but for what was produced from then on; zero: it was not read to the end yet
+	next  int64         // offset behind the run
+	last  map[recallKey]buffer.Position
+	full  bool // last lacks sessions
+
 	buf     []byte
 	decoder batchDecoder
 	forget  *time.Timer // nil while nothing is kept
@@ -43,28 +61,35 @@ type recallKey struct {
 	session uint64
 }
 
-func newRecall() *recall {
-	r := &recall{turn: make(chan struct{}, 1)}
+func newRecall(far bool) *recall {
+	r := &recall{far: far, turn: make(chan struct{}, 1)}
 	r.turn <- struct{}{}
 	return r
 }
 
-// reset begins an empty run at an offset.
-func (r *recall) reset(at int64) {
-	r.from, r.to = at, at
-	r.last = map[recallKey]buffer.Position{}
+// begin begins an empty run at an offset.
+func (r *recall) begin(b *Buffer, since time.Time, at int64) {
+	r.drop(b)
+	r.since, r.next, r.last = since, at, map[recallKey]buffer.Position{}
+}
+
+// drop lets go of everything.
+func (r *recall) drop(b *Buffer) {
+	b.recalled.Add(-int64(len(r.last)))
+	r.last, r.full, r.since, r.until, r.next = nil, false, time.Time{}, time.Time{}, 0
+	r.buf, r.decoder.arena = nil, nil
 }
 
 // keep gives the turn back, and lets go of what was read some time later.
-func (r *recall) keep() {
+func (r *recall) keep(b *Buffer) {
 	if r.forget != nil {
 		r.forget.Stop()
 	}
 	r.forget = time.AfterFunc(recallKept, func() {
 		select {
 		case <-r.turn:
-			r.last, r.buf, r.decoder.arena, r.forget = nil, nil, nil, nil
-			r.from, r.to = 0, 0
+			r.drop(b)
+			r.forget = nil
 			r.turn <- struct{}{}
 		default: // somebody uses it, and keeps it
 		}
@@ -82,7 +107,8 @@ func (r *recall) close() {
 
 // Recall implements buffer.Recaller. It reads what was produced to the partition
 // while the sender tried, by the times that messages bear, of which two minutes
-// before and after count as well, and at most to the end.
+// before and after count as well. What takes too long goes on where it was when the
+// sender comes again.
 func (b *Buffer) Recall(ctx context.Context, name string, index int, of buffer.Origin) (buffer.Position, bool, error) {
 	t := b.topics[name]
 	if t == nil || index < 0 || index >= t.known {
@@ -95,46 +121,87 @@ func (b *Buffer) Recall(ctx context.Context, name string, index int, of buffer.O
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Producer.Timeout)
 	defer cancel()
 	p := t.partition(b, index)
-	r := p.recall
-	select {
-	case <-r.turn:
-	case <-ctx.Done():
-		return buffer.Position{}, false, p.unreachable(ctx.Err())
+	from, until := of.Tries.From.Add(-recallSlack), of.Tries.To.Add(recallSlack)
+	r := p.near
+	if time.Since(from) > recallNear {
+		r = p.far
 	}
-	defer r.keep()
-	err := r.cover(ctx, p, &of.Tries)
-	if err != nil {
+	if !take(ctx, r.turn) {
+		return buffer.Position{}, false, p.busy("somebody else reads it")
+	}
+	defer r.keep(b)
+	if err := r.cover(ctx, p, from, until); err != nil {
+		var full *buffer.FullError
+		switch {
+		case errors.As(err, &full):
+			return buffer.Position{}, false, err
+		case ctx.Err() != nil:
+			return buffer.Position{}, false, p.busy("it goes on when it is asked again")
+		}
 		return buffer.Position{}, false, p.unreachable(fmt.Errorf("recall positions of %s/%d: %w", name, index, err))
 	}
 	last, known := r.last[recallKey{of.Sender, of.Session}]
+	if !known && r.full {
+		return buffer.Position{}, false, p.busy(fmt.Sprintf("it has more than %d sessions of senders", maxRecalled))
+	}
 	return last, known, nil
 }
 
-// cover reads what was produced during the tries. What it has read when ctx ends
-// is there the next time.
-func (r *recall) cover(ctx context.Context, p *partition, tries *buffer.Tries) error {
+// take takes the one token of a channel, for which it waits a moment.
+func take(ctx context.Context, turn <-chan struct{}) bool {
+	timer := time.NewTimer(recallWait)
+	defer timer.Stop()
+	select {
+	case <-turn:
+		return true
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+	return false
+}
+
+func (p *partition) busy(why string) error {
+	return &buffer.FullError{Reason: fmt.Sprintf("what was produced to %s/%d while the sender tried is still being read: %s", p.t.kafka, p.index, why), RetryAfter: retryAfterLimit}
+}
+
+// cover has all in the run that was produced between two times. What it has read when ctx
+// ends is there the next time.
+func (r *recall) cover(ctx context.Context, p *partition, from, until time.Time) error {
+	now := time.Now()
+	covered := r.last != nil && !from.Before(r.since)
+	if until.After(now) {
+		until = now
+	} else if covered && !until.After(r.until) {
+		return nil
+	}
+	if r.far {
+		if !take(ctx, p.b.farTurn) {
+			return p.busy("so is another one")
+		}
+		defer func() { p.b.farTurn <- struct{}{} }()
+	}
 	oldest, high, err := p.b.boundsOnce(ctx, p)
 	if err != nil {
 		return err
 	}
-	from, err := p.offsetAt(ctx, tries.From.Add(-recallSlack), oldest, high)
-	if err != nil {
+	tooLong := !r.far && !r.until.IsZero() && now.Sub(r.since) > 2*recallNear
+	if !covered || tooLong {
+		age := recallAge
+		for age < now.Sub(from) {
+			age *= 2
+		}
+		since := now.Add(-age)
+		at, err := p.offsetAt(ctx, since, oldest, high)
+		if err != nil {
+			return err
+		}
+		r.begin(p.b, since, at)
+	}
+	if err := r.read(ctx, p, high); err != nil {
 		return err
 	}
-	to := high
-	if until := tries.To.Add(recallSlack); until.Before(time.Now()) {
-		if to, err = p.offsetAt(ctx, until, oldest, high); err != nil {
-			return err
-		}
-	}
-	if r.last == nil || from < r.from || from > r.to || len(r.last) > maxRecalled {
-		// A little earlier: the next one who asks for the same computes another time.
-		if from, err = p.offsetAt(ctx, tries.From.Add(-2*recallSlack), oldest, high); err != nil {
-			return err
-		}
-		r.reset(from)
-	}
-	return r.read(ctx, p, to)
+	r.until = now
+	return nil
 }
 
 // offsetAt returns the offset of the first message from a time on.
@@ -165,14 +232,14 @@ func (p *partition) offsetAt(ctx context.Context, at time.Time, oldest, high int
 
 // read extends the run up to an offset.
 func (r *recall) read(ctx context.Context, p *partition, to int64) error {
-	for r.to < to {
-		f, err := p.fetchOnce(ctx, r.to, r.buf)
+	for r.next < to {
+		f, err := p.fetchOnce(ctx, r.next, r.buf)
 		r.buf = nil // the connection may still write to it after an error
 		if err != nil {
 			return err
 		}
 		if f.outside {
-			r.last = nil
+			r.drop(p.b)
 			return errors.New("what was asked for is no longer in the log")
 		}
 		if err := r.add(p, f, to); err != nil {
@@ -186,42 +253,51 @@ func (r *recall) read(ctx context.Context, p *partition, to int64) error {
 // add takes positions below offset to out of an answer. A batch that cannot be read
 // has none.
 func (r *recall) add(p *partition, f *fetched, to int64) error {
-	start := r.to
+	start := r.next
 	r.decoder.zstd = p.b.zstd
-	for r.to < to {
+	for r.next < to {
 		b, rest, ok := cutBatch(f.rest)
 		if !ok {
 			break
 		}
 		f.rest = rest
-		if b.next <= r.to {
+		if b.next <= r.next {
 			continue
 		}
 		if err := b.check(); err == nil && !b.isControl() {
 			_ = r.decoder.decode(&b, func(offset int64, _ []byte, headers []kafkago.Header) {
-				if offset >= r.to {
-					r.note(headers)
+				if offset >= r.next {
+					r.note(p.b, headers)
 				}
 			})
 		}
 		r.decoder.reset()
-		r.to = max(b.next, r.to+1)
+		r.next = max(b.next, r.next+1)
 		p.t.metrics.recalledBytes.Add(float64(len(b.raw)))
 	}
-	if r.to == start {
+	if r.next == start {
 		return fmt.Errorf("fetch from offset %d: %w", start, errNoBatch)
 	}
 	return nil
 }
 
 // note is the rule of buffer.Position.After.
-func (r *recall) note(headers []kafkago.Header) {
+func (r *recall) note(b *Buffer, headers []kafkago.Header) {
 	p, ok := decodePosition(headers)
 	if !ok {
 		return
 	}
 	k := recallKey{p.Sender, p.Session}
-	if last, known := r.last[k]; !known || p.After(&last) {
-		r.last[k] = p
+	last, known := r.last[k]
+	switch {
+	case known && !p.After(&last):
+		return
+	case !known && r.full:
+		return
+	case !known && b.recalled.Add(1) > maxRecalled:
+		b.recalled.Add(-1)
+		r.full = true
+		return
 	}
+	r.last[k] = p
 }
