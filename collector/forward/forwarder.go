@@ -114,7 +114,7 @@ type shipper struct {
 	committed int64
 	due       time.Time // of the next commit
 
-	tried tried
+	tried *tried
 
 	awaySince time.Time // zero while the destination answers
 	said      time.Time // when that was logged last
@@ -146,7 +146,7 @@ func (f *Forwarder) ship(ctx context.Context, c buffer.Claim) error {
 	s := &shipper{Forwarder: f, lane: k, claim: c, logger: f.logger.With("topic", k.topic, "partition", k.partition)}
 	s.committed = c.Committed()
 	s.done = s.committed
-	s.tried = tried{below: s.q.opened.begin(k), latest: time.Now()}
+	s.tried = s.q.tried(k)
 	s.sayGap()
 	err := s.run(ctx)
 	s.q.rest(k)
@@ -349,7 +349,11 @@ func appended(messages []buffer.Message) time.Time { return time.UnixMilli(messa
 func (t *tried) note(messages []buffer.Message, began time.Time, err error) {
 	next := messages[len(messages)-1].Offset + 1
 	var retry *RetryError
-	if errors.As(err, &retry) && retry.Unsent {
+	var cut *CutError
+	switch {
+	case errors.As(err, &retry) && retry.Unsent:
+		return
+	case errors.As(err, &cut) && messages[0].Offset >= t.below: // it was too large, so nothing of it was taken
 		return
 	}
 	if err == nil {

@@ -59,6 +59,20 @@ func openKafkaServer(t *testing.T, c kafka.Config) *kafkaServer {
 	return &kafkaServer{b, d, d.Forwarded(o.Handler(otlpserver.LogsPath))}
 }
 
+// post sends a request of an agent's.
+func (s *kafkaServer) post(payload []byte, session, offsets, tried string) *httptest.ResponseRecorder {
+	r := httptest.NewRequest(http.MethodPost, otlpserver.LogsPath, bytes.NewReader(payload))
+	for k, v := range map[string]string{
+		"Content-Type": "application/x-protobuf", door.HeaderFrom: "embedded/x/vedette.logs/0", door.HeaderSession: session,
+		door.HeaderOffsets: offsets, door.HeaderTried: tried,
+	} {
+		r.Header.Set(k, v)
+	}
+	w := httptest.NewRecorder()
+	s.next.ServeHTTP(w, r)
+	return w
+}
+
 func (s *kafkaServer) close() {
 	s.door.Close()
 	_ = s.buf.Close()
@@ -305,7 +319,8 @@ func TestKafkaCut(t *testing.T) {
 		{1, 0, 12, "1", "1000-0", 409, "9", ""},
 		{1, 10, 12, "1", "1000-0", 200, "", "12"},
 		{0, 10, 12, "1", "5000-1000", 200, "", "12"},
-		{0, 5, 12, "1", "5000-1000", 200, "", "12"},
+		{0, 5, 12, "1", "5000-1000", 409, "9", ""}, // 10 was sent once 5 to 9 were there
+		{0, 5, 9, "1", "5000-1000", 200, "", "9"},
 		{0, 13, 13, "1", "5000-1000", 200, "", "13"},
 		{1, 20, 21, "2", "", 200, "", "21"},                  // of another session:
 		{1, 0, 0, "2", "1000-0", 200, "", "0"},               // before what is there, so it was there or was dropped
@@ -313,15 +328,7 @@ func TestKafkaCut(t *testing.T) {
 		{0, 31, 31, "3", "1-2", 415, "", ""},
 		{0, 31, 31, "3", "x", 415, "", ""},
 	} {
-		r := httptest.NewRequest(http.MethodPost, otlpserver.LogsPath, bytes.NewReader(message(c.first, c.last)))
-		for k, v := range map[string]string{
-			"Content-Type": "application/x-protobuf", door.HeaderFrom: "embedded/x/vedette.logs/0", door.HeaderSession: c.session,
-			door.HeaderOffsets: fmt.Sprintf("%d-%d", c.first, c.last), door.HeaderTried: c.tried,
-		} {
-			r.Header.Set(k, v)
-		}
-		w := httptest.NewRecorder()
-		servers[c.server].next.ServeHTTP(w, r)
+		w := servers[c.server].post(message(c.first, c.last), c.session, fmt.Sprintf("%d-%d", c.first, c.last), c.tried)
 		if code := w.Code; code != c.code && (c.code != 415 || code/100 != 4) || w.Header().Get(door.HeaderCut) != c.cut || w.Header().Get(door.HeaderPosition) != c.position {
 			t.Errorf("request %d: got %d %s, cut %q, position %q; want %+v", i, code, w.Body, w.Header().Get(door.HeaderCut), w.Header().Get(door.HeaderPosition), c)
 		}
@@ -334,4 +341,89 @@ func TestKafkaCut(t *testing.T) {
 		t.Errorf("got %d messages that repeat others, want none", repeated)
 	}
 	wantBodies(t, got, want)
+}
+
+// Messages of which two parts would go to one partition are taken one by one. So when a
+// server has died between two such parts, an agent that has divided its queue otherwise is
+// led to the message that they are of, and gets the missing one in.
+func TestKafkaSharedPartition(t *testing.T) {
+	broker := kafkatest.Start(t, kafkatest.Options{})
+	config := onceKafkaConfig(broker, 1)
+	config.Topics.MaxMessageBytes = 256 << 10
+	s := openKafkaServer(t, config)
+	defer s.close()
+	random := rand.New(rand.NewPCG(3, 4))
+	large := func(body string) []byte { // half of what goes into one record
+		noise := make([]byte, 100<<10)
+		for i := range noise {
+			noise[i] = 'a' + byte(random.UintN(26))
+		}
+		return resourceLog(body+" "+string(noise), "service-"+body)
+	}
+	both := append(large("5a"), append(large("5b"), large("5c")...)...)
+	_, err := s.buf.Append(t.Context(), buffer.TopicLogs, 0, []buffer.Record{{Tenant: "default", Format: buffer.FormatOTLPLogs, Payload: large("before"),
+		From: &buffer.Position{Sender: "default/embedded/x/vedette.logs/0", Session: 1, First: 5, Last: 5, Part: 0, Parts: 2}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	four, six := resourceLog("4", "a"), resourceLog("6", "a")
+	for i, c := range []struct {
+		payload        []byte
+		offsets, tried string
+		code           int
+		cut            string
+	}{
+		{slices.Concat(four, both, six), "4-6", "1000-0", 409, "5"}, // too large
+		{slices.Concat(four, both), "4-5", "1000-0", 409, "4"},
+		{four, "4-4", "1000-0", 200, ""}, // was there before 5 was sent
+		{both, "5-5", "1000-0", 200, ""},
+		{both, "5-5", "1000-0", 200, ""},
+		{slices.Concat(four, six), "4-6", "1000-0", 409, "4"},
+		{six, "6-6", "1000-0", 200, ""},
+		{slices.Concat(both, six), "7-8", "", 409, "7"},
+		{both, "7-7", "", 200, ""},
+		{slices.Concat(six, six), "6-8", "1000-0", 409, "6"},
+		{slices.Concat(six, six), "7-8", "1000-0", 409, "7"},
+		{six, "8-8", "1000-0", 200, ""},
+	} {
+		w := s.post(c.payload, "1", c.offsets, c.tried)
+		if w.Code != c.code || w.Header().Get(door.HeaderCut) != c.cut {
+			t.Errorf("request %d: got %d %s, cut %q; want %d, %q", i, w.Code, w.Body, w.Header().Get(door.HeaderCut), c.code, c.cut)
+		}
+	}
+	got, repeated := readTopic(t, broker)
+	for i := range got {
+		got[i], _, _ = strings.Cut(got[i], " ")
+	}
+	if repeated != 0 {
+		t.Errorf("got %d messages that repeat others, want none", repeated)
+	}
+	// The record before stands for the first part of 5.
+	if want := []string{"before", "5b", "5c", "6", "5a", "5b", "5c", "6"}; !slices.Equal(got, want) {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// A second forwarder of a queue knows what the first one has tried.
+func TestTriedOutlivesForwarder(t *testing.T) {
+	q := openQueue(t, vfs.NewMem(), nil)
+	defer q.Close()
+	addLogs(t, q, 0, 3, 100)
+	k := laneKey{buffer.TopicLogs, 0}
+	messages := []buffer.Message{{Offset: 0}, {Offset: 1}}
+	if tries := q.tried(k).of(messages); !tries.Never() {
+		t.Errorf("before: got %v, want never", tries)
+	}
+	q.tried(k).note(messages, time.Now(), &CutError{0})
+	q.tried(k).note(messages, time.Now(), &RetryError{Unsent: true})
+	if tries := q.tried(k).of(messages); !tries.Never() {
+		t.Errorf("after what was not taken: got %v, want never", tries)
+	}
+	q.tried(k).note(messages, time.Now(), &RetryError{})
+	if tries := q.tried(k).of(messages[1:]); tries.Never() {
+		t.Error("after an attempt: got never")
+	}
+	if tries := q.tried(k).of([]buffer.Message{{Offset: 2}}); !tries.Never() {
+		t.Errorf("behind it: got %v, want never", tries)
+	}
 }

@@ -74,9 +74,10 @@ func (k laneKey) String() string { return k.topic + "/" + strconv.Itoa(k.partiti
 
 // lane is what the queue knows of a partition.
 type lane struct {
-	floor int64 // offsets below were dropped, but for those below taken
-	taken int64 // offsets below were taken by the forwarder, or delivered before
-	since int64 // unix milliseconds at which the oldest message under way was appended; 0 if none is
+	floor int64  // offsets below were dropped, but for those below taken
+	taken int64  // offsets below were taken by the forwarder, or delivered before
+	since int64  // unix milliseconds at which the oldest message under way was appended; 0 if none is
+	tried *tried // the forwarder's; nil before there is one
 }
 
 // OpenQueue opens the queue in a directory, and creates it if there is none.
@@ -267,6 +268,18 @@ func (q *Queue) take(k laneKey, messages []buffer.Message, choose func([]buffer.
 	l.taken = messages[n-1].Offset + 1
 	l.since = messages[0].Appended
 	return messages[:n], messages[n:]
+}
+
+// tried returns what is known of when the lane's messages were sent, which outlives a
+// forwarder: another one may follow it.
+func (q *Queue) tried(k laneKey) *tried {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	l := q.laneLocked(k)
+	if l.tried == nil {
+		l.tried = &tried{below: q.opened.begin(k), latest: time.Now()}
+	}
+	return l.tried
 }
 
 // rest notes that nothing of the lane is under way.

@@ -80,6 +80,8 @@ func Status(err error) (code int, retryAfter time.Duration) {
 		return http.StatusRequestEntityTooLarge, 0
 	case errors.As(err, &media):
 		return http.StatusUnsupportedMediaType, 0
+	case errors.Is(err, errCut):
+		return http.StatusConflict, 0
 	case errors.As(err, &rate):
 		return http.StatusTooManyRequests, rate.RetryAfter
 	case errors.As(err, &overload):

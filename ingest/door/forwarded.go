@@ -36,8 +36,8 @@ const (
 	HeaderTried = "Vedette-Forwarded-Tried"
 
 	// HeaderCut, in an answer with status 409, is the last offset that the sender is to
-	// put into the request's first part: it has sent so much before, and some of that is
-	// here.
+	// put into the request's first part: so much it has sent before and some of that is
+	// here, or it has to be smaller.
 	HeaderCut = "Vedette-Forwarded-Cut"
 
 	// HeaderPosition, in an answer, is the offset up to which everything from there
@@ -79,9 +79,12 @@ type positionMark struct{}
 //
 // A buffer that others append to as well is a Recaller: then a request that was
 // tried before is decoded, and of each of its parts the partition that it goes to is
-// asked. If the part of a shorter request, that began at the same message, is
-// there, the sender gets 409 and HeaderCut, and sends that again. What was appended is
-// looked for once more, since what had been given up may have come in between.
+// asked. If that has a part of a request of other messages, of which some are among
+// these, the sender gets 409 and HeaderCut: it sends that one again, and the others by
+// themselves. Several messages of which two parts would go to one partition are cut as well, so
+// that such a part, if it is there without the others, is of one message, and is
+// asked for again as it was. What was appended is looked for once more, since what
+// had been given up may have come in between.
 func (d *Door) Forwarded(next http.Handler) http.Handler {
 	if d.positions == nil && d.recaller == nil {
 		return next
@@ -248,19 +251,25 @@ func (w *positionWriter) Write(b []byte) (int, error) {
 // appendForwarded appends parts one after the other, each with its position, but
 // for those that are there already.
 func (q *request) appendForwarded(ctx context.Context, tenantID string, parts []wire.Part, attach bool, from *origin) error {
+	if q.door.recaller != nil && from.first < from.last && sharePartition(parts) {
+		from.cut = from.first + (from.last-from.first)/2
+		return errCut
+	}
 	n, topic := len(parts), parts[0].Format.Topic()
+	looking, cancel := context.WithTimeout(ctx, recallTimeout)
+	defer cancel()
 	q.refs.Add(int32(n))
 	for i := range n {
 		p := buffer.Position{Sender: from.sender, Session: from.session, First: from.first, Last: from.last, Part: i, Parts: n}
 		partition := parts[i].Partition
-		there, err := q.door.has(ctx, topic, partition, &p, from)
+		there, err := q.door.has(looking, topic, partition, &p, from)
 		switch {
 		case there || err != nil:
 			q.skipped++
 			q.release()
 		default:
 			if err = q.appendPart(ctx, tenantID, &parts[i], attach, &p); err == nil && !from.tries.Never() {
-				_, err = q.door.has(ctx, topic, partition, &p, from)
+				_, err = q.door.has(looking, topic, partition, &p, from)
 			}
 		}
 		if err != nil {
@@ -277,7 +286,22 @@ func (q *request) appendForwarded(ctx context.Context, tenantID string, parts []
 	return nil
 }
 
-var errCut = errors.New("write: a shorter request from the same offset on is here: want that one, and then the rest")
+// sharePartition says whether two parts go to the same partition.
+func sharePartition(parts []wire.Part) bool {
+	seen := make(map[int]bool, len(parts))
+	for i := range parts {
+		if seen[parts[i].Partition] {
+			return true
+		}
+		seen[parts[i].Partition] = true
+	}
+	return false
+}
+
+// recallTimeout bounds how long a request is kept by looking for what was sent before.
+const recallTimeout = 15 * time.Second
+
+var errCut = errors.New("write: what is here was divided otherwise: want the first messages by themselves, and then the rest")
 
 // has says whether the part at position p is in the buffer.
 func (d *Door) has(ctx context.Context, topic string, partition int, p *buffer.Position, from *origin) (bool, error) {
@@ -293,11 +317,14 @@ func (d *Door) has(ctx context.Context, topic string, partition int, p *buffer.P
 		return false, err
 	case !known || p.After(&last):
 		return false, nil
+	case p.First < last.First && last.First <= p.Last:
+		from.cut = last.First - 1
 	case last.Last < p.Last:
 		from.cut = last.Last
-		return false, errCut
+	default:
+		return true, nil
 	}
-	return true, nil
+	return false, errCut
 }
 
 // turns lets one request of a sender in at a time.
