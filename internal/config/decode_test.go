@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -109,8 +110,8 @@ func TestDecodeRefuses(t *testing.T) {
 		"unknown, far off":  {"names: []\nzzzzzzzzz: 1\n", "f.yml:2: zzzzzzzzz: unknown key, want one of server, max_series, ratio, tenants, names, extra, scrape_configs"},
 		"in a map":          {"tenants:\n  a:\n    ratoi: 1\n", `f.yml:3: tenants.a.ratoi: unknown key, did you mean "ratio"?`},
 		"inlined":           {"max_sries: 1\n", `f.yml:1: max_sries: unknown key, did you mean "max_series"?`},
-		"number":            {"\nmax_series: many\n", `f.yml:2: max_series: got "many", want integer`},
-		"duration":          {"server: {timeout: 5}", `f.yml:1: server.timeout: got "5", want duration`},
+		"number":            {"\nmax_series: many\n", `f.yml:2: max_series: got "many", want integer, without a unit`},
+		"duration":          {"server: {timeout: 5}", `f.yml:1: server.timeout: got "5", want duration such as 30s, 5m or 3d`},
 		"section":           {"server: 5", `f.yml:1: server: got "5", want a section with keys`},
 		"list":              {"names: {a: b}", `f.yml:1: names: got a section with keys, want list of string`},
 		"list element":      {"names: [a, {b: c}]", `f.yml:1: names[1]: got a section with keys, want string`},
@@ -344,4 +345,51 @@ func TestLiveSecret(t *testing.T) {
 			t.Error("a secret is shown, or one without a file is not there")
 		}
 	})
+}
+
+// Files are replaced as Kubernetes does it, by a link to another directory; a pipe is
+// not waited for; and whoever asks while a file is read gets what was.
+func TestReadAgain(t *testing.T) {
+	dir := t.TempDir()
+	name := func(s string) string { return filepath.Join(dir, s) }
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, version := range []string{"1", "2"} {
+		must(os.Mkdir(name(version), 0o700))
+		must(os.WriteFile(filepath.Join(name(version), "token"), []byte("token-"+version+"\n"), 0o600))
+	}
+	must(os.Symlink("1", name("..data")))
+	must(os.Symlink("..data/token", name("token")))
+	live := NewLiveSecret("token-1", name("token"))
+	want := func(token string) {
+		t.Helper()
+		live.mu.Lock()
+		live.read = time.Time{}
+		live.mu.Unlock()
+		if got := live.Reveal(); got != token {
+			t.Errorf("got %s, want %s", got, token)
+		}
+	}
+	want("token-1")
+	must(os.Symlink("2", name("new")))
+	must(os.Rename(name("new"), name("..data")))
+	want("token-2")
+	must(os.Remove(name("token")))
+	want("token-2")
+	must(syscall.Mkfifo(name("token"), 0o600))
+	want("token-2")
+	must(os.Remove(name("token")))
+	must(os.WriteFile(name("token"), make([]byte, maxReadAgain+1), 0o600))
+	want("token-2")
+	must(os.Truncate(name("token"), 0))
+	want("token-2")
+	must(os.WriteFile(name("token"), []byte("token-3"), 0o600))
+	live.reading = true
+	want("token-2")
+	live.reading = false
+	want("token-3")
 }

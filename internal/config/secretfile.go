@@ -1,9 +1,13 @@
 package config
 
 import (
+	"errors"
+	"fmt"
+	"io"
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -13,9 +17,10 @@ import (
 type LiveSecret struct {
 	file string
 
-	mu    sync.Mutex // guards what follows
-	value Secret
-	read  time.Time
+	mu      sync.Mutex // guards what follows
+	value   Secret
+	read    time.Time
+	reading bool // somebody does, without the lock: a file system may hang
 }
 
 const readSecretAgain = time.Second
@@ -30,14 +35,16 @@ func NewLiveSecret(value Secret, file string) *LiveSecret {
 func (s *LiveSecret) Reveal() string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if s.file == "" || time.Since(s.read) < readSecretAgain {
+	if s.file == "" || s.reading || time.Since(s.read) < readSecretAgain {
 		return s.value.Reveal()
 	}
-	s.read = time.Now()
-	if b, err := os.ReadFile(s.file); err == nil {
-		if text := strings.TrimRight(string(b), "\r\n"); text != "" {
-			s.value = Secret(text)
-		}
+	s.reading = true
+	s.mu.Unlock()
+	b, err := ReadAgain(s.file)
+	s.mu.Lock()
+	s.reading, s.read = false, time.Now()
+	if text := strings.TrimRight(string(b), "\r\n"); err == nil && text != "" {
+		s.value = Secret(text)
 	}
 	return s.value.Reveal()
 }
@@ -51,3 +58,30 @@ func (s *LiveSecret) String() string {
 	defer s.mu.Unlock()
 	return s.value.String()
 }
+
+// maxReadAgain is the largest file that is read again.
+const maxReadAgain = 4 << 20
+
+// ReadAgain reads a small file that was read before. One that is not regular, such as
+// a pipe, is not: it would be waited for, and has said what it had.
+func ReadAgain(file string) ([]byte, error) {
+	f, err := os.OpenFile(file, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() {
+		return nil, fmt.Errorf("read %s again: %w", file, errNotRegular)
+	}
+	b, err := io.ReadAll(io.LimitReader(f, maxReadAgain+1))
+	if err == nil && len(b) > maxReadAgain {
+		err = fmt.Errorf("read %s again: got more than %d bytes", file, maxReadAgain)
+	}
+	return b, err
+}
+
+var errNotRegular = errors.New("it is not a regular file")

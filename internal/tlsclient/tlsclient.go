@@ -19,6 +19,8 @@ import (
 	"os"
 	"sync"
 	"time"
+
+	"github.com/vedette-io/vedette/internal/config"
 )
 
 // Files say whom to trust and who we are. All may be empty.
@@ -40,18 +42,18 @@ type Source struct {
 
 	mu       sync.Mutex // guards what follows
 	contents [3][]byte  // of CA, Cert and Key
-	config   *tls.Config
+	current  *tls.Config
 	read     time.Time
 }
 
 // New reads the files.
 func New(f Files) (*Source, error) {
 	s := &Source{files: f}
-	contents, err := f.read()
+	contents, err := f.read(os.ReadFile)
 	if err != nil {
 		return nil, err
 	}
-	if s.config, err = f.config(contents); err != nil {
+	if s.current, err = f.config(contents); err != nil {
 		return nil, err
 	}
 	s.contents, s.read = contents, time.Now()
@@ -65,46 +67,46 @@ func (s *Source) Config() (*tls.Config, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if time.Since(s.read) < readAgain {
-		return s.config, nil
+		return s.current, nil
 	}
 	s.read = time.Now()
-	contents, err := s.files.read()
+	contents, err := s.files.read(config.ReadAgain)
 	if err != nil {
-		return s.config, err
+		return s.current, err
 	}
 	same := true
 	for i := range contents {
 		same = same && bytes.Equal(contents[i], s.contents[i])
 	}
 	if same {
-		return s.config, nil
+		return s.current, nil
 	}
-	config, err := s.files.config(contents)
+	current, err := s.files.config(contents)
 	if err != nil {
-		return s.config, err
+		return s.current, err
 	}
-	s.contents, s.config = contents, config
-	return config, nil
+	s.contents, s.current = contents, current
+	return current, nil
 }
 
 // Dialer returns a function that connects by dial and shakes hands, with the files
 // as they are then.
 func (s *Source) Dialer(dial func(ctx context.Context, network, address string) (net.Conn, error)) func(context.Context, string, string) (net.Conn, error) {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
-		config, _ := s.Config()
-		if config.ServerName == "" {
+		current, _ := s.Config()
+		if current.ServerName == "" {
 			host, _, err := net.SplitHostPort(address)
 			if err != nil {
 				host = address
 			}
-			config = config.Clone()
-			config.ServerName = host
+			current = current.Clone()
+			current.ServerName = host
 		}
 		plain, err := dial(ctx, network, address)
 		if err != nil {
 			return nil, err
 		}
-		conn := tls.Client(plain, config)
+		conn := tls.Client(plain, current)
 		if err := conn.HandshakeContext(ctx); err != nil {
 			_ = plain.Close()
 			return nil, err
@@ -113,12 +115,12 @@ func (s *Source) Dialer(dial func(ctx context.Context, network, address string) 
 	}
 }
 
-func (f *Files) read() (contents [3][]byte, err error) {
+func (f *Files) read(readFile func(string) ([]byte, error)) (contents [3][]byte, err error) {
 	for i, name := range []string{f.CA, f.Cert, f.Key} {
 		if name == "" {
 			continue
 		}
-		if contents[i], err = os.ReadFile(name); err != nil {
+		if contents[i], err = readFile(name); err != nil {
 			return contents, fmt.Errorf("read %s: %w", [...]string{"tls.ca_file", "tls.cert_file", "tls.key_file"}[i], err)
 		}
 	}
