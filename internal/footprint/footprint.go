@@ -10,8 +10,7 @@ import (
 	"log/slog"
 	"os"
 	"runtime/debug"
-	"strconv"
-	"strings"
+	"runtime/metrics"
 	"sync"
 	"time"
 )
@@ -25,10 +24,15 @@ const (
 	startTime = 30 * time.Second
 	startTick = 20 * time.Millisecond
 	startRSS  = 46 << 20
+	startMap  = 16 << 20 // of files: less is not worth it, and what is used would be taken away
+
+	// With more than that on the heap a process is not small, and what is saved is not
+	// worth what it costs: garbage is collected as usual.
+	smallHeap = 64 << 20
 )
 
 // Keep keeps this process small until stop is called. The collector of garbage
-// runs more often than usual, unless GOGC says how often. Call Drop first thing in
+// runs more often than usual while there is little on the heap, unless GOGC says how often. Call Drop first thing in
 // main, for what packages have run through before.
 func Keep(logger *slog.Logger) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
@@ -41,9 +45,15 @@ func Keep(logger *slog.Logger) (stop func()) {
 }
 
 func keep(ctx context.Context, logger *slog.Logger) {
-	if os.Getenv("GOGC") == "" {
-		debug.SetGCPercent(gcPercent)
+	frugal := os.Getenv("GOGC") == ""
+	percent := 0
+	collect := func(heap uint64) {
+		if want := percentFor(heap); frugal && want != percent {
+			percent = want
+			debug.SetGCPercent(percent)
+		}
 	}
+	collect(0)
 	keepStart(ctx, logger)
 	tick := time.NewTicker(interval)
 	defer tick.Stop()
@@ -53,10 +63,30 @@ func keep(ctx context.Context, logger *slog.Logger) {
 			return
 		case <-tick.C:
 		}
-		debug.FreeOSMemory()
+		heap := liveHeap()
+		collect(heap)
+		if heap <= smallHeap {
+			debug.FreeOSMemory()
+		}
 		n, err := Drop()
 		logger.Debug("Memory is given back", "file_bytes", n, "err", err)
 	}
+}
+
+func percentFor(heap uint64) int {
+	if heap > smallHeap {
+		return 100
+	}
+	return gcPercent
+}
+
+// liveHeap is what the last collection of garbage has left.
+func liveHeap() uint64 {
+	sample := []metrics.Sample{{Name: "/gc/heap/live:bytes"}}
+	if metrics.Read(sample); sample[0].Value.Kind() != metrics.KindUint64 {
+		return 0
+	}
+	return sample[0].Value.Uint64()
 }
 
 // keepStart gives back pages of the executable whenever a starting process has
@@ -66,8 +96,8 @@ func keepStart(ctx context.Context, logger *slog.Logger) {
 	defer tick.Stop()
 	begun, times := time.Now(), 0
 	for ctx.Err() == nil && time.Since(begun) < startTime {
-		size, err := residentBytes()
-		if err == nil && size > startRSS {
+		size, files, err := residentBytes()
+		if err == nil && size > startRSS && files > startMap {
 			_, err = Drop()
 			times++
 		}
@@ -83,19 +113,17 @@ func keepStart(ctx context.Context, logger *slog.Logger) {
 	logger.Debug("Memory of the start was given back", "times", times)
 }
 
-// residentBytes is what this process has in memory.
-func residentBytes() (int64, error) {
+// residentBytes is what this process has in memory, and how much of that comes from
+// files.
+func residentBytes() (all, files int64, err error) {
 	text, err := os.ReadFile("/proc/self/statm")
 	if err != nil {
-		return 0, fmt.Errorf("read how much memory is used: %w", err)
+		return 0, 0, fmt.Errorf("read how much memory is used: %w", err)
 	}
-	fields := strings.Fields(string(text))
-	if len(fields) < 2 {
-		return 0, fmt.Errorf("read how much memory is used: got %q", text)
+	var size int64
+	if _, err := fmt.Sscan(string(text), &size, &all, &files); err != nil {
+		return 0, 0, fmt.Errorf("read how much memory is used: got %q: %w", text, err)
 	}
-	pages, err := strconv.ParseInt(fields[1], 10, 64)
-	if err != nil {
-		return 0, fmt.Errorf("read how much memory is used: %w", err)
-	}
-	return pages * int64(os.Getpagesize()), nil
+	page := int64(os.Getpagesize())
+	return all * page, files * page, nil
 }

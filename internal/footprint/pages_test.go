@@ -1,6 +1,7 @@
 package footprint
 
 import (
+	"log/slog"
 	"os"
 	"testing"
 
@@ -47,4 +48,25 @@ func TestDropOwnPages(t *testing.T) {
 	require.Positive(t, n)
 	_, err = Drop()
 	require.NoError(t, err)
+}
+
+// A process that is not small is left alone.
+func TestPercent(t *testing.T) {
+	require.Equal(t, gcPercent, percentFor(0))
+	require.Equal(t, gcPercent, percentFor(smallHeap))
+	require.Equal(t, 100, percentFor(smallHeap+1))
+	all, files, err := residentBytes()
+	if err != nil {
+		t.Skip("the kernel does not say:", err)
+	}
+	require.Positive(t, files)
+	require.Greater(t, all, files)
+}
+
+// Keep ends when it is told to.
+func TestKeepStops(t *testing.T) {
+	t.Setenv("GOGC", "100") // the test's own collector stays as it is
+	stop := Keep(slog.New(slog.DiscardHandler))
+	stop()
+	stop()
 }
