@@ -27,7 +27,7 @@ test: go test-tools kafka-jars trace-pages ## run the whole suite; say why a tes
 collector: go ## build bin/vedette-collector, the OpenTelemetry Collector with Vedette's components
 	@CGO_ENABLED=0 $(GO) build -trimpath -ldflags '-s -w' -o bin/vedette-collector ./cmd/vedette-collector
 
-test-kernels: go ## run the eBPF tests in other kernels under QEMU; not part of test: fetches some 400 MB
+test-kernels: go ## run the eBPF tests in other kernels under QEMU; not part of test: fetches some 450 MB once
 	@ebpf/kernels/fetch.sh .cache/kernels
 	@$(GO) run ./ebpf/kernels
 
