@@ -3,7 +3,6 @@ package container
 import (
 	"context"
 	"crypto/tls"
-	"encoding/pem"
 	"fmt"
 	"log/slog"
 	"net/http/httptest"
@@ -274,7 +273,7 @@ func (c *inCluster) testRights(t *testing.T) {
 		c.API + "/api/v1/nodes/" + c.Node + "/proxy/pods":                    "403",
 		c.API + "/api/v1/namespaces/kube-system/configmaps/kube-root-ca.crt": "403",
 	} {
-		_, err := k.get(t.Context(), address, &tls.Config{InsecureSkipVerify: true})
+		err := k.get(t.Context(), address, &tls.Config{InsecureSkipVerify: true}, func(*jsonStream) error { return nil })
 		if want == "" {
 			require.NoError(t, err, address)
 		} else {
@@ -436,7 +435,7 @@ func (c *inCluster) testCertificate(t *testing.T) {
 		cfg := c.config().Kubelet
 		cfg.InsecureSkipVerify = insecure
 		k := &kubelet{cfg: cfg, env: func(key string) string { return env[key] }}
-		_, err := k.ask(t.Context(), nil)
+		_, err := k.ask(t.Context(), new(question))
 		return err
 	}
 	node := map[string]string{"NODE_NAME": c.Node}
@@ -452,9 +451,9 @@ func (c *inCluster) testCertificate(t *testing.T) {
 	require.ErrorContains(t, ask(false, map[string]string{"NODE_NAME": "another"}), "127.0.0.1")
 	other := httptest.NewTLSServer(nil)
 	defer other.Close()
-	require.NoError(t, os.WriteFile(filepath.Join(c.Dir, "other.crt"), pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: other.Certificate().Raw}), 0o600))
+	require.NoError(t, os.WriteFile(filepath.Join(c.Dir, "other.crt"), pemOf(other), 0o600))
 	k := &kubelet{cfg: c.config().Kubelet, env: func(key string) string { return node[key] }}
 	k.cfg.InsecureSkipVerify, k.cfg.CAFile = false, filepath.Join(c.Dir, "other.crt")
-	_, err := k.ask(t.Context(), nil)
+	_, err := k.ask(t.Context(), new(question))
 	require.ErrorContains(t, err, "x509: certificate signed by unknown authority")
 }

@@ -6,11 +6,13 @@ import (
 	"encoding/pem"
 	"fmt"
 	"log/slog"
+	"maps"
 	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -253,23 +255,31 @@ func TestPodsOfAPIServer(t *testing.T) {
 	dir := t.TempDir()
 	cfg := KubeletConfig{URL: "https://127.0.0.1:1", TokenFile: filepath.Join(dir, "token"), CAFile: filepath.Join(dir, "ca.crt")}
 	require.NoError(t, os.WriteFile(cfg.TokenFile, []byte("s3cret\n"), 0o600))
-	require.NoError(t, os.WriteFile(cfg.CAFile, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw}), 0o600))
+	require.NoError(t, os.WriteFile(cfg.CAFile, pemOf(srv), 0o600))
 	host, port, err := net.SplitHostPort(srv.Listener.Addr().String())
 	require.NoError(t, err)
 	env := map[string]string{"KUBERNETES_SERVICE_HOST": host, "KUBERNETES_SERVICE_PORT": port, "NODE_NAME": "node-7"}
 	k := &kubelet{cfg: cfg, env: func(key string) string { return env[key] }}
-	got, err := k.ask(t.Context(), nil)
+	q := &question{labels: []string{"pod-template-hash"}}
+	got, err := k.ask(t.Context(), q)
 	require.NoError(t, err)
 	require.Equal(t, meta{Pod: "shop-5d8f7c9b4-abcde", Namespace: "prod", Workload: "shop", Labels: map[string]string{"pod-template-hash": "5d8f7c9b4"}}, got.pods[podUID])
 
 	env["NODE_NAME"] = "another"
-	_, err = k.ask(t.Context(), nil)
+	_, err = k.ask(t.Context(), q)
 	require.ErrorContains(t, err, "at the API server: got status 403")
 	require.NotErrorIs(t, err, syscall.ECONNREFUSED, "which would mean that there is no kubelet")
 	delete(env, "NODE_NAME")
-	_, err = k.ask(t.Context(), nil)
+	_, err = k.ask(t.Context(), q)
 	require.ErrorIs(t, err, syscall.ECONNREFUSED)
 }
+
+// pemOf is the certificate of a server.
+func pemOf(srv *httptest.Server) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: srv.Certificate().Raw})
+}
+
+func streamOf(text string) *jsonStream { return newJSONStream(strings.NewReader(text)) }
 
 func TestPodNames(t *testing.T) {
 	for _, tc := range []struct{ metadata, workload, service string }{
@@ -285,13 +295,25 @@ func TestPodNames(t *testing.T) {
 		{`{"labels":{"app.kubernetes.io/name":"shop","app.kubernetes.io/instance":"shop-eu"}}`, "", "shop-eu"},
 		{`{"labels":{"app.kubernetes.io/name":"shop"},"annotations":{"resource.opentelemetry.io/service.name":"till"}}`, "", "till"},
 	} {
-		k, err := decodePods([]byte(`{"kind":"PodList","items":[{"metadata":` + tc.metadata + `}]}`))
-		require.NoError(t, err)
+		k := new(question).catalog()
+		require.NoError(t, decodePods(streamOf(`{"kind":"PodList","items":[{"metadata":`+tc.metadata+`}]}`), new(question), k))
 		require.Equal(t, tc.workload, k.pods[""].Workload, tc.metadata)
 		require.Equal(t, tc.service, k.pods[""].Service, tc.metadata)
 	}
-	_, err := decodePods([]byte(`{"message":"forbidden"}`))
-	require.ErrorContains(t, err, "got no list")
+	for answer, want := range map[string]string{
+		`{"message":"forbidden"}`:     "got no list",
+		`{"items":null}`:              "",
+		`{"kind":"PodList","items":[`: "EOF",
+		`[]`:                          "want an object",
+		`{"items":{}}`:                "want a list",
+	} {
+		err := decodePods(streamOf(answer), new(question), new(question).catalog())
+		if want == "" {
+			require.NoError(t, err)
+		} else {
+			require.ErrorContains(t, err, want, answer)
+		}
+	}
 }
 
 // An engine that stops answering leaves what it said last, and one that hangs
@@ -318,7 +340,7 @@ func TestEngineFails(t *testing.T) {
 		})
 		time.Sleep(askAgain + c.cfg.RescanInterval)
 		require.Contains(t, expose(t, c), `name="web"`)
-		time.Sleep(askTimeout)
+		time.Sleep(2 * askTimeout)
 		synctest.Wait()
 		// After 10 and 20 s, because of the containers that nobody knows.
 		require.Equal(t, 2.0, testutil.ToFloat64(c.metrics.errors.WithLabelValues("docker")))
@@ -341,7 +363,7 @@ func (s *scriptedSource) play(f func(context.Context) (*catalog, error)) { s.scr
 
 func (s *scriptedSource) name() string { return "docker" }
 
-func (s *scriptedSource) ask(ctx context.Context, _ []*cgroup) (*catalog, error) {
+func (s *scriptedSource) ask(ctx context.Context, _ *question) (*catalog, error) {
 	return (*s.script.Load())(ctx)
 }
 
@@ -364,9 +386,15 @@ func FuzzFiles(f *testing.F) {
 			require.NotContains(t, d.name, ":")
 		}
 		decodeBundle(data)
-		_, _ = decodeDocker(data)
-		_, _ = decodePods(data)
-		decodePodman(data, &catalog{containers: map[string]meta{}})
+		q := &question{ids: map[string]time.Time{"x": {}}, labels: []string{"b"}}
+		k := q.catalog()
+		_ = decodeDocker(streamOf(string(data)), q, k)
+		_ = decodePods(streamOf(string(data)), q, k)
+		decodePodman(data, q, k)
+		for id, m := range k.containers {
+			require.Equal(t, "x", id)
+			require.Subset(t, []string{"b"}, slices.Collect(maps.Keys(m.Labels)))
+		}
 	})
 }
 

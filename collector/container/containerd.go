@@ -2,7 +2,9 @@ package container
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"net"
 	"path/filepath"
@@ -34,57 +36,71 @@ func newContainerd(hostRoot, socket string) *containerd {
 
 func (c *containerd) name() string { return "containerd" }
 
-func (c *containerd) ask(ctx context.Context, _ []*cgroup) (*catalog, error) {
+func (c *containerd) ask(ctx context.Context, q *question) (*catalog, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()                                                   // ends streams, too
 	probe, err := new(net.Dialer).DialContext(ctx, "unix", c.socket) // gRPC does not say that nobody is there
 	if err != nil {
 		return nil, fmt.Errorf("connect to containerd: %w", err)
 	}
 	_ = probe.Close()
 	conn, err := grpc.NewClient("unix://"+c.socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.ForceCodec(plain{}), grpc.MaxCallRecvMsgSize(maxAnswer)))
+		grpc.WithDefaultCallOptions(grpc.ForceCodec(plain{}), grpc.MaxCallRecvMsgSize(maxItem)))
 	if err != nil {
 		return nil, fmt.Errorf("connect to containerd: %w", err)
 	}
 	defer conn.Close()
-	namespaces, err := c.list(ctx, conn, "/containerd.services.namespaces.v1.Namespaces/List")
-	if err != nil {
-		return nil, err
+	var request, answer []byte
+	if err := conn.Invoke(ctx, "/containerd.services.namespaces.v1.Namespaces/List", &request, &answer); err != nil {
+		return nil, fmt.Errorf("list namespaces at %s: %w", c.socket, err)
 	}
-	k := &catalog{containers: map[string]meta{}}
-	for _, n := range namespaces {
-		name := ""
-		for field, v := range fieldsOf(n) {
-			if field == 1 {
-				name = string(v)
+	k := q.catalog()
+	for field, n := range fieldsOf(answer) {
+		if name := firstField(n); field == 1 && name != dockersNamespace {
+			if err := c.list(ctx, conn, name, q, k); err != nil {
+				return nil, fmt.Errorf("list containers of namespace %q at %s: %w", name, c.socket, err)
 			}
-		}
-		if name == dockersNamespace {
-			continue
-		}
-		containers, err := c.list(metadata.AppendToOutgoingContext(ctx, "containerd-namespace", name), conn, "/containerd.services.containers.v1.Containers/List")
-		if err != nil {
-			return nil, fmt.Errorf("namespace %q: %w", name, err)
-		}
-		for _, b := range containers {
-			id, m := decodeContainerd(b)
-			k.containers[id] = m
 		}
 	}
 	return k, nil
 }
 
-// list calls a method whose answer is a list in its first field.
-func (c *containerd) list(ctx context.Context, conn *grpc.ClientConn, method string) (list [][]byte, err error) {
-	var request, answer []byte
-	if err := conn.Invoke(ctx, method, &request, &answer); err != nil {
-		return nil, fmt.Errorf("list at %s: %w", c.socket, err)
+// list adds the containers of a namespace. They come one by one, for each has all
+// of its specification with it.
+func (c *containerd) list(ctx context.Context, conn *grpc.ClientConn, namespace string, q *question, k *catalog) error {
+	ctx = metadata.AppendToOutgoingContext(ctx, "containerd-namespace", namespace)
+	stream, err := conn.NewStream(ctx, &grpc.StreamDesc{ServerStreams: true}, "/containerd.services.containers.v1.Containers/ListStream")
+	if err != nil {
+		return err
 	}
-	for field, v := range fieldsOf(answer) {
-		if field == 1 {
-			list = append(list, v)
+	if err := errors.Join(stream.SendMsg(new([]byte)), stream.CloseSend()); err != nil {
+		return err
+	}
+	for range maxItems {
+		var message []byte
+		if err := stream.RecvMsg(&message); errors.Is(err, io.EOF) {
+			return nil
+		} else if err != nil {
+			return err
+		}
+		for field, v := range fieldsOf(message) {
+			if field == 1 {
+				id, m := decodeContainerd(v)
+				q.add(k, id, m)
+			}
 		}
 	}
-	return list, nil
+	return fmt.Errorf("got more than %d elements", maxItems)
+}
+
+// firstField is the text of a message's first field.
+func firstField(b []byte) (text string) {
+	for field, v := range fieldsOf(b) {
+		if field == 1 {
+			text = string(v)
+		}
+	}
+	return text
 }
 
 // decodeContainerd reads a containerd.services.containers.v1.Container: its id,
@@ -143,8 +159,8 @@ func fieldsOf(b []byte) iter.Seq2[protowire.Number, []byte] {
 type plain struct{}
 
 func (plain) Marshal(v any) ([]byte, error) { return *v.(*[]byte), nil }
-func (plain) Unmarshal(data []byte, v any) error {
-	*v.(*[]byte) = append([]byte(nil), data...)
+func (plain) Unmarshal(data []byte, v any) error { // data is a copy of its own
+	*v.(*[]byte) = data
 	return nil
 }
 func (plain) Name() string { return "proto" }

@@ -13,6 +13,7 @@ import (
 )
 
 func TestContainerd(t *testing.T) {
+	t.Parallel()
 	e := enginetest.StartContainerd(t)
 	plainly := e.Guest(t, "default", "")
 	nerdctl := e.Guest(t, "default", "", "--label=nerdctl/name=web",

@@ -2,7 +2,6 @@ package container
 
 import (
 	"context"
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -46,6 +45,7 @@ func newWatch(t *testing.T, change func(*Config)) *watch {
 	var err error
 	w.c, err = New(cfg, slog.New(slog.DiscardHandler), prometheus.NewRegistry())
 	require.NoError(t, err)
+	w.c.cfg.RescanInterval = 200 * time.Millisecond // less than is sensible, for a test that waits for it
 	w.c.now = func() time.Time { return time.Now().Add(time.Duration(w.skip.Load())) }
 	require.NoError(t, w.reg.Register(w.c))
 	ctx, cancel := context.WithCancel(context.Background())
@@ -202,9 +202,8 @@ type dockerStats struct {
 func statsOf(t *testing.T, d *enginetest.Docker, id string) (s dockerStats) {
 	t.Helper()
 	client := newDocker("/", d.Socket).client
-	b, err := get(t.Context(), client, "http://docker/containers/"+id+"/stats?stream=false&one-shot=true", "")
+	err := get(t.Context(), client, "http://docker/containers/"+id+"/stats?stream=false&one-shot=true", "", func(j *jsonStream) error { return j.next(&s) })
 	require.NoError(t, err)
-	require.NoError(t, json.Unmarshal(b, &s))
 	return s
 }
 
@@ -216,6 +215,7 @@ func between(t *testing.T, before, got, after float64, what string) {
 }
 
 func TestDocker(t *testing.T) {
+	t.Parallel()
 	d := enginetest.StartDocker(t)
 	w := newWatch(t, func(c *Config) { c.DockerSockets = []string{d.Socket} })
 	web := d.Guest(t, "web", "", "--network=none", "--label=com.docker.compose.project=shop", "--label=com.docker.compose.service=front")

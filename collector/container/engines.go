@@ -6,7 +6,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net"
 	"net/http"
 	"path/filepath"
@@ -39,26 +38,27 @@ func newDocker(hostRoot, socket string) *docker {
 
 func (d *docker) name() string { return "docker" }
 
-func (d *docker) ask(ctx context.Context, _ []*cgroup) (*catalog, error) {
-	data, err := get(ctx, d.client, "http://docker/containers/json", "")
+func (d *docker) ask(ctx context.Context, q *question) (*catalog, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+	defer cancel()
+	k := q.catalog()
+	err := get(ctx, d.client, "http://docker/containers/json", "", func(s *jsonStream) error { return decodeDocker(s, q, k) })
 	if err != nil {
 		return nil, fmt.Errorf("list containers at %s: %w", d.socket, err)
 	}
-	return decodeDocker(data)
+	return k, nil
 }
 
-func decodeDocker(data []byte) (*catalog, error) {
-	var list []struct {
-		ID     string `json:"Id"`
-		Names  []string
-		Image  string
-		Labels map[string]string
-	}
-	if err := json.Unmarshal(data, &list); err != nil {
-		return nil, fmt.Errorf("decode list of containers: %w", err)
-	}
-	k := &catalog{containers: map[string]meta{}}
-	for _, c := range list {
+// dockersContainer is a container in Docker's list.
+type dockersContainer struct {
+	ID     string `json:"Id"`
+	Names  []string
+	Image  string
+	Labels map[string]string
+}
+
+func decodeDocker(s *jsonStream, q *question, k *catalog) error {
+	return each(s, func(c *dockersContainer) {
 		m := meta{
 			Image: c.Image, Labels: c.Labels,
 			Container: c.Labels[labelContainer], Pod: c.Labels[labelPod], Namespace: c.Labels[labelNamespace],
@@ -69,84 +69,78 @@ func decodeDocker(data []byte) (*catalog, error) {
 				m.Name = n
 			}
 		}
-		k.containers[c.ID] = m
-	}
-	return k, nil
-}
-
-// get makes a request and returns the body of a good answer.
-func get(ctx context.Context, client *http.Client, url, token string) ([]byte, error) {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, err
-	}
-	if token != "" {
-		req.Header.Set("Authorization", "Bearer "+token)
-	}
-	resp, err := client.Do(req)
-	if err != nil {
-		return nil, err
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return nil, fmt.Errorf("got status %s, want 200", resp.Status)
-	}
-	data, err := io.ReadAll(io.LimitReader(resp.Body, maxAnswer+1))
-	if err == nil && len(data) > maxAnswer {
-		err = fmt.Errorf("got more than %d bytes", maxAnswer)
-	}
-	return data, err
+		q.add(k, c.ID, m)
+	})
 }
 
 // bundles reads what containerd, CRI-O and Podman leave in files: the
 // annotations in a container's OCI bundle, and Podman's list of names.
-type bundles struct{ root string }
+type bundles struct {
+	root string
+	read map[string]meta // of the last answer, from bundles, which do not change
+}
 
-func newBundles(hostRoot string) *bundles { return &bundles{hostRoot} }
+func newBundles(hostRoot string) *bundles { return &bundles{root: hostRoot} }
 
 func (b *bundles) name() string { return "files" }
 
-func (b *bundles) ask(_ context.Context, list []*cgroup) (*catalog, error) {
-	k := &catalog{containers: map[string]meta{}}
+func (b *bundles) ask(_ context.Context, q *question) (*catalog, error) {
+	read := map[string]meta{}
 	podman := false
-	for _, g := range list {
+	for _, g := range q.groups {
 		if g.kind != kindContainer {
 			continue
 		}
 		podman = podman || g.runtime == "podman"
-		for _, pattern := range []string{
-			"run/containerd/io.containerd.runtime.v2.task/*/" + g.id + "/config.json",
-			"run/k3s/containerd/io.containerd.runtime.v2.task/*/" + g.id + "/config.json",
-			"run/containers/storage/overlay-containers/" + g.id + "/userdata/config.json",
-		} {
-			if g.runtime == "docker" || g.runtime == "lxc" || g.runtime == "nspawn" || g.runtime == "mesos" {
-				break
-			}
-			paths, _ := filepath.Glob(filepath.Join(b.root, pattern))
-			if len(paths) == 0 {
-				continue
-			}
-			data, ok := readFile(paths[0])
-			if m, decoded := decodeBundle(data); ok && decoded {
-				k.containers[g.id] = m
-			}
-			break
+		if m, ok := b.read[g.id]; ok {
+			read[g.id] = m
+		} else if m, ok := b.bundle(g); ok {
+			read[g.id] = m
+		}
+	}
+	b.read = read
+	k := q.catalog()
+	for id, m := range read {
+		if m.known {
+			q.add(k, id, m)
 		}
 	}
 	if podman {
 		if data, ok := readFile(filepath.Join(b.root, "var/lib/containers/storage/overlay-containers/containers.json")); ok {
-			decodePodman(data, k)
+			decodePodman(data, q, k)
 		}
 	}
 	return k, nil
 }
 
-// decodeBundle reads the annotations of an OCI bundle; false is one that says
-// nothing.
-func decodeBundle(data []byte) (meta, bool) {
+// bundle reads the bundle of a container; false: none is there.
+func (b *bundles) bundle(g *cgroup) (meta, bool) {
+	switch g.runtime {
+	case "docker", "lxc", "nspawn", "mesos":
+		return meta{}, false
+	}
+	for _, pattern := range []string{
+		"run/containerd/io.containerd.runtime.v2.task/*/" + g.id + "/config.json",
+		"run/k3s/containerd/io.containerd.runtime.v2.task/*/" + g.id + "/config.json",
+		"run/containers/storage/overlay-containers/" + g.id + "/userdata/config.json",
+	} {
+		paths, _ := filepath.Glob(filepath.Join(b.root, pattern))
+		if len(paths) == 0 {
+			continue
+		}
+		if data, ok := readFile(paths[0]); ok {
+			return decodeBundle(data), true
+		}
+	}
+	return meta{}, false
+}
+
+// decodeBundle reads the annotations of an OCI bundle; one that says nothing is not
+// known.
+func decodeBundle(data []byte) meta {
 	var spec struct{ Annotations map[string]string }
 	if json.NewDecoder(bytes.NewReader(data)).Decode(&spec) != nil {
-		return meta{}, false
+		return meta{}
 	}
 	a := spec.Annotations
 	m := meta{
@@ -159,11 +153,12 @@ func decodeBundle(data []byte) (meta, bool) {
 	if a["io.kubernetes.cri.container-type"] == "sandbox" || a["io.kubernetes.cri-o.ContainerType"] == "sandbox" {
 		m.Container = ""
 	}
-	return m, m.Name+m.Image+m.Pod != ""
+	m.known = m.Name+m.Image+m.Pod != ""
+	return m
 }
 
 // decodePodman adds the names in Podman's list of containers.
-func decodePodman(data []byte, k *catalog) {
+func decodePodman(data []byte, q *question, k *catalog) {
 	var list []struct {
 		ID       string   `json:"id"`
 		Names    []string `json:"names"`
@@ -183,7 +178,7 @@ func decodePodman(data []byte, k *catalog) {
 			m.Name = c.Names[0]
 		}
 		if m.Name+m.Image != "" {
-			k.containers[c.ID] = k.containers[c.ID].merge(m)
+			q.add(k, c.ID, m)
 		}
 	}
 }

@@ -5,15 +5,17 @@ import (
 	"errors"
 	"io/fs"
 	"maps"
+	"strings"
+	"sync"
 	"syscall"
 	"time"
 )
 
 const (
-	askTimeout = 3 * time.Second
-	askAgain   = time.Minute // labels of pods and names of containers may change
+	askTimeout = 3 * time.Second // of a request
+	askAgain   = time.Minute     // labels of pods and names of containers may change
 	settling   = 30 * time.Second
-	maxAnswer  = 64 << 20
+	maxText    = 1 << 10 // of a label's value
 )
 
 // meta is what an engine knows about a container, or about a pod.
@@ -72,10 +74,50 @@ func (k *catalog) find(id, podUID string) meta {
 	return m
 }
 
+// question is what sources are asked.
+type question struct {
+	groups []*cgroup
+	ids    map[string]time.Time // of the containers among them; when they were first asked for
+	labels []string             // of which the values are wanted
+}
+
+// catalog returns an empty one for an answer.
+func (q *question) catalog() *catalog {
+	return &catalog{containers: map[string]meta{}, pods: map[string]meta{}}
+}
+
+// add adds what is known about a container to an answer, if it was asked for.
+func (q *question) add(k *catalog, id string, m meta) {
+	if _, wanted := q.ids[id]; wanted {
+		m.Labels = q.pick(m.Labels)
+		k.containers[id] = k.containers[id].merge(m)
+	}
+}
+
+// pick returns the labels that are wanted. Of a label that is too long the beginning
+// is kept.
+func (q *question) pick(labels map[string]string) map[string]string {
+	var picked map[string]string
+	for _, l := range q.labels {
+		v, ok := labels[l]
+		if !ok {
+			continue
+		}
+		if picked == nil {
+			picked = map[string]string{}
+		}
+		if len(v) > maxText {
+			v = strings.Clone(v[:maxText])
+		}
+		picked[l] = v
+	}
+	return picked
+}
+
 // source is an engine that knows names. errAbsent says that it is not there.
 type source interface {
 	name() string
-	ask(ctx context.Context, list []*cgroup) (*catalog, error)
+	ask(ctx context.Context, q *question) (*catalog, error)
 }
 
 var errAbsent = errors.New("not there")
@@ -110,11 +152,32 @@ func (k *catalog) lacks(g *cgroup) bool {
 	return !ok && g.podUID != ""
 }
 
+// left is what of an earlier answer is about containers and pods that are still
+// there; nil: nothing.
+func (k *catalog) left(q *question) *catalog {
+	if k == nil {
+		return nil
+	}
+	left := q.catalog()
+	for _, g := range q.groups {
+		if m, ok := k.containers[g.id]; ok && g.kind == kindContainer {
+			left.containers[g.id] = m
+		}
+		if m, ok := k.pods[g.podUID]; ok {
+			left.pods[g.podUID] = m
+		}
+	}
+	if len(left.containers)+len(left.pods) == 0 {
+		return nil
+	}
+	return left
+}
+
 // enricher asks the sources when there are containers that they were not asked
 // for, for a while when some are that nobody knew, and now and then.
 type enricher struct {
 	c       *Collector
-	seen    map[string]time.Time // when they were first asked for containers that are there
+	seen    map[string]time.Time // see question.ids
 	at      time.Time
 	answers []*catalog // the last ones, by source
 	failing []bool
@@ -122,7 +185,7 @@ type enricher struct {
 
 func (e *enricher) refresh(ctx context.Context, s snapshot) {
 	now, known := e.c.now(), e.c.names.Load()
-	ids := map[string]time.Time{}
+	q := &question{groups: s.list, ids: map[string]time.Time{}, labels: e.c.cfg.Labels}
 	fresh := false
 	for _, g := range s.list {
 		if g.kind == kindContainer {
@@ -130,43 +193,52 @@ func (e *enricher) refresh(ctx context.Context, s snapshot) {
 			if !old {
 				first = now
 			}
-			ids[g.id] = first
+			q.ids[g.id] = first
 			fresh = fresh || !old || now.Sub(first) < settling && known.lacks(g)
 		}
 	}
-	if len(ids) == 0 || !fresh && now.Sub(e.at) < askAgain {
-		return
-	}
-	e.seen, e.at = ids, now
+	e.seen = q.ids
 	if e.answers == nil {
 		e.answers, e.failing = make([]*catalog, len(e.c.sources)), make([]bool, len(e.c.sources))
 	}
-	for i, src := range e.c.sources {
-		e.ask(ctx, i, src, s.list)
+	switch {
+	case len(q.ids) == 0:
+		clear(e.answers)
+	case fresh || now.Sub(e.at) >= askAgain:
+		e.at = now
+		var wg sync.WaitGroup
+		for i, src := range e.c.sources {
+			wg.Go(func() { e.ask(ctx, i, src, q) })
+		}
+		wg.Wait()
+	default:
+		return
 	}
-	all := &catalog{containers: map[string]meta{}, pods: map[string]meta{}}
+	all := q.catalog()
 	for _, answer := range e.answers {
 		if answer == nil {
 			continue
 		}
 		for id, m := range answer.containers {
-			if _, ok := ids[id]; ok {
-				all.containers[id] = all.containers[id].merge(m)
-			}
+			all.containers[id] = all.containers[id].merge(m)
 		}
 		maps.Copy(all.pods, answer.pods)
 	}
 	e.c.names.Store(all)
 }
 
-func (e *enricher) ask(ctx context.Context, i int, src source, list []*cgroup) {
-	ctx, cancel := context.WithTimeout(ctx, askTimeout)
+// ask asks one source. What it does not answer, it has said before.
+func (e *enricher) ask(ctx context.Context, i int, src source, q *question) {
+	ctx, cancel := context.WithTimeout(ctx, 2*askTimeout)
 	defer cancel()
-	answer, err := src.ask(ctx, list)
-	switch {
-	case err == nil:
+	answer, err := src.ask(ctx, q)
+	if err == nil {
 		e.c.metrics.asked.WithLabelValues(src.name()).Inc()
 		e.answers[i], e.failing[i] = answer, false
+		return
+	}
+	e.answers[i] = e.answers[i].left(q)
+	switch {
 	case absent(err) && e.answers[i] == nil: // who has answered is starting again
 		if !e.failing[i] {
 			e.failing[i] = true

@@ -5,7 +5,6 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"net"
@@ -41,30 +40,30 @@ func newKubelet(cfg KubeletConfig) *kubelet { return &kubelet{cfg, os.Getenv} }
 
 func (k *kubelet) name() string { return "kubelet" }
 
-func (k *kubelet) ask(ctx context.Context, _ []*cgroup) (*catalog, error) {
-	data, err := k.ofKubelet(ctx)
-	if err != nil && k.env("KUBERNETES_SERVICE_HOST") != "" && k.env("NODE_NAME") != "" {
-		api := url.URL{
-			Scheme: "https", Host: net.JoinHostPort(k.env("KUBERNETES_SERVICE_HOST"), cmp.Or(k.env("KUBERNETES_SERVICE_PORT"), "443")),
-			Path: "/api/v1/pods", RawQuery: url.Values{
-				"fieldSelector":   {"spec.nodeName=" + k.env("NODE_NAME")},
-				"resourceVersion": {"0"}, // from the API server's memory: every node asks
-			}.Encode(),
-		}
-		var again error
-		if data, again = k.get(ctx, api.String(), &tls.Config{}); again != nil {
-			// In a cluster a refused connection does not mean that there is no kubelet.
-			return nil, fmt.Errorf("list pods at the kubelet: %v; at the API server: %v", err, again)
-		}
-		err = nil
+func (k *kubelet) ask(ctx context.Context, q *question) (*catalog, error) {
+	answer, err := k.ofKubelet(ctx, q)
+	if err == nil {
+		return answer, nil
 	}
-	if err != nil {
+	if k.env("KUBERNETES_SERVICE_HOST") == "" || k.env("NODE_NAME") == "" {
 		return nil, fmt.Errorf("list pods: %w", err)
 	}
-	return decodePods(data)
+	api := url.URL{
+		Scheme: "https", Host: net.JoinHostPort(k.env("KUBERNETES_SERVICE_HOST"), cmp.Or(k.env("KUBERNETES_SERVICE_PORT"), "443")),
+		Path: "/api/v1/pods", RawQuery: url.Values{
+			"fieldSelector":   {"spec.nodeName=" + k.env("NODE_NAME")},
+			"resourceVersion": {"0"}, // from the API server's memory: every node asks
+		}.Encode(),
+	}
+	answer, again := k.pods(ctx, api.String(), &tls.Config{}, q)
+	if again != nil {
+		// In a cluster a refused connection does not mean that there is no kubelet.
+		return nil, fmt.Errorf("list pods at the kubelet: %v; at the API server: %v", err, again)
+	}
+	return answer, nil
 }
 
-func (k *kubelet) ofKubelet(ctx context.Context) ([]byte, error) {
+func (k *kubelet) ofKubelet(ctx context.Context, q *question) (*catalog, error) {
 	address, err := url.Parse(k.cfg.URL)
 	if err != nil {
 		return nil, err
@@ -85,7 +84,18 @@ func (k *kubelet) ofKubelet(ctx context.Context) ([]byte, error) {
 			return nil
 		}
 	}
-	return k.get(ctx, address.JoinPath("pods").String(), conf)
+	return k.pods(ctx, address.JoinPath("pods").String(), conf, q)
+}
+
+// pods asks one of the two servers for pods.
+func (k *kubelet) pods(ctx context.Context, address string, conf *tls.Config, q *question) (*catalog, error) {
+	ctx, cancel := context.WithTimeout(ctx, askTimeout) // one that hangs leaves time for the other
+	defer cancel()
+	answer := q.catalog()
+	if err := k.get(ctx, address, conf, func(s *jsonStream) error { return decodePods(s, q, answer) }); err != nil {
+		return nil, err
+	}
+	return answer, nil
 }
 
 // verify checks a server's certificate, as crypto/tls does, for a name.
@@ -99,12 +109,12 @@ func verify(s tls.ConnectionState, roots *x509.CertPool, name string) error {
 }
 
 // get asks one of the two servers; conf says what else is wanted of its certificate.
-func (k *kubelet) get(ctx context.Context, address string, conf *tls.Config) ([]byte, error) {
+func (k *kubelet) get(ctx context.Context, address string, conf *tls.Config, read func(*jsonStream) error) error {
 	token := ""
 	if k.cfg.TokenFile != "" {
 		data, err := os.ReadFile(k.cfg.TokenFile)
 		if err != nil && !strings.HasPrefix(address, "http:") {
-			return nil, fmt.Errorf("read token of kubelet: %w", err)
+			return fmt.Errorf("read token of kubelet: %w", err)
 		}
 		token = strings.TrimSpace(string(data))
 	}
@@ -112,11 +122,11 @@ func (k *kubelet) get(ctx context.Context, address string, conf *tls.Config) ([]
 	if pem, err := os.ReadFile(k.cfg.CAFile); err == nil {
 		conf.RootCAs = x509.NewCertPool()
 		if !conf.RootCAs.AppendCertsFromPEM(pem) {
-			return nil, fmt.Errorf("read %s: got no certificate", k.cfg.CAFile)
+			return fmt.Errorf("read %s: got no certificate", k.cfg.CAFile)
 		}
 	}
 	client := &http.Client{Transport: &http.Transport{TLSClientConfig: conf, DisableKeepAlives: true}}
-	return get(ctx, client, address, token)
+	return get(ctx, client, address, token, read)
 }
 
 // pod is what is read of a pod.
@@ -168,39 +178,43 @@ func (p *pod) workload() string {
 	return ""
 }
 
-func decodePods(data []byte) (*catalog, error) {
-	var list struct {
-		Kind  string
-		Items []pod
-	}
-	if err := json.Unmarshal(data, &list); err != nil {
-		return nil, fmt.Errorf("decode list of pods: %w", err)
-	}
-	if list.Items == nil && list.Kind == "" {
-		return nil, errors.New("decode list of pods: got no list")
-	}
-	k := &catalog{containers: map[string]meta{}, pods: map[string]meta{}}
-	for i := range list.Items {
-		p := &list.Items[i]
-		m := meta{
-			Pod: p.Metadata.Name, Namespace: p.Metadata.Namespace, Labels: p.Metadata.Labels, Workload: p.workload(),
-			Service: cmp.Or(p.Metadata.Annotations[annotationService], p.Metadata.Labels[labelInstance], p.Metadata.Labels[labelAppName]),
+func decodePods(s *jsonStream, q *question, k *catalog) error {
+	listed := false
+	err := s.members(func(key string) (bool, error) {
+		if key != "items" {
+			return false, nil
 		}
-		k.pods[p.Metadata.UID] = m
-		if mirror := p.Metadata.Annotations[annotationHash]; mirror != "" {
-			k.pods[mirror] = m // static pods run under the hash of their file
-		}
-		for _, statuses := range [...][]containerStatus{p.Status.ContainerStatuses, p.Status.InitContainerStatuses, p.Status.EphemeralContainerStatuses} {
-			for _, s := range statuses {
-				_, id, ok := strings.Cut(s.ContainerID, "://")
-				if !ok {
-					continue // not started yet
-				}
-				own := m
-				own.Container, own.Image = s.Name, s.Image
-				k.containers[id] = own
+		listed = true
+		return true, each(s, func(p *pod) { p.addTo(k, q) })
+	})
+	if err == nil && !listed {
+		err = errors.New("got no list")
+	}
+	if err != nil {
+		return fmt.Errorf("decode list of pods: %w", err)
+	}
+	return nil
+}
+
+// addTo adds a pod and its containers to an answer.
+func (p *pod) addTo(k *catalog, q *question) {
+	m := meta{
+		Pod: p.Metadata.Name, Namespace: p.Metadata.Namespace, Labels: q.pick(p.Metadata.Labels), Workload: p.workload(),
+		Service: cmp.Or(p.Metadata.Annotations[annotationService], p.Metadata.Labels[labelInstance], p.Metadata.Labels[labelAppName]),
+	}
+	k.pods[p.Metadata.UID] = m
+	if mirror := p.Metadata.Annotations[annotationHash]; mirror != "" {
+		k.pods[mirror] = m // static pods run under the hash of their file
+	}
+	for _, statuses := range [...][]containerStatus{p.Status.ContainerStatuses, p.Status.InitContainerStatuses, p.Status.EphemeralContainerStatuses} {
+		for _, s := range statuses {
+			_, id, ok := strings.Cut(s.ContainerID, "://")
+			if !ok {
+				continue // not started yet
 			}
+			own := m
+			own.Container, own.Image = s.Name, s.Image
+			q.add(k, id, own)
 		}
 	}
-	return k, nil
 }

@@ -52,6 +52,7 @@ func wantGuest(t *testing.T, s *sink, sizes []int, resource map[string]any) {
 // Lines of containers of a real Docker: long ones, which Docker divides, of both
 // streams at once, and under rotation.
 func TestDockerEngine(t *testing.T) {
+	t.Parallel()
 	d := enginetest.StartDocker(t)
 	var s sink
 	source := beginning(filepath.Join(d.Dir, "data/containers/*/*-json.log"))
@@ -77,6 +78,7 @@ func TestDockerEngine(t *testing.T) {
 // Lines of containers of a real containerd, as a kubelet has them written and
 // rotates them.
 func TestCRIEngine(t *testing.T) {
+	t.Parallel()
 	e := enginetest.StartContainerd(t)
 	var s sink
 	source := beginning(filepath.Join(e.HostRoot, "var/log/pods/*/*/*.log"))

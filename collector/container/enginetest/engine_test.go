@@ -29,6 +29,7 @@ func gone(t *testing.T, dir string, ids []string) {
 }
 
 func TestDocker(t *testing.T) {
+	t.Parallel()
 	var dir string
 	var ids []string
 	t.Run("runs", func(t *testing.T) {
@@ -53,6 +54,7 @@ func TestDocker(t *testing.T) {
 }
 
 func TestContainerd(t *testing.T) {
+	t.Parallel()
 	var dir string
 	var ids []string
 	t.Run("runs", func(t *testing.T) {
