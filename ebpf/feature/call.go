@@ -31,6 +31,9 @@ type Call struct {
 	// HadNanos is when a server had read the first byte, where StartNanos may be that
 	// of an earlier one that was read with it; 0: it is not.
 	HadNanos int64
+	// AskedNanos is when a client's call that wrote the first byte began, before
+	// which no other has seen it; 0: not known.
+	AskedNanos int64
 
 	// What was asked. Name is the span's: a method and path, an RPC method, a
 	// command; of few different values. Attributes alternate keys and values, with

@@ -87,17 +87,14 @@ func (b *batch) resource(p identity.Process) {
 
 func (b *batch) span(s finished, offset int64) {
 	c := &s.call
-	start, end := c.StartNanos, max(c.EndNanos, c.StartNanos)
+	start := s.start(s.other)
+	end := max(c.EndNanos, start)
 	kind, status := uint8(2), uint8(0)
 	if !c.Server {
 		kind = 3
-		// A client's clock starts and stops behind its system calls; a request was
-		// sent before it arrived.
-		if o := s.other; o != nil {
-			start = min(start, o.call.StartNanos)
-			if !o.open {
-				end = max(end, o.call.EndNanos)
-			}
+		// its clock may stop before the server's call has returned
+		if o := s.other; o != nil && !o.open {
+			end = max(end, o.call.EndNanos)
 		}
 	}
 	if c.Failed {

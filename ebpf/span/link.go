@@ -35,6 +35,31 @@ func (s *seen) end() int64 {
 // begun is when the call had begun for certain.
 func (s *seen) begun() int64 { return max(s.call.StartNanos, s.call.HadNanos) }
 
+// start is when the call began, by its own end and the other, if that is known. What
+// a server had read together has one time of arrival, that of the first; but no
+// request arrives before the call that wrote it. A client's clock, where it does not
+// know that, starts behind its system call, and the request was sent before it
+// arrived.
+func (s *seen) start(other *seen) int64 {
+	if other == nil {
+		return s.call.StartNanos
+	}
+	client, server := s, other
+	if s.call.Server {
+		client, server = other, s
+	}
+	asked, had := client.call.AskedNanos, server.call.HadNanos
+	// A call to write that is made again may have been heard of before.
+	known := asked != 0 && (had == 0 || asked <= had)
+	switch {
+	case s == server && known:
+		return max(s.call.StartNanos, asked)
+	case s == client && !known:
+		return min(s.call.StartNanos, server.call.StartNanos)
+	}
+	return s.call.StartNanos
+}
+
 // surrounds reports whether c began while s was under way.
 func (s *seen) surrounds(c *seen) bool {
 	return s.call.StartNanos <= c.call.StartNanos && c.call.StartNanos <= s.end()
@@ -152,7 +177,7 @@ func (l *linker) fromHeader(s, other *seen) signal.SpanID {
 		start = min(start, other.begun())
 	}
 	for _, o := range l.byTrace[s.header.trace] {
-		if o != s && o != other && o.header.parent == s.header.parent && o.call.StartNanos <= start {
+		if o != s && o != other && o.header.parent == s.header.parent && o.start(l.otherEnd(o)) <= start {
 			return signal.SpanID{}
 		}
 	}

@@ -136,6 +136,38 @@ func TestReadTogether(t *testing.T) {
 	require.True(t, got[1].parent.IsZero())
 }
 
+// What a server has read together has one time of arrival. Where the call is known by
+// which its client asked, it began no earlier, for links and in its span.
+func TestReadTogetherAsked(t *testing.T) {
+	header := tp(spanX, "01")
+	for _, tc := range []struct {
+		name           string
+		asked, had     int64
+		first          bool // the outer client has the header's parent
+		client, server int64
+	}{
+		{"known", 30, 40, true, 30, 30},
+		{"known, and earlier", 3, 40, false, 30, 5},
+		{"not known", 0, 40, false, 5, 5},
+		{"the call was made again", 50, 40, false, 5, 5},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			// The inner server has read the end of the handshake with the request, which
+			// has come before the outer request was written.
+			outer, proxy := call(1, false, 1, 10, 90, header), call(2, true, 1, 11, 80, header)
+			client, server := call(2, false, 2, 30, 70, header), call(3, true, 2, 5, 60, header)
+			client.call.AskedNanos, server.call.HadNanos = tc.asked, tc.had
+			got := link(nil, outer, proxy, client, server)
+			require.Equal(t, tc.first, !got[0].parent.IsZero())
+			require.Equal(t, got[0].id, got[1].parent)
+			require.Equal(t, got[1].id, got[2].parent)
+			require.Equal(t, got[2].id, got[3].parent)
+			require.Equal(t, tc.client, client.start(server))
+			require.Equal(t, tc.server, server.start(client))
+		})
+	}
+}
+
 // Calls of connections whose other end cannot be told have ids of their own.
 func TestAlone(t *testing.T) {
 	at := func(conn uint64, server bool) *seen {

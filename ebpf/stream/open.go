@@ -55,6 +55,9 @@ func (c *conn) placeOf(r *protocol.Request) feature.Call {
 	if c.Unplaced {
 		call.Conn = c.ID
 	}
+	if c.TLS && !r.Server {
+		call.AskedNanos = r.StartNanos // inside TLS it is known when calls begin
+	}
 	return call
 }
 
