@@ -144,8 +144,12 @@ func TestContainerdWithoutEnd(t *testing.T) {
 			return errors.Join(send(s, c), send(s, field(nil, 1, idB)), send(s, field(nil, 2, "\xff")))
 		}, ""},
 		"containers": {func(s grpc.ServerStream) error {
+			var message []byte
+			for range 1000 {
+				message = field(message, 1, string(field(nil, 1, "x")))
+			}
 			for {
-				if err := send(s, field(nil, 1, "x")); err != nil {
+				if err := s.SendMsg(&message); err != nil {
 					return err
 				}
 			}

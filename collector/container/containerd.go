@@ -76,7 +76,7 @@ func (c *containerd) list(ctx context.Context, conn *grpc.ClientConn, namespace 
 	if err := errors.Join(stream.SendMsg(new([]byte)), stream.CloseSend()); err != nil {
 		return err
 	}
-	for range maxItems {
+	for n := 0; ; {
 		var message []byte
 		if err := stream.RecvMsg(&message); errors.Is(err, io.EOF) {
 			return nil
@@ -84,13 +84,16 @@ func (c *containerd) list(ctx context.Context, conn *grpc.ClientConn, namespace 
 			return err
 		}
 		for field, v := range fieldsOf(message) {
-			if field == 1 {
-				id, m := decodeContainerd(v)
-				q.add(k, id, m)
+			if field != 1 {
+				continue
 			}
+			if n++; n > maxItems {
+				return fmt.Errorf("got more than %d elements", maxItems)
+			}
+			id, m := decodeContainerd(v)
+			q.add(k, id, m)
 		}
 	}
-	return fmt.Errorf("got more than %d elements", maxItems)
 }
 
 // firstField is the text of a message's first field.

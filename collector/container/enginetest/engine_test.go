@@ -5,12 +5,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/vedette-io/vedette/internal/realcontainers"
 )
 
 // gone wants nothing left of an engine whose test is over.
 func gone(t *testing.T, dir string, ids []string) {
 	t.Helper()
-	if left := mentioning(dir); len(left) > 0 {
+	if left := realcontainers.Processes(dir); len(left) > 0 {
 		t.Errorf("processes %v are left", left)
 	}
 	if mounts, _ := os.ReadFile("/proc/self/mounts"); strings.Contains(string(mounts), dir) {

@@ -1,19 +1,18 @@
 package enginetest
 
 import (
-	"bytes"
 	"errors"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
 	"time"
+
+	"github.com/vedette-io/vedette/internal/realcontainers"
 )
 
 const patience = 30 * time.Second
@@ -62,81 +61,20 @@ func needs(t testing.TB, programs ...string) {
 	}
 }
 
-// newDir makes the directory of an engine. Its path is short, for sockets' paths
-// are; and it ends when all that was started in it has ended.
+// newDir makes the directory of an engine, which ends when all that was started in it
+// has ended.
 func newDir(t testing.TB) string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "engine")
+	f, err := realcontainers.New()
 	if err != nil {
 		t.Fatal(err)
 	}
-	release := share(t)
 	t.Cleanup(func() {
-		sweep(t, dir)
-		release()
+		if err := f.End(); err != nil {
+			t.Error(err)
+		}
 	})
-	return dir
-}
-
-// share holds a lock that all engines of tests share. The last one to release it
-// removes the cgroups that the first container of an engine makes for all that
-// follow, which none of them may do while another is about to make one below.
-func share(t testing.TB) (release func()) {
-	t.Helper()
-	_, file, _, _ := runtime.Caller(0)
-	f, err := os.Open(filepath.Dir(file))
-	if err == nil {
-		err = syscall.Flock(int(f.Fd()), syscall.LOCK_SH)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
-	return func() {
-		defer f.Close()
-		if syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) != nil {
-			return
-		}
-		for _, parent := range []string{"docker", "default", "k8s.io"} {
-			dirs, _ := filepath.Glob("/sys/fs/cgroup/*/" + parent)
-			for _, d := range append(dirs, "/sys/fs/cgroup/"+parent) {
-				_ = syscall.Rmdir(d) // stays while another engine's containers are in it
-			}
-		}
-	}
-}
-
-// sweep ends what an engine left: shims, which survive it, and mounts.
-func sweep(t testing.TB, dir string) {
-	for _, pid := range mentioning(dir) {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
-	}
-	eventually(t, "the shims in "+dir+" have ended", func() bool { return len(mentioning(dir)) == 0 })
-	mounts, _ := os.ReadFile("/proc/self/mounts")
-	lines := strings.Split(string(mounts), "\n")
-	slices.Reverse(lines)
-	for _, line := range lines {
-		if f := strings.Fields(line); len(f) > 1 && strings.HasPrefix(f[1], dir+"/") {
-			_ = syscall.Unmount(f[1], syscall.MNT_DETACH)
-		}
-	}
-	if err := os.RemoveAll(dir); err != nil {
-		t.Errorf("remove what the engine left: %v", err)
-	}
-}
-
-// mentioning lists the processes whose arguments name a directory.
-func mentioning(dir string) (pids []int) {
-	files, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-	for _, file := range files {
-		b, err := os.ReadFile(file)
-		if err != nil || !bytes.Contains(b, []byte(dir+"/")) {
-			continue
-		}
-		if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(file))); err == nil && pid != os.Getpid() {
-			pids = append(pids, pid)
-		}
-	}
-	return pids
+	return f.Path
 }
 
 // daemon is a program that runs until it is stopped.

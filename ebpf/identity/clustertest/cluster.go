@@ -20,6 +20,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/vedette-io/vedette/internal/realcontainers"
 )
 
 // variable is what makes [Start] start a cluster: the folder of kube-apiserver and
@@ -55,6 +57,7 @@ type Cluster struct {
 	accounts  *ecdsa.PrivateKey // signs the tokens of service accounts
 	admin     string            // the token that may do everything
 	group     string            // the control group of all pods
+	folder    *realcontainers.Folder
 	client    *http.Client
 	programs  map[string]*program
 	signed    bool // the kubelet's certificate is the cluster's
@@ -105,16 +108,17 @@ func Start(t testing.TB) *Cluster {
 func (c *Cluster) prepare() error {
 	id := make([]byte, 4)
 	_, _ = rand.Read(id)
-	name := "vedette-cluster-" + hex.EncodeToString(id)
-	// The paths of sockets are short.
-	c.Dir, c.Node, c.group = filepath.Join(os.TempDir(), name), "node-"+hex.EncodeToString(id), "/"+name
+	var err error
+	if c.folder, err = realcontainers.New(); err != nil {
+		return err
+	}
+	c.Dir, c.Node, c.group = c.folder.Path, "node-"+hex.EncodeToString(id), "/"+filepath.Base(c.folder.Path)
 	c.Containerd, c.Logs = filepath.Join(c.Dir, "run"), filepath.Join(c.Dir, "log")
 	for _, dir := range []string{"etcd", "api", "kubelet/static", "run", "log/pods", "cni"} {
 		if err := os.MkdirAll(filepath.Join(c.Dir, dir), 0o700); err != nil {
 			return err
 		}
 	}
-	var err error
 	if c.ca, err = newAuthority(); err != nil {
 		return err
 	}
@@ -378,7 +382,7 @@ func (c *Cluster) StopKubelet() { c.programs["kubelet"].kill() }
 
 // makeGroups makes the control group of all pods in every hierarchy.
 func (c *Cluster) makeGroups() error {
-	for _, hierarchy := range hierarchies() {
+	for _, hierarchy := range realcontainers.Hierarchies() {
 		dir := hierarchy + c.group
 		if err := os.Mkdir(dir, 0o755); err != nil {
 			return err
@@ -392,17 +396,6 @@ func (c *Cluster) makeGroups() error {
 		}
 	}
 	return nil
-}
-
-// hierarchies are where cgroups are mounted.
-func hierarchies() (dirs []string) {
-	mounts, _ := os.ReadFile("/proc/mounts")
-	for line := range strings.Lines(string(mounts)) {
-		if f := strings.Fields(line); len(f) > 2 && strings.HasPrefix(f[2], "cgroup") {
-			dirs = append(dirs, f[1])
-		}
-	}
-	return dirs
 }
 
 func freePort(t testing.TB) string {

@@ -1,14 +1,9 @@
 package clustertest
 
 import (
-	"bytes"
 	"fmt"
-	"io/fs"
 	"os"
 	"os/exec"
-	"path/filepath"
-	"slices"
-	"strconv"
 	"strings"
 	"syscall"
 	"time"
@@ -118,77 +113,7 @@ func (c *Cluster) end() {
 		}
 		p.kill()
 	}
-	if err := c.poll(c.endLeftovers); err != nil {
+	if err := c.folder.End(); err != nil {
 		c.t.Errorf("end the cluster: %v", err)
 	}
-}
-
-// endLeftovers ends what has outlived containerd, and removes mounts, control groups
-// and files. It fails as long as something is left.
-func (c *Cluster) endLeftovers() error {
-	for _, pid := range c.leftProcesses() {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
-	}
-	mounts, err := os.ReadFile("/proc/self/mounts")
-	if err != nil {
-		return err
-	}
-	lines := strings.Split(string(mounts), "\n")
-	slices.Reverse(lines)
-	for _, line := range lines {
-		if f := strings.Fields(line); len(f) > 1 && strings.HasPrefix(f[1], c.Dir+"/") {
-			_ = syscall.Unmount(f[1], syscall.MNT_DETACH)
-		}
-	}
-	for _, hierarchy := range hierarchies() {
-		if err := removeGroups(hierarchy + c.group); err != nil {
-			return err
-		}
-	}
-	return os.RemoveAll(c.Dir)
-}
-
-// leftProcesses are those in the cluster's control group, and the shims of its
-// containers, which name its directory.
-func (c *Cluster) leftProcesses() (pids []int) {
-	for _, hierarchy := range hierarchies() {
-		_ = filepath.WalkDir(hierarchy+c.group, func(path string, d fs.DirEntry, err error) error {
-			if err != nil || d.Name() != "cgroup.procs" {
-				return nil
-			}
-			text, _ := os.ReadFile(path)
-			for _, f := range strings.Fields(string(text)) {
-				if pid, err := strconv.Atoi(f); err == nil {
-					pids = append(pids, pid)
-				}
-			}
-			return nil
-		})
-	}
-	processes, _ := filepath.Glob("/proc/[0-9]*/cmdline")
-	for _, path := range processes {
-		line, _ := os.ReadFile(path)
-		if strings.Contains(string(line), "containerd-shim") && bytes.Contains(line, []byte(c.socket())) {
-			if pid, err := strconv.Atoi(filepath.Base(filepath.Dir(path))); err == nil {
-				pids = append(pids, pid)
-			}
-		}
-	}
-	return pids
-}
-
-// removeGroups removes a control group and those in it.
-func removeGroups(dir string) error {
-	entries, err := os.ReadDir(dir)
-	if err != nil {
-		return nil // it is gone
-	}
-	for _, e := range entries {
-		if e.IsDir() {
-			if err := removeGroups(filepath.Join(dir, e.Name())); err != nil {
-				return err
-			}
-		}
-	}
-	return os.Remove(dir)
 }
