@@ -32,6 +32,7 @@ type Telemetry struct {
 	log   *zap.Logger
 	fresh chan struct{} // families have come up that have no instrument
 	end   chan struct{}
+	once  sync.Once // closes end
 	wg    sync.WaitGroup
 
 	instruments map[string]metric.Float64Observable // of the goroutine that registers
@@ -50,23 +51,26 @@ func NewTelemetry(set component.TelemetrySettings, from prometheus.Gatherer, who
 	}
 	t.meter = set.MeterProvider.Meter(scopeName)
 	if err := t.register(); err != nil {
-		return nil, err
+		return nil, errors.Join(err, t.Close())
 	}
 	t.wg.Go(t.follow)
 	return t, nil
 }
 
-// Close ends the export. It may be called of nil.
+// Close ends the export. It may be called of nil, and more than once.
 func (t *Telemetry) Close() error {
 	if t == nil {
 		return nil
 	}
-	close(t.end)
-	t.wg.Wait()
-	if t.registered == nil {
-		return nil
-	}
-	return t.registered.Unregister()
+	var err error
+	t.once.Do(func() {
+		close(t.end)
+		t.wg.Wait()
+		if t.registered != nil {
+			err = t.registered.Unregister()
+		}
+	})
+	return err
 }
 
 // follow makes instruments for families that come up. It is a goroutine of its own
