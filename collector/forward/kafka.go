@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/fnv"
 	"log/slog"
+	"strings"
 	"sync"
 	"time"
 
@@ -35,7 +36,7 @@ func NewKafka(c Config, logger *slog.Logger, reg prometheus.Registerer) *Kafka {
 }
 
 // open connects, for a bounded time.
-func (k *Kafka) open(ctx context.Context) (*kafka.Buffer, error) {
+func (k *Kafka) open(ctx context.Context, source string) (*kafka.Buffer, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	if k.buf != nil {
@@ -47,6 +48,7 @@ func (k *Kafka) open(ctx context.Context) (*kafka.Buffer, error) {
 	if err != nil {
 		return nil, err
 	}
+	b.RecallOnly(func(sender string) bool { return strings.Contains(sender, "/"+source+"/") })
 	k.buf = b
 	return b, nil
 }
@@ -70,7 +72,7 @@ const messageOverhead = 384
 // Send implements Destination. Every message says which one of the queue it is, and
 // if any may have been produced before, those that are there are left out.
 func (k *Kafka) Send(ctx context.Context, b *Batch) (Receipt, error) {
-	buf, err := k.open(ctx)
+	buf, err := k.open(ctx, b.Source)
 	if err != nil {
 		if ctx.Err() != nil {
 			return Receipt{}, ctx.Err()

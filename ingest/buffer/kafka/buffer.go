@@ -37,13 +37,14 @@ type Buffer struct {
 	transport *kafkago.Transport
 	client    *kafkago.Client
 	topics    map[string]*topic
-	maxBatch  int64         // bytes of a record batch that every topic takes
-	inFlight  atomic.Int64  // payload bytes that wait for Kafka
-	recalled  atomic.Int64  // sessions that recalls keep
-	farTurn   chan struct{} // holds one token, of whoever reads for a far recall
-	closing   chan struct{} // closed by Close
-	batches   sync.Pool     // of *batchBuffer
-	zstd      *zstd.Decoder // of batches as a whole; any goroutine may use it
+	maxBatch  int64                    // bytes of a record batch that every topic takes
+	inFlight  atomic.Int64             // payload bytes that wait for Kafka
+	recalled  atomic.Int64             // sessions that recalls keep
+	farTurn   chan struct{}            // holds one token, of whoever reads for a far recall
+	own       func(sender string) bool // senders that recalls keep; nil keeps all
+	closing   chan struct{}            // closed by Close
+	batches   sync.Pool                // of *batchBuffer
+	zstd      *zstd.Decoder            // of batches as a whole; any goroutine may use it
 	warned    warnings
 	instances instances
 

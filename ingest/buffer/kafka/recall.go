@@ -105,6 +105,10 @@ func (r *recall) close() {
 	r.turn <- struct{}{}
 }
 
+// RecallOnly has recalls keep certain senders only, as of a process that produces for
+// no others: it is called before the first Recall.
+func (b *Buffer) RecallOnly(own func(sender string) bool) { b.own = own }
+
 // Recall implements buffer.Recaller. It reads what was produced to the partition
 // while the sender tried, by the times that messages bear, of which two minutes
 // before and after count as well. What takes too long goes on where it was when the
@@ -284,7 +288,7 @@ func (r *recall) add(p *partition, f *fetched, to int64) error {
 // note is the rule of buffer.Position.After.
 func (r *recall) note(b *Buffer, headers []kafkago.Header) {
 	p, ok := decodePosition(headers)
-	if !ok {
+	if !ok || b.own != nil && !b.own(p.Sender) {
 		return
 	}
 	k := recallKey{p.Sender, p.Session}

@@ -85,6 +85,13 @@ func TestRecallBounds(t *testing.T) {
 	require.ErrorAs(t, err, &full)
 	b.topics[testTopic].partition(b, 0).near.turn <- struct{}{}
 
+	b.RecallOnly(func(sender string) bool { return sender == "t/y" })
+	appendFrom(t, b, 3, 1)
+	got, err = recalled(t, b, 3, time.Minute)
+	require.NoError(t, err)
+	require.Equal(t, int64(-1), got, "of others nothing is kept")
+	b.RecallOnly(nil)
+
 	kept := b.recalled.Load()
 	b.recalled.Store(maxRecalled)
 	appendFrom(t, b, 2, 1)
