@@ -39,7 +39,7 @@ func (c Config) Validate() error {
 		errs = append(errs, fmt.Errorf("interval: got %s, want 1s to 1h", c.Interval))
 	}
 	if c.Keep < c.Interval || c.Keep > 7*24*time.Hour {
-		errs = append(errs, fmt.Errorf("keep: got %s, want interval to 168h", c.Keep))
+		errs = append(errs, fmt.Errorf("keep: got %s, want interval (%s) to 168h", c.Keep, c.Interval))
 	}
 	if c.MaxBytes < 1<<20 {
 		errs = append(errs, fmt.Errorf("max_bytes: got %d, want at least %d", c.MaxBytes, 1<<20))

@@ -246,7 +246,14 @@ func (d *decoder) leaf(n *yaml.Node, v reflect.Value, key string) {
 	}
 	var typeErr *yaml.TypeError
 	if errors.As(err, &typeErr) || v.Type() == durationType {
-		d.addf(n, key, "got %s, want %s", nodeName(n), TypeName(v.Type()))
+		want := TypeName(v.Type())
+		switch {
+		case v.Type() == durationType:
+			want += " such as 30s, 5m or 3d"
+		case v.CanInt() || v.CanUint():
+			want += ", without a unit"
+		}
+		d.addf(n, key, "got %s, want %s", nodeName(n), want)
 		return
 	}
 	d.addf(n, key, "%s", yamlLine.ReplaceAllString(err.Error(), ""))

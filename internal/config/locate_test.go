@@ -23,6 +23,21 @@ f.yml:3: store: the whole makes no sense`
 	if got := Faults("f.yml", []byte(doc), "buffer", errors.New("sync: is odd")); got.Error() != "f.yml: buffer.sync: is odd" {
 		t.Errorf("key that the file does not give: got %s", got)
 	}
+	const lists = "collect:\n  dns:\n    ports: []\n  sources:\n    - format: a\n    - include: [x]\n      format: b\n"
+	sections := errors.Join(
+		fmt.Errorf("dns: %w", errors.Join(errors.New("ports: got 0, want 1"))),
+		fmt.Errorf("sec.%w", fmt.Errorf("deep: %w", errors.Join(errors.New("a: is odd"), errors.New("makes no sense")))),
+		fmt.Errorf("dns: %w and %w", errors.New("one"), errors.New("two")),
+		fmt.Errorf("sources[1].format: got %q: %w", "b", errors.New("odd")),
+	)
+	const wantSections = `f.yml:3: collect.dns.ports: got 0, want 1
+f.yml:1: collect.sec.deep.a: is odd
+f.yml:1: collect.sec.deep: makes no sense
+f.yml:2: collect.dns: one and two
+f.yml:7: collect.sources[1].format: got "b": odd`
+	if got := Faults("f.yml", []byte(lists), "collect", sections); got.Error() != wantSections {
+		t.Errorf("got:\n%s\nwant:\n%s", got, wantSections)
+	}
 	if got := Faults("f.yml", nil, "buffer", nil); got != nil {
 		t.Errorf("nil: got %v", got)
 	}
