@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"io"
 	"regexp"
-	"slices"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -26,7 +25,7 @@ type results struct {
 
 	kernel   string
 	packages map[string]*outcome
-	ways     map[string]string // the best that loads, by feature
+	ways     map[string]string // the best that loads, by feature that was tried
 	failed   bool
 	panicked bool
 	ended    bool
@@ -134,9 +133,11 @@ func (r *results) noteWay(text string) {
 	if !ok || m == nil {
 		return
 	}
-	if m[2] == "loaded" && r.ways[feature] == "" {
-		r.ways[feature] = m[1]
+	best := r.ways[feature]
+	if best == "" && m[2] == "loaded" {
+		best = m[1]
 	}
+	r.ways[feature] = best
 }
 
 // tell prints what became of a package.
@@ -202,10 +203,10 @@ func (r *results) cell(pkg string) string {
 	if f, ok := features[pkg]; ok {
 		feature = f
 	}
-	if w := r.ways[feature]; w != "" {
+	switch w, tried := r.ways[feature]; {
+	case w != "":
 		return w + " " + s
-	}
-	if slices.Contains(laddered, feature) && len(r.ways) > 0 {
+	case tried:
 		return "none " + s
 	}
 	return s

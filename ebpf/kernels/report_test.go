@@ -15,13 +15,14 @@ func TestReport(t *testing.T) {
 		ok        bool
 		want      []string
 	}{
-		{"all", head + "=== RUN   TestA\r\n--- PASS: TestA (0.1s)\r\nEXIT http1 0\r\nEND\r\n", true, []string{"6.1-amd64: 6.1.0 is up", "http1: 1 passed, 0 failed", "6.1-amd64  1/0/0"}},
+		{"all", head + "=== RUN   TestA\r\n--- PASS: TestA (0.1s)\r\nEXIT http1 0\r\nEND\r\n", true, []string{"6.0-amd64: 6.1.0 is up", "http1: 1 passed, 0 failed", "6.0-amd64  1/0/0"}},
 		{"skipped", head + "=== RUN   TestA\n    a_test.go:1: no BTF\n--- SKIP: TestA (0s)\nEXIT http1 0\nEND\n", true, []string{"0 passed, 0 failed, 1 skipped", "SKIP TestA: no BTF"}},
 		{"skipped alike", head + "=== RUN   TestA\n    a_test.go:1: no BTF\n--- SKIP: TestA (0s)\n=== RUN   TestB\n    a_test.go:1: no BTF\n--- SKIP: TestB (0s)\nEXIT http1 0\nEND\n", true, []string{"SKIP TestA, TestB: no BTF"}},
 		{"subtests", head + "=== RUN   TestA\n=== RUN   TestA/x\n    a_test.go:1: no fexit\n=== RUN   TestA/y\n--- PASS: TestA (0s)\n    --- SKIP: TestA/x (0s)\n    --- PASS: TestA/y (0s)\nEXIT http1 0\nEND\n", true, []string{"2 passed", "SKIP TestA/x: no fexit"}},
 		{"failed", head + "=== RUN   TestA\n    a_test.go:1: got 1, want 2\n--- FAIL: TestA (0s)\nEXIT http1 1\nEND\n", false, []string{"FAIL TestA", "got 1, want 2", "exit status 1", "0/1/0"}},
 		{"way", "KERNEL 6.1.0 x86_64\nPACKAGE probe\n=== RUN   TestLadders/http\n    a_test.go:1: way fexit: refused in 1s: no\n    a_test.go:1: way kprobe: loaded in 2.5s\n    a_test.go:1: way packets: loaded in 2.5s\n" +
 			"=== RUN   TestLadders/http+spans\n    a_test.go:1: way kprobe: loaded in 2.5s\nEXIT probe 0\nPACKAGE http1\nEXIT http1 0\nEND\n", true, []string{"kprobe 0/0/0"}},
+		{"none", "KERNEL 6.1.0 x86_64\nPACKAGE http1\n=== RUN   TestLadders/http\n    a_test.go:1: way kprobe: refused in 2.5s: no\nEXIT http1 0\nEND\n", true, []string{"none 0/0/0"}},
 		{"worse with spans", "KERNEL 6.1.0 x86_64\nPACKAGE probe\n=== RUN   TestLadders/http\n    a_test.go:1: way kprobe: loaded in 2.5s\n" +
 			"=== RUN   TestLadders/http+spans\n    a_test.go:1: way packets: loaded in 2.5s\nEXIT probe 0\nEND\n", false, []string{`got the way "packets", want "kprobe"`}},
 		{"panicked", head + "Kernel panic - not syncing\n", false, []string{"did not come to the end", "Kernel panic", "unfinished"}},
@@ -29,7 +30,7 @@ func TestReport(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			var b bytes.Buffer
-			r := newResults(&b, "6.1-amd64", options{})
+			r := newResults(&b, "6.0-amd64", options{})
 			for at := 0; at < len(tc.out); at += 7 { // as it comes
 				_, err := r.Write([]byte(tc.out[at:min(at+7, len(tc.out))]))
 				require.NoError(t, err)
