@@ -13,6 +13,8 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/metadata"
 	"google.golang.org/protobuf/encoding/protowire"
+
+	"github.com/vedette-io/vedette/ebpf/identity"
 )
 
 // Labels that containerd's clients put on containers.
@@ -126,7 +128,7 @@ func decodeContainerd(b []byte) (id string, m meta) {
 			m.Image = string(v)
 		}
 	}
-	m.Name, m.Service = m.Labels[labelNerdctl], m.Labels[labelCompose]
+	m.Name, m.Service = m.Labels[labelNerdctl], m.Labels[identity.LabelCompose]
 	m.Container, m.Pod, m.Namespace = m.Labels[labelContainer], m.Labels[labelPod], m.Labels[labelNamespace]
 	if m.Labels[labelKind] == "sandbox" {
 		m.Container = ""

@@ -2,7 +2,7 @@
 // kernel's cgroups alone, under cAdvisor's names: no container engine is needed.
 //
 //	cgroup v1, v2 or both ──walk──► cgroups that are listed ──┐
-//	Docker, OCI bundles, kubelet ──names, images, pods───────►├─Collect──► container_*, machine_*
+//	Docker, containerd, kubelet ──names, images, pods────────►├─Collect──► container_*, machine_*
 //	/proc ──network namespaces, start times──────────────────►┘
 //
 // A cgroup is recognised by its path alone (see classify); engines only add
@@ -19,5 +19,7 @@
 //   - At most Config.MaxContainers cgroups are listed; what is left out is
 //     counted, and containers come before anything else.
 //   - An engine that is not there is no error; one that stops answering leaves
-//     what it said last.
+//     what it said last of the containers that are still there.
+//   - Engines are asked at once, so that one that hangs holds up no other, and
+//     what they say is bounded (see jsonStream).
 package container

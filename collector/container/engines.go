@@ -10,6 +10,8 @@ import (
 	"net/http"
 	"path/filepath"
 	"strings"
+
+	"github.com/vedette-io/vedette/ebpf/identity"
 )
 
 // Labels that Kubernetes' runtimes put on containers.
@@ -62,7 +64,7 @@ func decodeDocker(s *jsonStream, q *question, k *catalog) error {
 		m := meta{
 			Image: c.Image, Labels: c.Labels,
 			Container: c.Labels[labelContainer], Pod: c.Labels[labelPod], Namespace: c.Labels[labelNamespace],
-			Service: c.Labels[labelCompose],
+			Service: c.Labels[identity.LabelCompose],
 		}
 		for _, n := range c.Names { // others are /other/alias, of links
 			if n = strings.TrimPrefix(n, "/"); m.Name == "" || !strings.Contains(n, "/") {

@@ -20,7 +20,6 @@ const (
 	annotationService = "resource.opentelemetry.io/service.name"
 	labelInstance     = "app.kubernetes.io/instance"
 	labelAppName      = "app.kubernetes.io/name"
-	labelCompose      = "com.docker.compose.service"
 )
 
 // Annotations by which the kubelet tells static pods.

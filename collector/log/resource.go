@@ -5,11 +5,12 @@ import (
 	"encoding/json"
 	"io"
 	"maps"
-	"os"
 	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
+
+	"github.com/vedette-io/vedette/ebpf/identity"
 )
 
 // What paths of container engines, kubelets and Mesos agents say.
@@ -75,11 +76,14 @@ const maxContainerFile = 1 << 20
 // addDocker adds what Docker's description of a container, beside its log, says of
 // it; what Docker has no longer, or not yet, is left out.
 func addDocker(a map[string]string, path string) {
-	f, err := os.Open(path)
+	f, err := openRegular(path)
 	if err != nil {
 		return
 	}
-	defer f.Close()
+	defer f.Close()                                                    //nolint:errcheck // it was read only
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() { // who reads a pipe may wait for ever
+		return
+	}
 	var c struct {
 		Name   string
 		Config struct {
@@ -94,7 +98,7 @@ func addDocker(a map[string]string, path string) {
 	for key, v := range map[string]string{
 		"container.name":       name,
 		"container.image.name": c.Config.Image,
-		"service.name":         cmp.Or(c.Config.Labels["com.docker.compose.service"], name),
+		"service.name":         cmp.Or(c.Config.Labels[identity.LabelCompose], name),
 	} {
 		if v != "" {
 			a[key] = v

@@ -46,6 +46,10 @@ type Process struct {
 	Names
 }
 
+// LabelCompose is the label by which Docker Compose says which of its services a
+// container is of.
+const LabelCompose = "com.docker.compose.service"
+
 // Names are what an orchestrator or a container engine calls a process's
 // container.
 type Names struct {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"crypto/rand"
 	"encoding/hex"
-	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -233,31 +232,6 @@ func (p *Pod) Rotate(t testing.TB, g *Guest) {
 		t.Fatal(err)
 	}
 	p.engine.cri.call(t, "ReopenContainerLog", message{}.text(1, g.ID))
-}
-
-// writeImage writes an image of one layer as docker save does.
-func writeImage(t testing.TB, dir, path string) {
-	t.Helper()
-	in := func(name string) string { return filepath.Join(dir, name) }
-	writeTar(t, in("layer.tar"), map[string]string{"guest": buildGuest(t, dir)})
-	sum := strings.Fields(run(t, "sha256sum", in("layer.tar")))[0]
-	for name, v := range map[string]any{
-		"config.json": map[string]any{
-			"architecture": run(t, "go", "env", "GOARCH"), "os": "linux",
-			"config": map[string]any{"Entrypoint": []string{"/guest"}},
-			"rootfs": map[string]any{"type": "layers", "diff_ids": []string{"sha256:" + sum}},
-		},
-		"manifest.json": []any{map[string]any{"Config": "config.json", "RepoTags": []string{Image}, "Layers": []string{"layer.tar"}}},
-	} {
-		b, err := json.Marshal(v)
-		if err == nil {
-			err = os.WriteFile(in(name), b, 0o600)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	writeTar(t, path, map[string]string{"config.json": in("config.json"), "layer.tar": in("layer.tar"), "manifest.json": in("manifest.json")})
 }
 
 func newID() string {

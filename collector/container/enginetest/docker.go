@@ -1,7 +1,6 @@
 package enginetest
 
 import (
-	"archive/tar"
 	"fmt"
 	"net"
 	"os"
@@ -44,9 +43,9 @@ func StartDocker(t testing.TB) *Docker {
 			d.Run(t, "network", "rm", id)
 		}
 	})
-	root := filepath.Join(dir, "root.tar")
-	writeTar(t, root, map[string]string{"guest": buildGuest(t, dir)})
-	d.Run(t, "import", "--change", `ENTRYPOINT ["/guest"]`, root, Image)
+	image := filepath.Join(dir, "image.tar")
+	writeImage(t, dir, image)
+	d.Run(t, "load", "--input", image)
 	return d
 }
 
@@ -124,32 +123,4 @@ func (d *Docker) Network(t testing.TB) string {
 	}
 	t.Skip("no network can be made here")
 	return ""
-}
-
-// writeTar writes an archive of executables.
-func writeTar(t testing.TB, path string, files map[string]string) {
-	t.Helper()
-	f, err := os.Create(path)
-	if err != nil {
-		t.Fatal(err)
-	}
-	w := tar.NewWriter(f)
-	for name, from := range files {
-		b, err := os.ReadFile(from)
-		if err == nil {
-			err = w.WriteHeader(&tar.Header{Name: name, Mode: 0o755, Size: int64(len(b)), ModTime: time.Unix(0, 0)})
-		}
-		if err == nil {
-			_, err = w.Write(b)
-		}
-		if err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	if err := f.Close(); err != nil {
-		t.Fatal(err)
-	}
 }

@@ -6,11 +6,11 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
 	"testing"
+
+	"github.com/vedette-io/vedette/internal/realcontainers"
 )
 
 // Guest is the program in a running container.
@@ -83,17 +83,16 @@ func (g *Guest) try(method, path string) (string, error) {
 	return string(b), err
 }
 
-// buildGuest compiles the guest, without anything it would have to load, and gives
-// its path.
-func buildGuest(t testing.TB, dir string) string {
+// writeImage builds the guest, and writes the image of it.
+func writeImage(t testing.TB, dir, image string) {
 	t.Helper()
 	_, file, _, _ := runtime.Caller(0)
 	path := filepath.Join(dir, "guest")
-	cmd := exec.Command(program(t, "go"), "build", "-trimpath", "-ldflags=-s -w", "-o", path, "./testdata/guest")
-	cmd.Dir = filepath.Dir(file)
-	cmd.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("build the guest: %v\n%s", err, out)
+	err := realcontainers.Build(path, filepath.Join(filepath.Dir(file), "testdata/guest"))
+	if err == nil {
+		err = realcontainers.WriteImage(image, Image, "guest", path)
 	}
-	return path
+	if err != nil {
+		t.Fatal(err)
+	}
 }

@@ -246,11 +246,8 @@ func (c *Cluster) ctr(args ...string) (string, error) {
 func (c *Cluster) importApp() error {
 	_, file, _, _ := runtime.Caller(0)
 	program := c.path("app")
-	build := exec.Command("go", "build", "-trimpath", "-ldflags", "-s -w", "-o", program, ".")
-	build.Dir = filepath.Join(filepath.Dir(file), "testdata/app")
-	build.Env = append(os.Environ(), "CGO_ENABLED=0")
-	if out, err := build.CombinedOutput(); err != nil {
-		return fmt.Errorf("build app: %w: %s", err, out)
+	if err := realcontainers.Build(program, filepath.Join(filepath.Dir(file), "testdata/app")); err != nil {
+		return err
 	}
 	return c.importImage(Image, program)
 }
@@ -258,7 +255,7 @@ func (c *Cluster) importApp() error {
 func (c *Cluster) importImage(reference, program string) error {
 	tar := c.path("image.tar")
 	defer os.Remove(tar)
-	if err := writeImage(tar, reference, program); err != nil {
+	if err := realcontainers.WriteImage(tar, reference, "app", program); err != nil {
 		return fmt.Errorf("write image %s: %w", reference, err)
 	}
 	_, err := c.ctr("images", "import", tar)

@@ -1,4 +1,4 @@
-package clustertest
+package realcontainers
 
 import (
 	"archive/tar"
@@ -7,12 +7,13 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"os/exec"
 	"runtime"
 )
 
-// writeImage writes an image of one program, which it has at /app, as a tar file of
-// Docker's format.
-func writeImage(path, reference, program string) error {
+// WriteImage writes an image of one program, which it has at its root under a name
+// and begins with, as a tar file of Docker's format.
+func WriteImage(path, reference, name, program string) error {
 	layer, err := os.CreateTemp("", "layer")
 	if err != nil {
 		return err
@@ -20,12 +21,12 @@ func writeImage(path, reference, program string) error {
 	defer os.Remove(layer.Name())
 	defer layer.Close()
 	sum := sha256.New()
-	if err := writeLayer(io.MultiWriter(layer, sum), program); err != nil {
+	if err := writeLayer(io.MultiWriter(layer, sum), name, program); err != nil {
 		return err
 	}
 	config, err := json.Marshal(map[string]any{
 		"architecture": runtime.GOARCH, "os": "linux",
-		"config": map[string]any{"Entrypoint": []string{"/app"}},
+		"config": map[string]any{"Entrypoint": []string{"/" + name}},
 		"rootfs": map[string]any{"type": "layers", "diff_ids": []string{fmt.Sprintf("sha256:%x", sum.Sum(nil))}},
 	})
 	if err != nil {
@@ -41,8 +42,8 @@ func writeImage(path, reference, program string) error {
 	}
 	defer f.Close()
 	w := tar.NewWriter(f)
-	for name, data := range map[string][]byte{"config.json": config, "manifest.json": manifest} {
-		if err := w.WriteHeader(&tar.Header{Name: name, Mode: 0o644, Size: int64(len(data))}); err != nil {
+	for file, data := range map[string][]byte{"config.json": config, "manifest.json": manifest} {
+		if err := w.WriteHeader(&tar.Header{Name: file, Mode: 0o644, Size: int64(len(data))}); err != nil {
 			return err
 		}
 		if _, err := w.Write(data); err != nil {
@@ -60,14 +61,14 @@ func writeImage(path, reference, program string) error {
 
 // writeLayer writes a file system of a program and the places that things are
 // mounted at.
-func writeLayer(to io.Writer, program string) error {
+func writeLayer(to io.Writer, name, program string) error {
 	w := tar.NewWriter(to)
 	for _, dir := range []string{"dev/", "etc/", "proc/", "run/", "sys/", "tmp/", "var/"} {
 		if err := w.WriteHeader(&tar.Header{Name: dir, Typeflag: tar.TypeDir, Mode: 0o755}); err != nil {
 			return err
 		}
 	}
-	if err := addFile(w, "app", program, 0o755); err != nil {
+	if err := addFile(w, name, program, 0o755); err != nil {
 		return err
 	}
 	return w.Close()
@@ -88,4 +89,15 @@ func addFile(w *tar.Writer, name, path string, mode int64) error {
 	}
 	_, err = io.Copy(w, f)
 	return err
+}
+
+// Build compiles the command in a folder, without anything that it would have to
+// load, with the Go command.
+func Build(program, folder string) error {
+	cmd := exec.Command("go", "build", "-trimpath", "-ldflags=-s -w", "-o", program, ".")
+	cmd.Dir, cmd.Env = folder, append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build %s: %w: %s", program, err, out)
+	}
+	return nil
 }
