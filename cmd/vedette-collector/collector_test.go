@@ -55,7 +55,7 @@ func TestExample(t *testing.T) {
 	_, port, err := net.SplitHostPort(freeAddr(t))
 	require.NoError(t, err)
 	config := strings.NewReplacer(
-		"http://vedette.example:9190", srv.URL, "/var/lib/vedette", t.TempDir(), "0.0.0.0:4318", door, "0.0.0.0:4317", freeAddr(t), "0.0.0.0:13133", freeAddr(t), "15s", "1s", "8888", port,
+		"http://vedette.example:9190", srv.URL, "/var/lib/vedette", t.TempDir(), "127.0.0.1:4318", door, "127.0.0.1:4317", freeAddr(t), "127.0.0.1:13133", freeAddr(t), "15s", "1s", "8888", port,
 	).Replace(string(example))
 	file := filepath.Join(t.TempDir(), "collector.yaml")
 	require.NoError(t, os.WriteFile(file, []byte(config), 0o644))
