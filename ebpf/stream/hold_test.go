@@ -230,6 +230,33 @@ func TestEndedConnectionsAreForgotten(t *testing.T) {
 	require.EqualValues(t, 60, countsOf(t, reg, "db_client_operation_duration_seconds", "80").sum())
 }
 
+// A header that is read by itself is looked at with what follows it, if that does.
+func TestHeaderReadApart(t *testing.T) {
+	const text = "\x09\x00\x00\x00\x03update x"
+	for name, tc := range map[string]struct {
+		skip      uint32
+		direction protocol.Direction
+		want      uint64
+	}{
+		"follows":           {0, protocol.Received, 1},
+		"something missing": {1, protocol.Received, 0},
+		"another direction": {0, protocol.Sent, 0},
+	} {
+		t.Run(name, func(t *testing.T) {
+			c, reg := newClient(t, protocol.Unknown, 1)
+			c.conn.TLS = true
+			take := func(d protocol.Direction, seq uint32, s string) {
+				c.nanos++
+				c.table.Take(c.conn, protocol.Unknown, &protocol.Piece{Direction: d, Data: []byte(s), Seq: seq, ReadyNanos: c.nanos, AtNanos: c.nanos})
+			}
+			take(protocol.Received, 1, text[:4])
+			take(tc.direction, 5+tc.skip, text[4:])
+			take(1-tc.direction, 1, "\x07\x00\x00\x01\x00\x00\x00\x02\x00\x00\x00")
+			require.Equal(t, tc.want, countsOf(t, reg, "db_server_operation_duration_seconds", "5000").sum())
+		})
+	}
+}
+
 // More than half of all sequence numbers may go unseen.
 func TestWideGap(t *testing.T) {
 	d := dialogues[protocol.PostgreSQL]

@@ -3,6 +3,7 @@ package stream
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 
 	"github.com/vedette-io/vedette/ebpf/protocol"
 	"github.com/vedette-io/vedette/ebpf/protocol/http1"
@@ -66,8 +67,25 @@ func classify(p *protocol.Piece) protocol.Kind {
 		return protocol.Redis
 	case isKafka(b, p.Len()):
 		return protocol.Kafka
+	case mysql.Begins(b, p.Len()):
+		return protocol.MySQL
 	}
 	return protocol.Unknown
+}
+
+// headerApart is how long the header of a packet is that some servers read by itself.
+const headerApart = 4
+
+// join puts a header that was read by itself before what was read after it; nil:
+// that does not follow it.
+func join(first, p *protocol.Piece) *protocol.Piece {
+	if first.Direction != p.Direction || p.Seq != first.Seq+uint32(first.Len()) {
+		return nil
+	}
+	k := *p
+	k.Data = slices.Concat(first.Data, p.Data)
+	k.Seq, k.ReadyNanos = first.Seq, first.ReadyNanos
+	return &k
 }
 
 // isSettings: a server's first frame.

@@ -1,6 +1,7 @@
 package stream
 
 import (
+	"bytes"
 	"net/netip"
 	"sync"
 	"time"
@@ -98,6 +99,7 @@ type conn struct {
 	lost       int             // what the parser has told
 	memory     int             // about
 	tries      int
+	first      *protocol.Piece  // before it is classified: a header that was read by itself
 	seq        [2]uint32        // of the byte that comes next
 	begun      [2]bool          // seq is known
 	held       []protocol.Piece // received before what they answer was seen
@@ -162,8 +164,10 @@ func (t *Table) Take(c Conn, k protocol.Kind, p *protocol.Piece) {
 	}
 	t.events++
 	s := t.connLocked(&c, k)
-	if s.parser == nil && !s.settle(k, p) {
-		return
+	if s.parser == nil {
+		if p = s.settle(k, p); p == nil {
+			return
+		}
 	}
 	if s.mustWait(p) {
 		t.holdLocked(s, p)
@@ -279,17 +283,43 @@ func (t *Table) dropLocked(c *conn, atNanos int64) {
 	delete(t.conns, c.ID)
 }
 
-// settle gives a connection its parser; false: it has none yet.
-func (c *conn) settle(k protocol.Kind, p *protocol.Piece) bool {
+// settle gives a connection its parser, and what that is to begin with; nil: it has
+// none yet.
+func (c *conn) settle(k protocol.Kind, p *protocol.Piece) *protocol.Piece {
 	if k == protocol.Unknown {
 		if c.tries >= classifyTries {
-			return false
+			return nil
 		}
 		c.tries++
-		k = classify(p)
+		k, p = c.classify(p)
 	}
 	c.kind, c.parser = k, newParser(k)
-	return c.parser != nil
+	if c.parser == nil {
+		return nil
+	}
+	return p
+}
+
+// classify is that of a piece, or of it with a header that was read before it.
+func (c *conn) classify(p *protocol.Piece) (protocol.Kind, *protocol.Piece) {
+	first := c.first
+	c.first = nil
+	if k := classify(p); k != protocol.Unknown {
+		return k, p
+	}
+	if first != nil {
+		if whole := join(first, p); whole != nil {
+			if k := classify(whole); k != protocol.Unknown {
+				return k, whole
+			}
+		}
+	}
+	if len(p.Data) == headerApart && p.Len() == headerApart {
+		held := *p
+		held.Data, held.Tail = bytes.Clone(p.Data), nil
+		c.first = &held
+	}
+	return protocol.Unknown, p
 }
 
 // inOrderLocked tells the parser of bytes that went unseen before p, and refuses

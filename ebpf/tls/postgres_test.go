@@ -128,24 +128,24 @@ func racePostgres() {
 }
 
 // databaseCounts are requests by operation and status.
-func databaseCounts(t testing.TB, reg *prometheus.Registry, side, port string) counts {
+func databaseCounts(t testing.TB, reg *prometheus.Registry, system, side, port string) counts {
 	t.Helper()
 	got := make(counts)
 	for _, m := range featuretest.Family(t, reg, "db_"+side+"_operation_duration_seconds", map[string]string{"server_port": port}) {
-		require.Equal(t, "postgresql", featuretest.Label(m, "db_system_name"))
+		require.Equal(t, system, featuretest.Label(m, "db_system_name"))
 		got[featuretest.Label(m, "db_operation_name")+" "+featuretest.Label(m, "db_response_status_code")] += m.Histogram.GetSampleCount()
 	}
 	return got
 }
 
-func requireDatabase(t testing.TB, reg *prometheus.Registry, port string, want counts) {
+func requireDatabase(t testing.TB, reg *prometheus.Registry, system, port string, want counts) {
 	t.Helper()
 	for _, side := range []string{"client", "server"} {
 		deadline := time.Now().Add(10 * time.Second)
-		for time.Now().Before(deadline) && !maps.Equal(databaseCounts(t, reg, side, port), want) {
+		for time.Now().Before(deadline) && !maps.Equal(databaseCounts(t, reg, system, side, port), want) {
 			<-time.After(20 * time.Millisecond)
 		}
-		if got := databaseCounts(t, reg, side, port); !maps.Equal(got, want) {
+		if got := databaseCounts(t, reg, system, side, port); !maps.Equal(got, want) {
 			for _, m := range featuretest.Family(t, reg, "vedette_ebpf_tls_lost_total", nil) {
 				if v := m.Counter.GetValue(); v > 0 {
 					t.Logf("lost: %s %v", featuretest.Label(m, "reason"), v)
@@ -176,7 +176,7 @@ func TestPostgres(t *testing.T) {
 			watching(t, reg, 2)
 			said, _ := featuretest.StartRole(t, tc.role, addr)
 			require.Equal(t, "done", said)
-			requireDatabase(t, reg, featuretest.PortOf(t, addr), tc.want)
+			requireDatabase(t, reg, "postgresql", featuretest.PortOf(t, addr), tc.want)
 		})
 	}
 }
@@ -202,5 +202,5 @@ func TestPostgresLibpq(t *testing.T) {
 		})
 	}
 	wg.Wait()
-	requireDatabase(t, reg, port, counts{"SELECT ": clients * each, "UPDATE 42P01": clients * each})
+	requireDatabase(t, reg, "postgresql", port, counts{"SELECT ": clients * each, "UPDATE 42P01": clients * each})
 }

@@ -29,7 +29,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	featuretest.Main(m, map[string]func(){"postgres": askPostgres, "race": racePostgres})
+	featuretest.Main(m, map[string]func(){"postgres": askPostgres, "race": racePostgres, "mysql": askMySQL})
 }
 
 var bounds = []float64{0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10}

@@ -5,7 +5,8 @@
 //
 // Whether the server ends results with EOF or with OK is seen from the packets,
 // so connections older than the probe are followed, too. Compressed and encrypted
-// connections and replication are given up on.
+// connections and replication are given up on; what is said inside TLS is followed
+// where that is seen, from the client's login on.
 //
 // Lengths lead over bytes that were not copied. Where packets are among them, the
 // end of the result is looked for at the end of a read or write; if the next
@@ -39,6 +40,7 @@ const (
 const (
 	canConnectWithDB = 1 << 3
 	canCompress      = 1 << 5
+	canProtocol41    = 1 << 9
 	canTLS           = 1 << 11
 	canAuthLenenc    = 1 << 21
 	canSecureAuth    = 1 << 15
@@ -135,6 +137,9 @@ func (p *Parser) tellSides(piece *protocol.Piece) bool {
 	switch {
 	case beginsGreeting(piece):
 		p.Begin(1 - piece.Direction)
+	case beginsLogin(piece.Data, piece.Len()):
+		p.Begin(piece.Direction)
+		p.greeted, p.offered = true, 1<<32-1 // the offer came before TLS
 	case beginsCommand(piece):
 		p.Begin(piece.Direction)
 	default:
@@ -148,6 +153,32 @@ func beginsGreeting(piece *protocol.Piece) bool {
 	b := piece.Data
 	return len(b) > 20 && length(b)+header == piece.Len() && b[3] == 0 && b[4] == 10 && b[5] >= '0' && b[5] <= '9' &&
 		bytes.IndexByte(b[5:], 0) > 0
+}
+
+// Begins says whether the first bytes of a piece of n bytes are those with which a
+// client begins inside TLS, or ask something, on a connection that is older than the
+// probe.
+func Begins(b []byte, n int) bool {
+	if beginsLogin(b, n) {
+		return true
+	}
+	return len(b) > header+1 && b[3] == 0 && (b[header] == comQuery || b[header] == comPrepare) &&
+		length(b)+header == n && sql.Operation(text(b[header+1:])) != sql.Other
+}
+
+// beginsLogin: a client's first packet inside TLS, which repeats what it has said
+// before it and goes on.
+func beginsLogin(b []byte, n int) bool {
+	const whole, wanted = header + 32, canProtocol41 | canTLS
+	if len(b) < whole || b[3] != 2 || length(b)+header != n {
+		return false
+	}
+	for _, c := range b[header+9 : header+28] {
+		if c != 0 {
+			return false
+		}
+	}
+	return binary.LittleEndian.Uint32(b[header:])&wanted == wanted
 }
 
 // beginsCommand: a packet numbered 0 that holds a command.
@@ -224,7 +255,7 @@ func (p *Parser) settle() {
 
 // handshake reads the client's side of the connection's beginning.
 func (p *Parser) handshake(number byte, b []byte) {
-	if number != 1 || len(b) < 32 {
+	if number > 2 || len(b) < 32 {
 		return // of the exchange that proves who it is
 	}
 	p.capable = binary.LittleEndian.Uint32(b) & (p.offered | canTLS)

@@ -221,6 +221,17 @@ func StartRedis(t testing.TB) (addr string) {
 // password for, or skips the test.
 func StartMariaDB(t testing.TB) (addr string) {
 	t.Helper()
+	return startMariaDB(t)
+}
+
+// StartMariaDBTLS starts a MariaDB that offers TLS, with a certificate and its key.
+func StartMariaDBTLS(t testing.TB, cert, key string) (addr string) {
+	t.Helper()
+	return startMariaDB(t, "--ssl-cert="+cert, "--ssl-key="+key)
+}
+
+func startMariaDB(t testing.TB, more ...string) (addr string) {
+	t.Helper()
 	server := Program(t, "mariadbd")
 	dir := t.TempDir()
 	port := freePort(t)
@@ -231,6 +242,7 @@ func StartMariaDB(t testing.TB) (addr string) {
 		"--bind-address=127.0.0.1", "--skip-grant-tables", "--skip-networking=0", "--local-infile=1", "--skip-name-resolve",
 		"--innodb-buffer-pool-size=8M", "--innodb-log-file-size=4M", "--innodb-flush-log-at-trx-commit=0",
 		"--innodb-use-native-aio=0", "--performance-schema=0", fmt.Sprintf("--plugin-dir=%s", dir))
+	cmd.Args = append(cmd.Args, more...)
 	if os.Getuid() == 0 {
 		cmd.Args = append(cmd.Args, "--user=root")
 	}
