@@ -13,6 +13,7 @@ var seen = map[string]map[string]string{
 	"5.4-amd64":  beside("packets", "sockets", nil),
 	"5.8-amd64":  beside("packets", "sockets", nil),
 	"5.10-amd64": beside("system calls", "sockets", plain),
+	"5.11-amd64": beside("system calls", "programs", map[string]string{"process": "without mark_victim", "block": "tracepoints", "profile": "clock"}),
 	"5.15-amd64": with("fexit bounded", "fexit"),
 	"6.1-amd64":  with("fexit", "fexit"),
 }
