@@ -117,7 +117,10 @@ int BPF_PROG(block_complete, struct request *rq, __u8 status, unsigned int bytes
 
 	r = bpf_map_lookup_elem(&requests, &id);
 	if (!r) {
-		count(BLOCK_STAT_UNISSUED);
+		/* Without data it is an fsync's, whose flush and data were requests of
+		 * their own. */
+		if (bytes)
+			count(BLOCK_STAT_UNISSUED);
 		return 0;
 	}
 	if (!status && bytes < rq->__data_len) {
