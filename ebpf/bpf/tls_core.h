@@ -853,7 +853,11 @@ int BPF_PROG(closed, struct sock *sk, int oldstate, int newstate)
 SEC("tp_btf/sched_process_exec")
 int BPF_PROG(exec, struct task_struct *task)
 {
-	if ((__u32)task->tgid != self_tgid)
-		tell(TLS_EXEC, 0, task->tgid);
+	__u32 tgid = task->tgid;
+
+	if (tgid == self_tgid)
+		return 0;
+	bpf_map_delete_elem(&processes, &tgid); /* what is known is about another program */
+	tell(TLS_EXEC, 0, tgid);
 	return 0;
 }

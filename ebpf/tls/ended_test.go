@@ -23,7 +23,6 @@ func TestDecideOnEnded(t *testing.T) {
 	f := New(Config{Targets: []string{"ended*"}}, bounds)
 	f.env = &feature.Environment{Proc: "/proc", Resolver: identity.New("/proc", nil), Self: uint32(os.Getpid())}
 	f.search = processes{env: f.env, targets: f.config.Targets, known: make(map[uint32]decision)}
-	f.decided = make(map[identity.Key]bool)
 	pid := uint32(cmd.Process.Pid)
 	require.Eventually(t, func() bool { return !f.search.runs(pid) }, 20*time.Second, time.Millisecond)
 	k, ok := f.search.key(pid)

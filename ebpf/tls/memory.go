@@ -90,6 +90,16 @@ func (r *readerSet) drop() {
 	}
 }
 
+// forget detaches from a process.
+func (r *readerSet) forget(pid uint32) {
+	for k, links := range r.of {
+		if k.PID == pid {
+			_ = detach(links)
+			delete(r.of, k)
+		}
+	}
+}
+
 // all gives the links.
 func (r *readerSet) all() []link.Link {
 	var all []link.Link

@@ -47,8 +47,8 @@ type Feature struct {
 
 	// Of Run alone.
 	execs   chan uint32
-	memory  chan identity.Key // processes that hand OpenSSL memory
-	decided map[identity.Key]bool
+	memory  chan identity.Key       // processes that hand OpenSSL memory
+	decided map[uint32]verdict      // by process id
 	next    map[uint64]*[2]position // by connection
 
 	closingMu sync.Mutex
@@ -70,6 +70,13 @@ type ending struct {
 	due     time.Time
 }
 
+// verdict says whether a process's events are wanted.
+type verdict struct {
+	startNanos uint64
+	want       bool
+	stale      bool // the process runs something else since
+}
+
 // position is where a direction of a connection goes on.
 type position struct {
 	offset uint32
@@ -83,7 +90,7 @@ func New(c Config, bounds []float64) *Feature {
 		config: c, scanEvery: 5 * time.Second, linger: 30 * time.Second,
 		execs:   make(chan uint32, 256),
 		memory:  make(chan identity.Key, 256),
-		decided: make(map[identity.Key]bool),
+		decided: make(map[uint32]verdict),
 		next:    make(map[uint64]*[2]position),
 		files: prometheus.NewDesc("vedette_ebpf_tls_files",
 			"Executables and libraries whose TLS is watched.", nil, nil),
@@ -225,6 +232,7 @@ func (f *Feature) Run(ctx context.Context) error {
 func (f *Feature) handle(e *event) {
 	switch e.kind {
 	case bpf.TlsTlsKindTLS_EXEC:
+		f.replaced(e.conn.Process.PID)
 		select {
 		case f.execs <- e.conn.Process.PID:
 		default: // the next scan finds it
@@ -246,6 +254,19 @@ func (f *Feature) handle(e *event) {
 			f.table.Take(e.conn, protocol.Unknown, &e.piece)
 		}
 	}
+}
+
+// replaced forgets what is known of a process that runs something else now.
+func (f *Feature) replaced(pid uint32) {
+	v, known := f.decided[pid]
+	if !known {
+		return
+	}
+	v.stale = true
+	f.decided[pid] = v
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.readers.forget(pid)
 }
 
 // fillGap tells of bytes that the ring had no room for.
@@ -296,21 +317,26 @@ func (f *Feature) endDue(now time.Time) {
 // decide says whether a process is one to watch: others may share its library.
 // Those are told to the kernel, so that they are not looked at again.
 func (f *Feature) decide(k identity.Key, thread []byte) bool {
-	if want, ok := f.decided[k]; ok {
-		return want
+	v, known := f.decided[k.PID]
+	known = known && v.startNanos == k.StartNanos
+	if known && !v.stale {
+		return v.want
 	}
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	want := f.search.wants(k.PID)
 	if !want && (!f.search.runs(k.PID) || !f.env.Resolver.Alive(k)) {
 		// It is gone, or ends, and only names are left.
-		p := f.env.Resolver.Resolve(k, string(thread))
-		want = f.search.matchesName(p.Executable) || f.search.matchesName(p.Service)
+		want = f.search.matchesName(string(thread))
+		if !known { // else others know the process by what it ran before
+			p := f.env.Resolver.Resolve(k, string(thread))
+			want = f.search.matchesName(p.Executable) || f.search.matchesName(p.Service)
+		}
 	}
 	if len(f.decided) >= maxDecided {
 		clear(f.decided)
 	}
-	f.decided[k] = want
+	f.decided[k.PID] = verdict{startNanos: k.StartNanos, want: want}
 	if !want {
 		ignored := bpf.TlsTlsProcess{StartNs: k.StartNanos, Mode: 4}
 		_ = f.objects.Maps[bpf.TlsMapProcesses].Put(k.PID, &ignored) // else its events go on to be dropped here

@@ -431,7 +431,7 @@ func TestGap(t *testing.T) {
 	f := New(Config{Targets: []string{"x"}}, bounds)
 	f.table.Use(environment(1))
 	process := identity.Key{PID: 1 << 30, StartNanos: 1}
-	f.decided[process] = true
+	f.decided[process.PID] = verdict{startNanos: process.StartNanos, want: true}
 	reg := prometheus.NewPedanticRegistry()
 	require.NoError(t, reg.Register(f.table))
 	var offset [2]uint32
