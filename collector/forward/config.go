@@ -100,7 +100,7 @@ const (
 const (
 	firstBackoff  = 100 * time.Millisecond
 	maxRetryAfter = 5 * time.Minute // a server may ask for more, and does not get it
-	minQueueBytes = 64 << 10
+	minQueueBytes = 256 << 10 // less has no room for a span in a segment
 	segmentShare  = 16 // segments in a full queue
 )
 
