@@ -100,8 +100,8 @@ const (
 const (
 	firstBackoff  = 100 * time.Millisecond
 	maxRetryAfter = 5 * time.Minute // a server may ask for more, and does not get it
-	minQueueBytes = 256 << 10 // less has no room for a span in a segment
-	segmentShare  = 16 // segments in a full queue
+	minQueueBytes = 256 << 10       // less has no room for a span in a segment
+	segmentShare  = 16              // segments in a full queue
 )
 
 // DefaultConfig returns the configuration of a queue of 1 GiB, whose destination
