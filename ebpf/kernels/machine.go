@@ -41,7 +41,11 @@ func prepare(ctx context.Context, w io.Writer, o options, arch, image, dir strin
 		m.args = append(m.args, "-accel", "kvm", "-cpu", "host", "-smp", "2")
 		fmt.Fprintf(w, "%s: KVM\n", arch)
 	} else {
-		m.args = append(m.args, "-accel", "tcg,thread=single", "-cpu", "max", "-smp", "1")
+		cpu := "max"
+		if arch == "amd64" {
+			cpu += ",-cx16" // QEMU 7.2 spoils the flags with it where there is one processor: 6.12 panics
+		}
+		m.args = append(m.args, "-accel", "tcg,thread=single", "-cpu", cpu, "-smp", "1")
 		fmt.Fprintf(w, "%s: the processor is emulated: %s\n", arch, lacks)
 	}
 	var err error

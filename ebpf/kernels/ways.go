@@ -13,18 +13,27 @@ var seen = map[string]map[string]string{
 	"5.4-amd64":  beside("packets", "sockets", nil),
 	"5.8-amd64":  beside("packets", "sockets", nil),
 	"5.10-amd64": beside("system calls", "sockets", plain),
-	"5.11-amd64": beside("system calls", "programs", map[string]string{"process": "without mark_victim", "block": "tracepoints", "profile": "clock"}),
-	"5.15-amd64": with("fexit bounded", "fexit"),
-	"6.1-amd64":  with("fexit", "fexit"),
+	"5.10-arm64": beside("system calls", "sockets", oomless),
+	"5.11-amd64": beside("system calls", "programs", oomless),
+	"5.13-amd64": beside("system calls", "programs", oomless),
+	"5.15-amd64": with("fexit bounded", "fexit", plain),
+	"6.1-amd64":  with("fexit", "fexit", plain),
+	"6.2-amd64":  with("fexit", "fexit", oomless),
+	"6.8-amd64":  with("tracepoints", "tracepoints", plain),
+	"6.12-amd64": with("tracepoints", "tracepoints", plain),
 }
 
-// plain are the ways of the features that have one.
-var plain = map[string]string{"process": "tracepoints", "block": "tracepoints", "profile": "clock"}
+// plain are the ways of the features that need little; oomless those in kernels whose
+// tracepoint mark_victim has no task, as before it was given one.
+var (
+	plain   = map[string]string{"process": "tracepoints", "block": "tracepoints", "profile": "clock"}
+	oomless = map[string]string{"process": "without mark_victim", "block": "tracepoints", "profile": "clock"}
+)
 
 // with is a kernel that takes programs of TCP, http by one way, and by another all
 // others that look at what sockets carry.
-func with(http, others string) map[string]string {
-	ways := beside(http, "programs", plain)
+func with(http, others string, more map[string]string) map[string]string {
+	ways := beside(http, "programs", more)
 	for _, feature := range []string{"stream", "tls", "dns"} {
 		ways[feature] = others
 	}
