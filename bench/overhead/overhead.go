@@ -370,7 +370,7 @@ func loaded(ctx context.Context, p *peer.Process, features []string) error {
 		for line := range strings.Lines(string(b)) {
 			for _, f := range features {
 				switch {
-				case !strings.Contains(line, "feature="+f+" "):
+				case !slices.Contains(strings.Fields(line), "feature="+f):
 				case strings.Contains(line, "eBPF feature is loaded"):
 					n++
 				case strings.Contains(line, "eBPF feature is not available"):
