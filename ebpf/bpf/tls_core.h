@@ -298,7 +298,8 @@ static __always_inline void fill(struct tls_event *e, struct tls_call *call, str
 			bad = bpf_probe_read_user(e->data + (N - TAIL), TAIL,                      \
 						  (void *)(call->buffer + length - TAIL));         \
 		}                                                                                  \
-		asm volatile("" : "+r"(n));                                                        \
+		/* so that older verifiers, too, know what follows not to be negative */           \
+		asm volatile("%0 &= 8191" : "+r"(n));                                              \
 		if (n > N)                                                                         \
 			n = N;                                                                     \
 		e->e.head = n;                                                                     \
