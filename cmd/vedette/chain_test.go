@@ -468,10 +468,12 @@ func (p *process) hops(trace string) map[string]hop {
 	return out
 }
 
-// lostSpans gives how many requests of this host became no spans: then it is not
-// known who was first to send a header.
+// lostSpans gives how many requests of this host became no spans, and how many spans
+// have no parent because of what was lost: then it is not known who was first to
+// send a header.
 func (p *process) lostSpans() float64 {
 	p.t.Helper()
-	n, _ := p.value("vedette_ebpf_span_lost_total")
-	return n
+	lost, _ := p.value("vedette_ebpf_span_lost_total")
+	doubted, _ := p.value("vedette_ebpf_span_doubted_parents_total")
+	return lost + doubted
 }

@@ -104,6 +104,7 @@ type linked struct {
 	trace      signal.TraceID
 	id, parent signal.SpanID
 	other      *seen // the other end of its connection; nil: not known
+	doubted    bool  // it may have a parent that is left out, because calls were lost
 }
 
 func (l *linker) link(s *seen) linked {
@@ -124,6 +125,7 @@ func (l *linker) link(s *seen) linked {
 	default:
 		r.parent = l.clientParent(s, r.other)
 	}
+	r.doubted = l.doubt && s.headed && s.header.sampled && r.parent == (signal.SpanID{})
 	return r
 }
 

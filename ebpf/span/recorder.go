@@ -47,6 +47,7 @@ type Recorder struct {
 	salt      string
 	lost      *prometheus.Desc
 	spans     *prometheus.CounterVec
+	doubted   prometheus.Counter
 
 	mu       sync.Mutex
 	incoming []*seen           // under mu
@@ -75,6 +76,10 @@ func New(o Options) *Recorder {
 			Name: "vedette_ebpf_spans_total",
 			Help: "Spans made, by kind, and by whether the other end of the connection was seen.",
 		}, []string{"kind", "joined"}),
+		doubted: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "vedette_ebpf_span_doubted_parents_total",
+			Help: "Spans left without the parent that their traceparent names, because something was lost that may have been its child first.",
+		}),
 		counts: map[string]uint64{"buffer_full": 0, "write": 0},
 	}
 }
@@ -117,11 +122,13 @@ func (r *Recorder) Watch(o feature.Opener) {
 func (r *Recorder) Describe(ch chan<- *prometheus.Desc) {
 	ch <- r.lost
 	r.spans.Describe(ch)
+	r.doubted.Describe(ch)
 }
 
 // Collect sends what was made and lost.
 func (r *Recorder) Collect(ch chan<- prometheus.Metric) {
 	r.spans.Collect(ch)
+	r.doubted.Collect(ch)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	for reason, n := range r.counts {
@@ -254,6 +261,9 @@ func (r *Recorder) write(ctx context.Context, spans []finished) {
 			joined = "true"
 		}
 		r.spans.WithLabelValues(kind, joined).Inc()
+		if s.doubted {
+			r.doubted.Inc()
+		}
 	}
 }
 

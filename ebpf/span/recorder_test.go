@@ -25,6 +25,7 @@ import (
 type opener struct {
 	mu    sync.Mutex
 	calls []*feature.Call
+	lost  uint64
 }
 
 func (o *opener) Open(visit func(*feature.Call)) (uint64, error) {
@@ -33,7 +34,7 @@ func (o *opener) Open(visit func(*feature.Call)) (uint64, error) {
 	for _, c := range o.calls {
 		visit(c)
 	}
-	return 0, nil
+	return o.lost, nil
 }
 
 func (r *Recorder) holds() int {
@@ -144,6 +145,39 @@ func TestRecorderRemembers(t *testing.T) {
 		time.Sleep(3 * time.Second)
 		synctest.Wait()
 		require.Zero(t, r.holds())
+		cancel()
+		require.NoError(t, <-done)
+	})
+}
+
+// A parent that is left out because something was lost is counted.
+func TestRecorderDoubts(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		c := DefaultConfig()
+		c.Ratio = 1
+		r := New(Options{
+			Config: c, Resolver: identity.New(t.TempDir(), nil), Logger: slog.New(slog.DiscardHandler),
+			Write: func(context.Context, []byte) error { return nil },
+		})
+		o := &opener{}
+		r.Watch(o)
+		ctx, cancel := context.WithCancel(t.Context())
+		done := make(chan error, 1)
+		go func() { done <- r.Run(ctx) }()
+		first := call(2, true, 1, 20, 80, tp(spanX, "01")).call
+		r.Add(&first)
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		require.Zero(t, testutil.ToFloat64(r.doubted))
+		o.mu.Lock()
+		o.lost = 1
+		o.mu.Unlock()
+		time.Sleep(2 * time.Second)
+		second := call(3, true, 2, 20, 80, tp(spanY, "01")).call
+		r.Add(&second)
+		time.Sleep(20 * time.Second)
+		synctest.Wait()
+		require.EqualValues(t, 1, testutil.ToFloat64(r.doubted))
 		cancel()
 		require.NoError(t, <-done)
 	})
