@@ -70,6 +70,24 @@ func pin(processor int) error {
 	return nil
 }
 
+// besideLoad calls start, whose processes stay on the load's processor if there is
+// more than one.
+func besideLoad(start func() error) error {
+	if loadProcessor() == 0 {
+		return start()
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	var before unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &before); err != nil {
+		return fmt.Errorf("keep processes on the load's processor: %w", err)
+	}
+	if err := pin(loadProcessor()); err != nil {
+		return err
+	}
+	return errors.Join(start(), unix.SchedSetaffinity(0, &before))
+}
+
 // flooder is the connections of a flood.
 type flooder struct {
 	fds    []int

@@ -344,7 +344,12 @@ func startAgent(ctx context.Context, o Options, v *Variant) (stop func() error, 
 		_, err = p.WaitReady(ctx)
 		return p, err
 	}
-	store, err := start("server", []string{"run"}, "collect: {enabled: false}\ntracing: {sample_ratio: 0}\n"+doors)
+	// The server stands for one elsewhere: it leaves nginx's processor alone.
+	var store *peer.Process
+	err = besideLoad(func() (err error) {
+		store, err = start("server", []string{"run"}, "collect: {enabled: false}\ntracing: {sample_ratio: 0}\n"+doors)
+		return err
+	})
 	if err != nil {
 		return nil, nil, err
 	}

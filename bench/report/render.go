@@ -352,7 +352,8 @@ const method = `
   service, whole traces, exactly the newest twenty, quantiles within 5%; one that differs fails the run. The given columns were measured before the run.
 - **The agent**: nginx with one worker, kept on the first processor, answers a small page over 16 keep-alive connections as fast as it is asked by
   a thread on the last one; its processor time is the scheduler's (/proc/<pid>/schedstat), and a turn's is the median of its tenths. Each kind of
-  agent is started anew for each of its turns. Then the agent with its defaults, asked over 8 connections at a steady rate; its own processor
+  agent is started anew for each of its turns; it runs where the scheduler puts it, the server that it ships to beside the load, as if it were
+  elsewhere. Then the agent with its defaults, asked over 8 connections at a steady rate; its own processor
   time and memory are those of its process.
 - **Settings**: each server's defaults on an empty directory; remote write receiver on; nothing is scraped; Prometheus and Vedette with delayed name removal,
   without which both refuse one of the queries.
