@@ -6,7 +6,7 @@
 
 #define TARGET 256         /* bytes of the start line that are kept */
 #define TRACEPARENT 64     /* room for 55 bytes */
-#define WAKE (64 * 1024)   /* bytes in the ring that wake its reader */
+#define WAKE (64 * 1024)   /* bytes more in the ring that wake its reader */
 #define RANDOM_BITS 56     /* of a trace id, by W3C's level 2 */
 
 /* A request whose response has ended. */
@@ -118,7 +118,7 @@ __noinline int emit(CONN_ARG, __u64 end_ns)
 {
 	FIND_CONN;
 	struct http_span *s;
-	__u64 key;
+	__u64 key, held;
 
 	if (!c)
 		return 0;
@@ -138,8 +138,11 @@ __noinline int emit(CONN_ARG, __u64 end_ns)
 	s->status = c->status;
 	s->role = c->role;
 	s->method = c->method;
+	/* Waking is an interrupt, dear in a virtual machine: not again for every span
+	 * until the reader comes. It comes by itself, too. */
+	held = bpf_ringbuf_query(&spans, BPF_RB_AVAIL_DATA);
 	if (bpf_ringbuf_output(&spans, s, sizeof(*s),
-			       bpf_ringbuf_query(&spans, BPF_RB_AVAIL_DATA) > WAKE ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP))
+			       held / WAKE != (held + sizeof(*s) + 8) / WAKE ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP))
 		count(STAT_SPAN_FULL);
 	bpf_map_delete_elem(&heads, &key);
 	return 0;
