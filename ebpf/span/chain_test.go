@@ -389,13 +389,20 @@ func (w *watcher) requireChains(t *testing.T, ns map[int]int) {
 		t.Run(legs[i].name, func(t *testing.T) {
 			n := ns[i]
 			own := make(map[string]*tracepb.Span)
+			missing := ""
 			for j := range n {
 				for _, at := range chainOf(numberOf(os.Getpid(), i, j)) {
 					if own[at] = got[at]; own[at] == nil {
-						t.Fatalf("%s is missing", at)
+						missing = at
 					}
 					delete(got, at)
 				}
+			}
+			switch {
+			case missing != "" && doubt:
+				t.Skipf("%s is missing: others on this host left it no room", missing)
+			case missing != "":
+				t.Fatalf("%s is missing", missing)
 			}
 			right, absent := checkLinks(t, own, i, n)
 			t.Logf("%d spans, %d links right, %d absent, none wrong", len(own), right, absent)
