@@ -88,15 +88,17 @@ type Server struct {
 func Start(ctx context.Context, c Config) (*Server, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	for {
-		s, err := start(ctx, c)
-		if err == nil {
+	err := ctx.Err() // nginx can answer before a wait would look at ctx
+	for err == nil {
+		var s *Server
+		if s, err = start(ctx, c); err == nil {
 			return s, nil
 		}
-		if ctx.Err() != nil || !strings.Contains(err.Error(), "Address already in use") {
-			return nil, fmt.Errorf("start nginx: %w", err)
+		if ctx.Err() == nil && strings.Contains(err.Error(), "Address already in use") {
+			err = nil // another port
 		}
 	}
+	return nil, fmt.Errorf("start nginx: %w", err)
 }
 
 func start(ctx context.Context, c Config) (_ *Server, err error) {
