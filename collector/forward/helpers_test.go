@@ -21,7 +21,9 @@ import (
 	"google.golang.org/protobuf/encoding/protowire"
 
 	"github.com/vedette-io/vedette/ingest/buffer"
+	"github.com/vedette-io/vedette/ingest/door"
 	"github.com/vedette-io/vedette/ingest/otlplogs"
+	"github.com/vedette-io/vedette/ingest/otlpserver"
 	"github.com/vedette-io/vedette/ingest/remotewrite"
 	"github.com/vedette-io/vedette/ingest/wire"
 	"github.com/vedette-io/vedette/internal/vfs"
@@ -34,6 +36,28 @@ func testFormats() *wire.Formats {
 	remotewrite.Register(f)
 	otlplogs.Register(f)
 	return f
+}
+
+// openDoor opens a door that knows logs, and returns what takes them from forwarders.
+// All that concerns the buffer is in the given options.
+func openDoor(t *testing.T, o door.Options) (*door.Door, http.Handler) {
+	t.Helper()
+	o.Config = door.DefaultConfig()
+	o.Config.StoreTimeout = time.Millisecond
+	o.Formats, o.Logger, o.Registerer = testFormats(), slog.New(slog.DiscardHandler), prometheus.NewRegistry()
+	d, err := door.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	entry, err := d.Entry("otlp", door.EntryConfig{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	server, err := otlpserver.Open(t.Context(), otlpserver.Options{Entry: entry, Logger: o.Logger, Registerer: prometheus.NewRegistry()})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return d, d.Forwarded(server.Handler(otlpserver.LogsPath))
 }
 
 func openQueue(t testing.TB, fsys vfs.FS, change func(*QueueConfig)) *Queue {
@@ -170,6 +194,26 @@ func wantBodies(t testing.TB, got, want []string) {
 	t.Helper()
 	if !slices.Equal(got, want) {
 		t.Errorf("arrived: got %d records %.200q, want %d %.200q", len(got), got, len(want), want)
+	}
+}
+
+// wantOnce checks that each number is there once.
+func wantOnce(t *testing.T, got []string, n int) {
+	t.Helper()
+	seen := map[string]int{}
+	for _, b := range got {
+		seen[b]++
+	}
+	wrong := 0
+	for _, b := range numbers(0, n) {
+		if seen[b] != 1 {
+			if wrong++; wrong <= 10 {
+				t.Errorf("record %s: got it %d times, want once", b, seen[b])
+			}
+		}
+	}
+	if wrong > 0 || len(got) != n {
+		t.Errorf("got %d records, %d of them not once; want %d", len(got), wrong, n)
 	}
 }
 

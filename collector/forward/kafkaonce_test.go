@@ -16,7 +16,6 @@ import (
 	"time"
 
 	"github.com/klauspost/compress/s2"
-	"github.com/prometheus/client_golang/prometheus"
 	kafkago "github.com/segmentio/kafka-go"
 
 	"github.com/vedette-io/vedette/ingest/buffer"
@@ -37,26 +36,12 @@ type kafkaServer struct {
 
 func openKafkaServer(t *testing.T, c kafka.Config) *kafkaServer {
 	t.Helper()
-	quiet := slog.New(slog.DiscardHandler)
-	b, err := kafka.Open(t.Context(), c, []string{buffer.TopicLogs}, quiet, nil)
+	b, err := kafka.Open(t.Context(), c, []string{buffer.TopicLogs}, slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	dc := door.DefaultConfig()
-	dc.StoreTimeout = time.Millisecond
-	d, err := door.New(door.Options{Buffer: b, Recaller: b, Config: dc, Formats: testFormats(), MaxRecordBytes: int(b.MaxRecordBytes()), Plain: true, Logger: quiet, Registerer: prometheus.NewRegistry()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	entry, err := d.Entry("otlp", door.EntryConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	o, err := otlpserver.Open(t.Context(), otlpserver.Options{Entry: entry, Logger: quiet, Registerer: prometheus.NewRegistry()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &kafkaServer{b, d, d.Forwarded(o.Handler(otlpserver.LogsPath))}
+	d, next := openDoor(t, door.Options{Buffer: b, Recaller: b, MaxRecordBytes: int(b.MaxRecordBytes()), Plain: true})
+	return &kafkaServer{b, d, next}
 }
 
 // post sends a request of an agent's.
@@ -101,26 +86,6 @@ func readTopic(t *testing.T, b *kafkatest.Broker) (all []string, repeated int) {
 		all = append(all, bodies(payload)...)
 	}
 	return all, repeated
-}
-
-// wantOnce checks that each number is there once.
-func wantOnce(t *testing.T, got []string, n int) {
-	t.Helper()
-	seen := map[string]int{}
-	for _, b := range got {
-		seen[b]++
-	}
-	wrong := 0
-	for _, b := range numbers(0, n) {
-		if seen[b] != 1 {
-			if wrong++; wrong <= 10 {
-				t.Errorf("record %s: got it %d times, want once", b, seen[b])
-			}
-		}
-	}
-	if wrong > 0 || len(got) != n {
-		t.Errorf("got %d records, %d of them not once; want %d", len(got), wrong, n)
-	}
 }
 
 // spreadLogs adds log records of many resources, which a server divides over

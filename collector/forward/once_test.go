@@ -8,17 +8,13 @@ import (
 	"math/rand/v2"
 	"net/http"
 	"slices"
-	"strings"
 	"sync"
 	"testing"
 	"testing/synctest"
 	"time"
 
-	"github.com/prometheus/client_golang/prometheus"
-
 	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/ingest/door"
-	"github.com/vedette-io/vedette/ingest/otlpserver"
 	"github.com/vedette-io/vedette/internal/vfs"
 )
 
@@ -38,26 +34,12 @@ func openReceiver(t *testing.T, fsys *vfs.Mem, partitions int) *receiver {
 	c := buffer.DefaultConfig()
 	c.SegmentBytes = 16 << 10
 	c.Partitions = map[string]int{buffer.TopicLogs: partitions}
-	quiet := slog.New(slog.DiscardHandler)
-	l, err := buffer.Open(c, fsys, "server", quiet, nil)
+	l, err := buffer.Open(c, fsys, "server", slog.New(slog.DiscardHandler), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	dc := door.DefaultConfig()
-	dc.StoreTimeout = time.Millisecond
-	d, err := door.New(door.Options{Buffer: l, Positions: l, Config: dc, Formats: testFormats(), Logger: quiet, Registerer: prometheus.NewRegistry()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	entry, err := d.Entry("otlp", door.EntryConfig{})
-	if err != nil {
-		t.Fatal(err)
-	}
-	o, err := otlpserver.Open(t.Context(), otlpserver.Options{Entry: entry, Logger: quiet, Registerer: prometheus.NewRegistry()})
-	if err != nil {
-		t.Fatal(err)
-	}
-	return &receiver{t, fsys, l, d, d.Forwarded(o.Handler(otlpserver.LogsPath))}
+	d, next := openDoor(t, door.Options{Buffer: l, Positions: l})
+	return &receiver{t, fsys, l, d, next}
 }
 
 func (r *receiver) close() {
@@ -184,17 +166,7 @@ func TestOncePartitions(t *testing.T) {
 		}
 		waitDone(t, q, buffer.TopicLogs, 200)
 		stop()
-		seen := map[string]int{}
-		for _, part := range server.all() {
-			for _, b := range part {
-				seen[strings.TrimSpace(b)]++
-			}
-		}
-		for _, b := range numbers(0, 200) {
-			if seen[b] != 1 {
-				t.Errorf("record %s: got it %d times, want once", b, seen[b])
-			}
-		}
+		wantOnce(t, slices.Concat(server.all()...), 200)
 	})
 }
 
