@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -13,6 +12,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/vedette-io/vedette/internal/freeport"
 )
 
 // Names of the servers that Lookup knows.
@@ -63,6 +64,7 @@ type Process struct {
 	RunDir  string
 	Started time.Time
 	cmd     *exec.Cmd
+	port    *freeport.Port // nobody else gets it before the server listens
 	done    chan struct{}
 	exit    error // valid once done is closed
 	log     *os.File
@@ -79,7 +81,7 @@ func (s Spec) Start(runDir string) (*Process, error) {
 			return nil, fmt.Errorf("start %s: %w", s.Name, err)
 		}
 	}
-	addr, err := freeAddr()
+	port, err := freeport.Reserve()
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", s.Name, err)
 	}
@@ -87,12 +89,12 @@ func (s Spec) Start(runDir string) (*Process, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start %s: %w", s.Name, err)
 	}
-	cmd := exec.Command(s.Binary, s.Args(addr, runDir)...)
+	cmd := exec.Command(s.Binary, s.Args(port.Addr(), runDir)...)
 	cmd.Dir, cmd.Env = runDir, append(os.Environ(), s.Env...)
 	cmd.Stdout, cmd.Stderr = log, log
 	// The server ends with the benchmark, however that ends.
 	cmd.SysProcAttr = &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL}
-	p := &Process{Spec: s, URL: "http://" + addr, RunDir: runDir, Started: time.Now(), cmd: cmd, done: make(chan struct{}), log: log}
+	p := &Process{Spec: s, URL: "http://" + port.Addr(), RunDir: runDir, Started: time.Now(), cmd: cmd, port: port, done: make(chan struct{}), log: log}
 	if err := cmd.Start(); err != nil {
 		return nil, errors.Join(fmt.Errorf("start %s: %w", s.Name, err), log.Close())
 	}
@@ -101,15 +103,6 @@ func (s Spec) Start(runDir string) (*Process, error) {
 		close(p.done)
 	}()
 	return p, nil
-}
-
-// freeAddr finds a loopback port that nobody listens on right now.
-func freeAddr() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	return l.Addr().String(), l.Close()
 }
 
 // TracesURL is where the server takes OTLP traces over HTTP.
