@@ -18,7 +18,6 @@ import (
 	"github.com/segmentio/kafka-go/compress"
 
 	"github.com/vedette-io/vedette/ingest/buffer"
-	"github.com/vedette-io/vedette/internal/tlsclient"
 )
 
 const (
@@ -34,6 +33,7 @@ type Buffer struct {
 	logger    *slog.Logger
 	metrics   *metrics
 	source    string
+	brokers   *brokers
 	transport *kafkago.Transport
 	client    *kafkago.Client
 	topics    map[string]*topic
@@ -120,11 +120,12 @@ func open(ctx context.Context, cfg Config, topics []string, o options) (*Buffer,
 	if b.zstd, err = zstd.NewReader(nil, zstd.WithDecoderMaxMemory(maxDecompressed)); err != nil {
 		return nil, err
 	}
-	if b.transport, err = newTransport(&cfg, topics, metadataTTL, o.dial); err != nil {
+	if b.brokers, err = newBrokers(&cfg, o.dial); err != nil {
 		return nil, err
 	}
-	b.client = &kafkago.Client{Addr: kafkago.TCP(cfg.Brokers...), Transport: b.transport}
-	if err := b.openTopics(ctx, topics, o.dial); err != nil {
+	b.transport = newTransport(&cfg, topics, metadataTTL, b.brokers)
+	b.client = &kafkago.Client{Addr: kafkago.TCP(anyBroker), Transport: b.transport}
+	if err := b.openTopics(ctx, topics); err != nil {
 		b.transport.CloseIdleConnections()
 		return nil, fmt.Errorf("open kafka at %s: %w", strings.Join(cfg.Brokers, ","), err)
 	}
@@ -137,29 +138,19 @@ func open(ctx context.Context, cfg Config, topics []string, o options) (*Buffer,
 	return b, nil
 }
 
-func newTransport(cfg *Config, topics []string, ttl time.Duration, dial func(context.Context, string, string) (net.Conn, error)) (*kafkago.Transport, error) {
-	if dial == nil {
-		dial = (&net.Dialer{Timeout: dialTimeout, KeepAlive: 15 * time.Second}).DialContext
-	}
-	if cfg.TLS.Enabled {
-		source, err := tlsclient.New(cfg.TLS.files())
-		if err != nil {
-			return nil, err
-		}
-		dial = source.Dialer(dial)
-	}
+func newTransport(cfg *Config, topics []string, ttl time.Duration, to *brokers) *kafkago.Transport {
 	names := make([]string, len(topics))
 	for i, name := range topics {
 		names[i] = cfg.Topics.Prefix + name
 	}
 	return &kafkago.Transport{
-		Dial:           dial,
+		Dial:           to.dial,
 		DialTimeout:    dialTimeout,
 		MetadataTTL:    ttl,
 		MetadataTopics: names,
 		ClientID:       cfg.ClientID,
 		SASL:           cfg.SASL.mechanism(),
-	}, nil
+	}
 }
 
 // Source implements buffer.Buffer. It names the cluster, and the topics' prefix

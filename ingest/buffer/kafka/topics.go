@@ -14,11 +14,8 @@ import (
 // openTopics learns the cluster's id, creates missing topics and checks those
 // that exist. It uses connections of its own, whose view of the cluster is
 // never old.
-func (b *Buffer) openTopics(ctx context.Context, names []string, dial func(context.Context, string, string) (net.Conn, error)) error {
-	transport, err := newTransport(&b.cfg, names, 50*time.Millisecond, dial)
-	if err != nil {
-		return err
-	}
+func (b *Buffer) openTopics(ctx context.Context, names []string) error {
+	transport := newTransport(&b.cfg, names, 50*time.Millisecond, b.brokers)
 	defer transport.CloseIdleConnections()
 	admin := &kafkago.Client{Addr: b.client.Addr, Transport: transport, Timeout: 10 * time.Second}
 
@@ -61,7 +58,10 @@ func (b *Buffer) openTopics(ctx context.Context, names []string, dial func(conte
 				"topic", t.kafka, "partitions", t.known, "configured", want)
 		}
 	}
-	b.checkMessageBytes(ctx, admin, kafkaNames)
+	for _, broker := range meta.Brokers {
+		b.brokers.learn(net.JoinHostPort(broker.Host, strconv.Itoa(broker.Port)))
+	}
+	b.checkSettings(ctx, admin, meta)
 	if b.MaxRecordBytes() < 1 {
 		return fmt.Errorf("open topics: max.message.bytes is %d, want %d or more", b.maxBatch, minMessageBytes)
 	}
@@ -91,11 +91,29 @@ func (b *Buffer) metadata(ctx context.Context, admin *kafkago.Client, names []st
 	}
 }
 
-// createTopics creates topics with the configured settings.
+// createTopics creates topics with the configured settings. It asks until the cluster
+// does or refuses it, or ctx ends: one that is electing a controller takes a moment.
 func (b *Buffer) createTopics(ctx context.Context, admin *kafkago.Client, names []string) error {
-	if len(names) == 0 {
-		return nil
+	for pause := 100 * time.Millisecond; len(names) > 0; pause = min(2*pause, 2*time.Second) {
+		var err error
+		if names, err = b.createOnce(ctx, admin, names); err == nil {
+			continue
+		}
+		if isRefusal(err) {
+			return err
+		}
+		if b.warned.group.allow() {
+			b.logger.Warn("create topics, trying again", "err", err)
+		}
+		if !sleep(ctx, pause) {
+			return err
+		}
 	}
+	return nil
+}
+
+// createOnce returns the topics that were not created, with the reason of one of them.
+func (b *Buffer) createOnce(ctx context.Context, admin *kafkago.Client, names []string) (left []string, err error) {
 	req := &kafkago.CreateTopicsRequest{}
 	for _, name := range names {
 		c := kafkago.TopicConfig{
@@ -111,18 +129,23 @@ func (b *Buffer) createTopics(ctx context.Context, admin *kafkago.Client, names 
 	}
 	resp, err := admin.CreateTopics(ctx, req)
 	if err != nil {
-		return fmt.Errorf("create topics: %w", err)
+		return names, fmt.Errorf("create topics: %w", err)
 	}
-	for _, c := range req.Topics {
-		err := resp.Errors[c.Topic]
-		if err != nil && !errors.Is(err, kafkago.TopicAlreadyExists) {
-			return fmt.Errorf("create topic %s: %w", c.Topic, err)
-		}
-		if err == nil {
+	for i, c := range req.Topics {
+		e := resp.Errors[c.Topic]
+		switch {
+		case e == nil:
 			b.logger.Info("created topic", "topic", c.Topic, "partitions", c.NumPartitions)
+			continue
+		case errors.Is(e, kafkago.TopicAlreadyExists):
+			continue
+		}
+		left = append(left, names[i])
+		if err == nil || isRefusal(e) {
+			err = fmt.Errorf("create topic %s: %w", c.Topic, e)
 		}
 	}
-	return nil
+	return left, err
 }
 
 // settings returns what topics are created with, in Kafka's words.
@@ -180,13 +203,21 @@ func leaderless(meta *kafkago.MetadataResponse) error {
 	return nil
 }
 
-// checkMessageBytes lowers maxBatch to what the topics take.
-func (b *Buffer) checkMessageBytes(ctx context.Context, admin *kafkago.Client, names []string) {
-	const setting = "max.message.bytes"
+// checkSettings lowers maxBatch to what the topics take, and warns of topics that lose what
+// was acknowledged with a single broker of several.
+func (b *Buffer) checkSettings(ctx context.Context, admin *kafkago.Client, meta *kafkago.MetadataResponse) {
+	const sizes, replicas = "max.message.bytes", "min.insync.replicas"
 	req := &kafkago.DescribeConfigsRequest{}
-	for _, name := range names {
+	copies := map[string]int{} // of the partition that has the fewest
+	for i := range meta.Topics {
+		t := &meta.Topics[i]
+		for _, p := range t.Partitions {
+			if n, ok := copies[t.Name]; !ok || len(p.Replicas) < n {
+				copies[t.Name] = len(p.Replicas)
+			}
+		}
 		req.Resources = append(req.Resources, kafkago.DescribeConfigRequestResource{
-			ResourceType: kafkago.ResourceTypeTopic, ResourceName: name, ConfigNames: []string{setting},
+			ResourceType: kafkago.ResourceTypeTopic, ResourceName: t.Name, ConfigNames: []string{sizes, replicas},
 		})
 	}
 	resp, err := admin.DescribeConfigs(ctx, req)
@@ -200,14 +231,18 @@ func (b *Buffer) checkMessageBytes(ctx context.Context, admin *kafkago.Client, n
 		}
 		for _, e := range r.ConfigEntries {
 			n, err := strconv.ParseInt(e.ConfigValue, 10, 64)
-			if e.ConfigName != setting || err != nil {
-				continue
+			switch {
+			case err != nil:
+			case e.ConfigName == sizes:
+				if n < b.cfg.Topics.MaxMessageBytes {
+					b.logger.Warn("topic takes smaller record batches than configured; its own limit is used",
+						"topic", r.ResourceName, sizes, n, "configured", b.cfg.Topics.MaxMessageBytes)
+				}
+				b.maxBatch = min(b.maxBatch, n)
+			case e.ConfigName == replicas && len(meta.Brokers) > 1 && (n < 2 || copies[r.ResourceName] < 2):
+				b.logger.Warn("what is acknowledged may be on one broker alone, and lost with it; want 3 replicas of which 2 have to be in sync",
+					"topic", r.ResourceName, "replicas", copies[r.ResourceName], replicas, n)
 			}
-			if n < b.cfg.Topics.MaxMessageBytes {
-				b.logger.Warn("topic takes smaller record batches than configured; its own limit is used",
-					"topic", r.ResourceName, setting, n, "configured", b.cfg.Topics.MaxMessageBytes)
-			}
-			b.maxBatch = min(b.maxBatch, n)
 		}
 	}
 }

@@ -14,6 +14,8 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"github.com/vedette-io/vedette/internal/freeport"
 )
 
 // patience bounds how long a broker may take to start on a loaded machine.
@@ -38,18 +40,24 @@ type Options struct {
 
 // Broker is a running node.
 type Broker struct {
-	dir   string
-	ports ports
-	opts  Options
-	libs  string
-	certs *Certificates
+	dir    string
+	id     int
+	ports  ports
+	voters string // the controllers of its cluster
+	opts   Options
+	libs   string
+	certs  *Certificates
 
 	mu     sync.Mutex // guards what follows
 	cmd    *exec.Cmd
 	exited chan struct{}
 }
 
-type ports struct{ plain, controller, tls, sasl, saslTLS int }
+type ports struct {
+	plain, controller, tls, sasl, saslTLS int
+
+	held []*freeport.Port // nobody else gets them, not even while the broker is down
+}
 
 // Jars returns the directory with the broker's jars, and whether it has any. It
 // is .cache/kafka/libs in the root of the module.
@@ -105,9 +113,8 @@ func Start(t testing.TB, opts Options) *Broker {
 
 // Run starts a broker with its data in dir. The caller stops it.
 func Run(dir string, opts Options) (*Broker, error) {
-	libs, _ := Jars()
-	b := &Broker{dir: dir, opts: opts, libs: libs}
 	var err error
+	b := newBroker(dir, 1, opts)
 	if opts.Secure {
 		if b.certs, err = writeCertificates(dir); err != nil {
 			return nil, err
@@ -116,13 +123,8 @@ func Run(dir string, opts Options) (*Broker, error) {
 	if b.ports, err = freePorts(); err != nil {
 		return nil, err
 	}
-	if err := os.WriteFile(filepath.Join(dir, "log4j2.properties"), []byte(logConfig), 0o644); err != nil {
-		return nil, err
-	}
-	if err := os.WriteFile(b.configFile(), []byte(b.config()), 0o644); err != nil {
-		return nil, err
-	}
-	if err := b.format(); err != nil {
+	b.voters = b.voter()
+	if err := b.format(clusterID()); err != nil {
 		return nil, err
 	}
 	if err := b.Restart(); err != nil {
@@ -130,6 +132,14 @@ func Run(dir string, opts Options) (*Broker, error) {
 	}
 	return b, nil
 }
+
+func newBroker(dir string, id int, opts Options) *Broker {
+	libs, _ := Jars()
+	return &Broker{dir: dir, id: id, opts: opts, libs: libs}
+}
+
+// voter names the broker as a controller.
+func (b *Broker) voter() string { return fmt.Sprintf("%d@%s", b.id, address(b.ports.controller)) }
 
 // Addr returns host:port of the listener without security.
 func (b *Broker) Addr() string { return address(b.ports.plain) }
@@ -187,7 +197,7 @@ func (b *Broker) endLocked(how os.Signal) error {
 	if err := b.cmd.Process.Signal(how); err != nil && !errors.Is(err, os.ErrProcessDone) {
 		return fmt.Errorf("end broker: %w", err)
 	}
-	timer := time.NewTimer(10 * time.Second)
+	timer := time.NewTimer(30 * time.Second)
 	defer timer.Stop()
 	select {
 	case <-b.exited:
@@ -292,8 +302,14 @@ func serves(ctx context.Context, addr string) bool {
 	return err == nil
 }
 
-func (b *Broker) format() error {
-	args := []string{"kafka.tools.StorageTool", "format", "--config", b.configFile(), "--cluster-id", clusterID()}
+// format writes the configuration and an empty log of a cluster.
+func (b *Broker) format(cluster string) error {
+	for file, text := range map[string]string{filepath.Join(b.dir, "log4j2.properties"): logConfig, b.configFile(): b.config()} {
+		if err := os.WriteFile(file, []byte(text), 0o644); err != nil {
+			return err
+		}
+	}
+	args := []string{"kafka.tools.StorageTool", "format", "--config", b.configFile(), "--cluster-id", cluster}
 	for name, password := range b.opts.Users {
 		for _, mechanism := range []string{"SCRAM-SHA-256", "SCRAM-SHA-512"} {
 			args = append(args, "--add-scram", fmt.Sprintf("%s=[name=%s,password=%s]", mechanism, name, password))
@@ -306,7 +322,7 @@ func (b *Broker) format() error {
 }
 
 func (b *Broker) java(args ...string) *exec.Cmd {
-	flags := []string{"-Xms128m", "-Xmx384m", "-XX:+UseSerialGC", "-Xshare:auto"}
+	flags := []string{"-Xms64m", "-Xmx384m", "-XX:+UseSerialGC", "-Xshare:auto"}
 	if b.opts.Optimize {
 		flags = []string{"-Xms512m", "-Xmx512m", "-XX:+UseG1GC", "-XX:MaxGCPauseMillis=20"}
 	} else {
@@ -331,16 +347,16 @@ func (b *Broker) Pid() int {
 
 func address(port int) string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(port)) }
 
-// freePorts asks the system for ports, all at once so that they differ.
+// freePorts asks the system for ports.
 func freePorts() (ports, error) {
 	var p ports
 	for _, port := range []*int{&p.plain, &p.controller, &p.tls, &p.sasl, &p.saslTLS} {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
+		held, err := freeport.Reserve()
 		if err != nil {
-			return p, fmt.Errorf("find a free port: %w", err)
+			return p, err
 		}
-		defer l.Close()
-		*port = l.Addr().(*net.TCPAddr).Port
+		p.held = append(p.held, held)
+		*port = held.Number()
 	}
 	return p, nil
 }

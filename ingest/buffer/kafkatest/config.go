@@ -7,6 +7,7 @@ import (
 	"maps"
 	"path/filepath"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -28,8 +29,8 @@ func (b *Broker) logDir() string { return filepath.Join(b.dir, "log") }
 func (b *Broker) config() string {
 	p := map[string]string{
 		"process.roles":                                    "broker,controller",
-		"node.id":                                          "1",
-		"controller.quorum.voters":                         "1@" + address(b.ports.controller),
+		"node.id":                                          strconv.Itoa(b.id),
+		"controller.quorum.voters":                         b.voters,
 		"controller.listener.names":                        "CONTROLLER",
 		"inter.broker.listener.name":                       "PLAINTEXT",
 		"log.dirs":                                         b.logDir(),

@@ -11,8 +11,8 @@ import (
 // ReadForwarded reads all of a topic whose messages were forwarded, as the
 // documentation tells consumers to: of one vedette.from and one session in a
 // partition, a message that does not come behind the last one that counted is a
-// repetition. It returns the others, partition by partition, and how many it has left
-// out.
+// repetition; messages without these headers all count. It returns those that count,
+// partition by partition, and how many it has left out.
 func (b *Broker) ReadForwarded(t testing.TB, topic string) (messages []kafkago.Message, repeated int) {
 	t.Helper()
 	transport := &kafkago.Transport{}
@@ -54,6 +54,10 @@ func (b *Broker) readPartition(t testing.TB, topic string, partition int, end in
 			case "vedette.position":
 				position = string(h.Value)
 			}
+		}
+		if from == "" && position == "" {
+			kept = append(kept, m)
+			continue
 		}
 		var session uint64
 		var now place
