@@ -3,6 +3,7 @@ package container
 import (
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -33,7 +34,7 @@ func (k kind) listedBy() string {
 // place is what the path of a cgroup tells.
 type place struct {
 	kind    kind
-	runtime string // of a container: docker, containerd, cri, cri-o, podman, lxc, nspawn, mesos
+	runtime string // of a container: docker, containerd, cri, cri-o, podman, lxc, nspawn, nomad, garden, ecs, mesos
 	id      string // of a container, as its engine knows it
 	podUID  string // of a pod and of what is in it, as Kubernetes writes it
 	inside  bool   // below a container or a service
@@ -43,6 +44,9 @@ var (
 	hexID   = regexp.MustCompile(`^(?:([a-z-]+)-)?([0-9a-f]{64})$`)
 	podName = regexp.MustCompile(`(?:^|-)pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12}|[0-9a-f]{32})$`)
 	uuid    = regexp.MustCompile(`^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$`)
+	handle  = regexp.MustCompile(`^[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-(?:[0-9a-f]{4}|[0-9a-f]{12})$`) // Garden's
+	ecsTask = regexp.MustCompile(`^[0-9a-f]{32}-[0-9]+$`)
+	escaped = regexp.MustCompile(`\\x[0-9a-f]{2}`) // in names of units
 )
 
 // classify tells what a cgroup is from its path below the hierarchy's root.
@@ -56,6 +60,9 @@ func classify(path string) place {
 	}
 	var who place
 	elements := strings.Split(strings.Trim(path, "/"), "/")
+	if elements[0] == "kata_overhead" { // of hypervisors, under paths of their pods
+		return place{kind: kindOther}
+	}
 	kube := strings.Contains(path, "kubepods")
 	for i, e := range elements {
 		last := i == len(elements)-1
@@ -75,7 +82,7 @@ func classify(path string) place {
 			}
 			return who
 		}
-		if !strings.HasSuffix(e, ".slice") && !last && strings.HasSuffix(e, ".service") {
+		if !last && strings.HasSuffix(e, ".service") {
 			who.inside = true
 		}
 	}
@@ -90,6 +97,8 @@ func classify(path string) place {
 	case strings.HasSuffix(base, ".service"):
 		who.kind = kindService
 	case kube && slices.Contains([]string{"kubepods", "burstable", "besteffort", "guaranteed"}, base):
+		who.kind = kindSlice
+	case len(elements) > 1 && isPodOfPodman(elements[len(elements)-2], base):
 		who.kind = kindSlice
 	default:
 		who.kind = kindOther
@@ -127,7 +136,9 @@ func containerElement(elements []string, i int) (runtime, id string) {
 		case "libpod", "libpod-payload":
 			return "podman", m[2]
 		case "":
-			return hexRuntime(elements[:i]), m[2]
+			if !isPodOfPodman(parent, e) {
+				return hexRuntime(elements[:i]), m[2]
+			}
 		}
 		return "", "" // crio-conmon and libpod-conmon watch a container
 	}
@@ -138,10 +149,47 @@ func containerElement(elements []string, i int) (runtime, id string) {
 		return "lxc", e
 	case parent == "mesos" && i == 1 && uuid.MatchString(e):
 		return "mesos", e
-	case parent == "machine.slice" && strings.HasPrefix(e, "machine-") && strings.HasSuffix(elements[i], ".scope"):
-		return "nspawn", strings.ReplaceAll(strings.TrimPrefix(e, "machine-"), `\x2d`, "-")
+	case parent == "machine.slice":
+		return machine(elements[i])
+	case elements[0] == "nomad" || elements[0] == "nomad.slice": // <allocation>.<task>
+		if allocation, _, ok := strings.Cut(e, "."); ok && uuid.MatchString(allocation) {
+			return "nomad", e
+		}
+	case slices.Contains(elements[:i], "garden") && handle.MatchString(e):
+		return "garden", e
+	case slices.Contains(elements[:i], "ecs") && ecsTask.MatchString(e):
+		return "ecs", e
 	}
 	return "", ""
+}
+
+// isPodOfPodman tells whether a cgroup holds the containers of a pod of Podman's,
+// which with cgroupfs is called by its id alone.
+func isPodOfPodman(parent, e string) bool {
+	return parent == "libpod_parent" && len(e) == 64 && hexID.MatchString(e)
+}
+
+// machine gives the name of a container of systemd's, which is a scope or, started
+// as a service, an instance of one. Virtual machines are registered likewise.
+func machine(unit string) (runtime, id string) {
+	name, isScope := strings.CutSuffix(unit, ".scope")
+	name, isMachine := strings.CutPrefix(name, "machine-")
+	if instance, ok := strings.CutPrefix(unit, "systemd-nspawn@"); ok {
+		name, isScope = strings.CutSuffix(instance, ".service")
+		isMachine = true
+	}
+	if name = unescape(name); !isScope || !isMachine || name == "" || strings.HasPrefix(name, "qemu-") {
+		return "", ""
+	}
+	return "nspawn", name
+}
+
+// unescape reads a name in the name of a unit.
+func unescape(name string) string {
+	return escaped.ReplaceAllStringFunc(name, func(e string) string {
+		b, _ := strconv.ParseUint(e[2:], 16, 8)
+		return string([]byte{byte(b)})
+	})
 }
 
 // hexRuntime guesses who made a container whose cgroup is just its id.

@@ -11,11 +11,13 @@ import (
 type hierarchies struct {
 	unified string            // the mount of cgroup v2, or ""
 	v1      map[string]string // mounts of cgroup v1 by controller
-	mounts  []string          // all that are walked, each once
+	mounts  []string          // all that are walked, each once; see pids for the order
 }
 
-// The controllers of cgroup v1 whose trees are walked.
-var walkedControllers = []string{"cpu", "cpuacct", "memory", "blkio", "pids", "systemd"}
+// The controllers of cgroup v1 whose trees are walked. systemd's own tree comes
+// first, and cgroup v2 beside v1 last: engines leave their containers' processes
+// where the engine is in that one.
+var walkedControllers = []string{"systemd", "cpu", "cpuacct", "memory", "blkio", "pids"}
 
 // findHierarchies looks below the usual mount point: cgroup v2 has the file
 // cgroup.controllers, and v1 a folder for each hierarchy, named by controllers.
@@ -43,7 +45,7 @@ func findHierarchies(root string) (hierarchies, error) {
 		}
 	}
 	seen := map[string]bool{"": true}
-	for _, dir := range append([]string{h.unified}, lookUp(h.v1, walkedControllers)...) {
+	for _, dir := range append(lookUp(h.v1, walkedControllers), h.unified) {
 		if !seen[dir] {
 			seen[dir] = true
 			h.mounts = append(h.mounts, dir)

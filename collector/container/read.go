@@ -106,6 +106,16 @@ type diskIO struct {
 	operations map[string]uint64
 }
 
+// idle tells whether nothing was done.
+func (d diskIO) idle() bool {
+	for _, n := range d.operations {
+		if n > 0 {
+			return false
+		}
+	}
+	return true
+}
+
 // parseIOStat reads io.stat of cgroup v2 into bytes and operations:
 //
 //	8:0 rbytes=4096 wbytes=0 rios=1 wios=0 dbytes=0 dios=0

@@ -32,7 +32,7 @@ func (c *Collector) walk(h hierarchies, before []*cgroup) (list []*cgroup, skipp
 	for _, g := range before {
 		w.before[g.path] = g
 	}
-	if err := w.visit("/", 0, nil); err != nil {
+	if err := w.visit("/", 0); err != nil {
 		return nil, 0, fmt.Errorf("walk cgroups: %w", err)
 	}
 	slices.SortFunc(w.found, func(a, b *cgroup) int {
@@ -57,9 +57,9 @@ type walker struct {
 	walked int
 }
 
-// visit looks at one cgroup and those below it; owner is the container or
-// service that it is in.
-func (w *walker) visit(path string, depth int, owner *cgroup) error {
+// visit looks at one cgroup and those below it; owners are the service and the
+// container that it is in.
+func (w *walker) visit(path string, depth int, owners ...*cgroup) error {
 	if w.walked++; w.walked > maxWalked || depth > maxDepth {
 		return nil
 	}
@@ -80,21 +80,21 @@ func (w *walker) visit(path string, depth int, owner *cgroup) error {
 	if who.kind == kindIgnored {
 		return nil
 	}
-	if owner != nil {
-		owner.below = append(owner.below, path)
+	for _, o := range owners {
+		o.below = append(o.below, path)
 	}
 	if who.kind == kindRoot || w.c.kinds[who.kind] {
 		g := &cgroup{place: who, path: path, inode: inode}
 		if old != nil {
 			g.started = old.started
 		}
-		if owner == nil && (who.kind == kindContainer || who.kind == kindService) {
-			owner = g
+		if who.kind == kindContainer || who.kind == kindService {
+			owners = append(owners[:len(owners):len(owners)], g)
 		}
 		w.found = append(w.found, g)
 	}
 	for _, name := range children {
-		if err := w.visit(filepath.Join(path, name), depth+1, owner); err != nil {
+		if err := w.visit(filepath.Join(path, name), depth+1, owners...); err != nil {
 			return err
 		}
 	}

@@ -3,6 +3,7 @@ package container
 import (
 	"math"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
@@ -138,7 +139,7 @@ func (h hierarchies) memoryV1(g *cgroup) (memoryStats, bool) {
 	s.faults, s.majorFaults = stat["pgfault"], stat["pgmajfault"]
 	s.allFaults, s.allMajorFaults = stat["total_pgfault"], stat["total_pgmajfault"]
 	if oom, ok := readPairs(file("memory.oom_control")); ok {
-		s.oomKills, s.hasOOM = oom["oom_kill"], true
+		s.oomKills, s.hasOOM = oom["oom_kill"] // from Linux 4.13 on
 	}
 	s.workingSet = s.usage - min(s.usage, s.inactive)
 	return s, true
@@ -166,17 +167,19 @@ func (c *Collector) memoryV2(h hierarchies, g *cgroup) (memoryStats, bool) {
 	s.faults, s.majorFaults = stat["pgfault"], stat["pgmajfault"]
 	s.allFaults, s.allMajorFaults = s.faults, s.majorFaults
 	if events, ok := readPairs(file("memory.events")); ok {
-		s.hits, s.oomKills, s.hasOOM = events["max"], events["oom_kill"], true
+		s.hits = events["max"]
+		s.oomKills, s.hasOOM = events["oom_kill"]
 	}
 	s.workingSet = s.usage - min(s.usage, s.inactive)
 	return s, true
 }
 
-// Files of the blkio controller, the first of which that has a device counts:
-// throttle sees all requests, the others those of one scheduler.
+// Files of the blkio controller. Of each device counts the first that has seen
+// anything of it: schedulers (BFQ, CFQ) count for the devices that they have, and
+// throttle, by the kernel's version, for all or for those that are throttled.
 var blkioFiles = [2][]string{
-	{"blkio.throttle.io_service_bytes_recursive", "blkio.bfq.io_service_bytes_recursive", "blkio.io_service_bytes_recursive", "blkio.throttle.io_service_bytes"},
-	{"blkio.throttle.io_serviced_recursive", "blkio.bfq.io_serviced_recursive", "blkio.io_serviced_recursive", "blkio.throttle.io_serviced"},
+	{"blkio.bfq.io_service_bytes_recursive", "blkio.io_service_bytes_recursive", "blkio.throttle.io_service_bytes_recursive", "blkio.throttle.io_service_bytes"},
+	{"blkio.bfq.io_serviced_recursive", "blkio.io_serviced_recursive", "blkio.throttle.io_serviced_recursive", "blkio.throttle.io_serviced"},
 }
 
 // io reads what a cgroup did on block devices, in bytes and in operations.
@@ -192,12 +195,24 @@ func (h hierarchies) io(g *cgroup) (size, count []diskIO) {
 	for i, names := range blkioFiles {
 		for _, name := range names {
 			data, _ := readFile(h.file("blkio", g.path, name))
-			if found[i] = parseBlkio(data); len(found[i]) > 0 {
-				break
-			}
+			found[i] = addDisks(found[i], parseBlkio(data))
 		}
 	}
 	return found[0], found[1]
+}
+
+// addDisks adds the devices of more that list does not have, or as idle.
+func addDisks(list, more []diskIO) []diskIO {
+	for _, d := range more {
+		i := slices.IndexFunc(list, func(o diskIO) bool { return o.device == d.device })
+		switch {
+		case i < 0:
+			list = append(list, d)
+		case list[i].idle():
+			list[i] = d
+		}
+	}
+	return list
 }
 
 // tasks reads the number of threads and its limit, 0 for none.

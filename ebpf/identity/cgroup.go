@@ -21,12 +21,14 @@ type Group struct {
 
 var (
 	containerSegment = regexp.MustCompile(`^(?:(docker|cri-containerd|nerdctl|crio|libpod|libpod-payload)-)?([0-9a-f]{64})(?:\.scope)?$`)
-	podSegment       = regexp.MustCompile(`^(?:[a-z-]*kubepods(?:-burstable|-besteffort)?-)?pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:\.slice)?$`)
+	podSegment       = regexp.MustCompile(`^(?:(?:.*-)?kubepods(?:-burstable|-besteffort)?-)?pod([0-9a-f]{8}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{4}[-_][0-9a-f]{12}|[0-9a-f]{32})(?:\.slice)?$`)
 	engines          = map[string]string{"docker": "docker", "cri-containerd": "containerd", "crio": "cri-o", "libpod": "podman", "libpod-payload": "podman", "nerdctl": "containerd"}
 )
 
-// ParseGroup reads the contents of /proc/<pid>/cgroup. On a host with both
-// hierarchies the line that says most is taken.
+// ParseGroup reads the contents of /proc/<pid>/cgroup. Of several hierarchies the
+// line that says most is taken: a container counts more than a pod, and that more
+// than a unit, for beside version 1 engines leave their containers' processes in the
+// engine's own group of version 2.
 func ParseGroup(contents string) Group {
 	var best Group
 	for line := range strings.Lines(contents) {
@@ -47,13 +49,10 @@ func ParseGroup(contents string) Group {
 
 func (g Group) weight() int {
 	n := 0
-	for _, s := range []string{g.Unit, g.ContainerID, g.PodUID} {
+	for i, s := range []string{g.Unit, g.PodUID, g.ContainerID} {
 		if s != "" {
-			n++
+			n += 1 << i
 		}
-	}
-	if n == 0 && g.Path != "/" {
-		return 0
 	}
 	return n
 }
@@ -69,16 +68,15 @@ func parsePath(path string) Group {
 		if m := podSegment.FindStringSubmatch(slice); m != nil {
 			g.PodUID = strings.ReplaceAll(m[1], "_", "-")
 		}
-		// containerd's cgroupfs and systemd drivers also write
-		// <slice>:cri-containerd:<id>
+		// where the kubelet's driver is systemd and the engine's cgroupfs
 		if j := strings.LastIndexByte(s, ':'); j >= 0 {
 			if parts := strings.Split(s, ":"); len(parts) == 3 {
 				s = parts[1] + "-" + parts[2]
 			}
 		}
 		m := containerSegment.FindStringSubmatch(s)
-		if m == nil {
-			continue
+		if m == nil || m[1] == "" && i > 0 && segments[i-1] == "libpod_parent" {
+			continue // the latter is a pod of Podman's
 		}
 		g.ContainerID, g.Engine = m[2], engines[m[1]]
 		if g.Engine == "" && i > 0 && segments[i-1] == "docker" {
