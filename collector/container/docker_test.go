@@ -275,8 +275,12 @@ func TestDocker(t *testing.T) {
 func dockerProcessor(t *testing.T, d *enginetest.Docker, w *watch) {
 	slow := d.Guest(t, "slow", "", "--network=none", "--cpus=0.05", "--cpu-shares=512", "--pids-limit=100")
 	w.called(t, slow.ID, map[string]string{"name": "slow"})
-	slow.Tell(t, "/burn?ms=60")
-	before := statsOf(t, d, slow.ID)
+	var before dockerStats
+	require.True(t, until(func() bool { // a busy machine may leave it less than its limit
+		slow.Tell(t, "/burn?ms=60")
+		before = statsOf(t, d, slow.ID)
+		return before.CPU.Throttling.Throttled > 0
+	}))
 	got := w.container(t, slow.ID).values
 	after := statsOf(t, d, slow.ID)
 	between(t, before.CPU.Usage.Total/1e9, got["container_cpu_usage_seconds_total,total"], after.CPU.Usage.Total/1e9, "processor")
@@ -285,12 +289,12 @@ func dockerProcessor(t *testing.T, d *enginetest.Docker, w *watch) {
 	between(t, b.Periods, got["container_cpu_cfs_periods_total"], a.Periods, "periods")
 	between(t, b.Throttled, got["container_cpu_cfs_throttled_periods_total"], a.Throttled, "throttled periods")
 	between(t, b.Time/1e9, got["container_cpu_cfs_throttled_seconds_total"], a.Time/1e9, "time throttled")
-	require.Positive(t, got["container_cpu_cfs_throttled_periods_total"], "60 ms at 5 ms a period")
+	require.Positive(t, got["container_cpu_cfs_throttled_periods_total"])
 	require.Equal(t, 5000.0, got["container_spec_cpu_quota"])
 	require.Equal(t, 100000.0, got["container_spec_cpu_period"])
 	require.InDelta(t, 512.0, got["container_spec_cpu_shares"], 20, "version 2 has weights")
 	require.Equal(t, 100.0, got["container_threads_max"])
-	require.Equal(t, after.Pids.Current, got["container_threads"], "Docker counts threads as processes, too")
+	between(t, before.Pids.Current, got["container_threads"], after.Pids.Current, "threads, which Docker counts as processes, too")
 	require.Equal(t, 1.0, got["container_processes"])
 }
 

@@ -26,7 +26,7 @@ import (
 const playEnv = "VEDETTE_CONTAINER_TEST_PLAY"
 
 const (
-	burnSeconds = 0.6
+	burnSeconds = 0.1
 	useBytes    = 32 << 20
 	limitBytes  = 256 << 20
 )
@@ -40,11 +40,13 @@ func init() {
 	_, _ = in.ReadString('\n')
 	switch play {
 	case "burn":
-		var use syscall.Rusage
-		for x := 0; float64(use.Utime.Nano()+use.Stime.Nano()) < burnSeconds*1e9; x++ {
-			if x%4096 == 0 {
-				_ = syscall.Getrusage(syscall.RUSAGE_SELF, &use)
-			}
+		used := func() int64 {
+			var use syscall.Rusage
+			_ = syscall.Getrusage(syscall.RUSAGE_SELF, &use)
+			return use.Utime.Nano() + use.Stime.Nano()
+		}
+		until := used() + burnSeconds*1e9
+		for x := 0; x%4096 != 0 || used() < until; x++ {
 		}
 	case "use", "overuse":
 		size := useBytes
@@ -234,7 +236,7 @@ func value(m *dto.Metric) float64 { return m.GetCounter().GetValue() + m.GetGaug
 func TestRealCPU(t *testing.T) {
 	l := newLab(t)
 	began := time.Now().Unix()
-	l.limit(t, map[string]string{"cpu.cfs_quota_us": "20000", "cpu.max": "20000 100000"})
+	l.limit(t, map[string]string{"cpu.cfs_quota_us": "3000", "cpu.max": "3000 100000"})
 	p := l.start(t, "burn", 0)
 	require.Equal(t, "done", p.begin(t))
 
@@ -243,31 +245,35 @@ func TestRealCPU(t *testing.T) {
 	if l.h.onV1("cpuacct", l.path) {
 		unit = 1e9
 	}
+	// What of a process there is: Go may begin a thread at any time.
+	entries := func(what string) float64 {
+		all, err := os.ReadDir(fmt.Sprintf("/proc/%d/%s", p.cmd.Process.Pid, what))
+		require.NoError(t, err)
+		return float64(len(all))
+	}
+	files, threads := entries("fd"), entries("task")
 	before, throttled := usage(), l.number(t, "cpu.stat:nr_throttled")
 	got := l.collect(t)
 	after := usage()
 	total := got["container_cpu_usage_seconds_total,total"]
 	require.GreaterOrEqual(t, total, before/unit)
 	require.LessOrEqual(t, total, after/unit)
-	require.InDelta(t, burnSeconds, total, 0.5, "it burnt %v s; starting it comes on top", burnSeconds)
+	require.GreaterOrEqual(t, total, burnSeconds)
+	require.LessOrEqual(t, total, burnSeconds+0.5, "starting it comes on top")
 	// Kernels may count user and system time by sampling.
 	require.InDelta(t, total, got["container_cpu_user_seconds_total"]+got["container_cpu_system_seconds_total"], 0.4)
 
-	require.Equal(t, 20000.0, got["container_spec_cpu_quota"])
+	require.Equal(t, 3000.0, got["container_spec_cpu_quota"])
 	require.Equal(t, 100000.0, got["container_spec_cpu_period"])
 	require.GreaterOrEqual(t, got["container_cpu_cfs_throttled_periods_total"], throttled)
-	require.Greater(t, got["container_cpu_cfs_throttled_periods_total"], 5.0, "0.6 s at 20 ms a period")
+	require.Greater(t, got["container_cpu_cfs_throttled_periods_total"], 5.0, "0.1 s at 3 ms a period, which are less than a busy machine leaves it")
 	require.GreaterOrEqual(t, got["container_cpu_cfs_periods_total"], got["container_cpu_cfs_throttled_periods_total"])
 	require.Positive(t, got["container_cpu_cfs_throttled_seconds_total"])
 
 	require.Equal(t, 1.0, got["container_processes"])
-	entries, err := os.ReadDir(fmt.Sprintf("/proc/%d/fd", p.cmd.Process.Pid))
-	require.NoError(t, err)
-	require.Equal(t, float64(len(entries)), got["container_file_descriptors"])
-	tasks, err := os.ReadDir(fmt.Sprintf("/proc/%d/task", p.cmd.Process.Pid))
-	require.NoError(t, err)
+	between(t, files, got["container_file_descriptors"], entries("fd"), "files")
 	if n, ok := got["container_threads"]; ok {
-		require.Equal(t, float64(len(tasks)), n)
+		between(t, threads, n, entries("task"), "threads")
 	}
 	require.InDelta(t, began, got["container_start_time_seconds"], 60)
 	require.NotContains(t, got, "container_network_receive_bytes_total,eth0", "it is in the host's network")
