@@ -35,10 +35,16 @@ const (
 	Unsupported State = "unsupported"
 	// Denied: a right is missing.
 	Denied State = "denied"
+	// Hung: it was asked for something and has not answered in time. It is left out,
+	// and not asked again, until it does.
+	Hung State = "hung"
 )
 
 // Feature is one collection of programs and what it exports. Nothing is loaded
-// before a rung's Load; a feature that is not loaded exports nothing.
+// before a rung's Load; a feature that is not loaded exports nothing. The probe
+// makes one call at a time of Load, Collect, Sweep, Open and Close, while Run runs,
+// and does not wait for ever: what Collect sends too late is thrown away, and the
+// next one is to send all of it again.
 type Feature interface {
 	prometheus.Collector
 	// Name is how configuration and vedette_ebpf_feature call it.

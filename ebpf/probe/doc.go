@@ -10,9 +10,11 @@
 // Each feature has a package beside this one and is one small collection that is
 // probed by loading it, on its own, down its own ladder of ways, and reported by
 // vedette_ebpf_feature{name,state,reason}; one that does not load disables no
-// other, and none stops the probe.
+// other, and none stops the probe. Each is asked by one call at a time, with a
+// bound: one that does not answer is left out until it does.
 //
 // Invariants: nothing is copied per event; counts never fall while a series is
 // exported; what was not counted is itself counted; the probe's own process is
-// not seen; when Run returns nothing is attached.
+// not seen; when Run returns nothing is attached but what Run says could not be
+// detached.
 package probe

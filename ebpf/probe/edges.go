@@ -121,7 +121,10 @@ func (k *kept) raise(sum *feature.Edge) *feature.Edge {
 }
 
 func addEdge(sums map[pair]*feature.Edge, one *feature.Edge) {
-	p := pair{one.Client, one.Server, one.Type}
+	addTo(sums, pair{one.Client, one.Server, one.Type}, one)
+}
+
+func addTo(sums map[pair]*feature.Edge, p pair, one *feature.Edge) {
 	sum := sums[p]
 	if sum == nil {
 		sum = &feature.Edge{Durations: make([]uint64, feature.MaxSlots)}

@@ -38,13 +38,13 @@ func TestEdges(t *testing.T) {
 	require.NoError(t, err)
 	slot := make([]uint64, feature.MaxSlots)
 	slot[0] = 3
-	e := newTogether([]prometheus.Collector{
+	e := collectorOf(b,
 		&asker{edges: []feature.Edge{
 			{Client: "nginx", Server: "shop", Requests: 2, Failed: 1, DurationNanos: 1e9, Durations: slot},
 			{Client: "nginx", Server: "shop", Requests: 1, DurationNanos: 5e8},
 		}},
 		&asker{edges: []feature.Edge{{Client: "shop", Server: "postgres", Type: "database", Requests: 4}}},
-	}, newEdges(b))
+	)
 	reg := prometheus.NewPedanticRegistry()
 	require.NoError(t, reg.Register(e))
 	require.NoError(t, testutil.GatherAndCompare(reg, strings.NewReader(`
@@ -81,7 +81,7 @@ func TestEdgesNeverFall(t *testing.T) {
 		return s
 	}
 	a := &asker{}
-	e := newTogether([]prometheus.Collector{a}, newEdges(b))
+	e := collectorOf(b, a)
 	reg := prometheus.NewPedanticRegistry()
 	require.NoError(t, reg.Register(e))
 	for _, step := range []struct{ ok, notFound, want uint64 }{{3, 2, 5}, {4, 2, 6}, {4, 0, 6}, {7, 0, 9}, {7, 1, 10}} {
@@ -117,7 +117,7 @@ func TestEdgesAreBounded(t *testing.T) {
 		a.edges = append(a.edges, feature.Edge{Client: "crawler", Server: "10.0.0.1:" + strconv.Itoa(i), Requests: 1})
 	}
 	a.edges = append(a.edges, feature.Edge{Client: "shop", Server: "db", Requests: 2}, feature.Edge{Client: "crawler", Server: "db", Requests: 5})
-	e := newTogether([]prometheus.Collector{a}, newEdges(b))
+	e := collectorOf(b, a)
 	reg := prometheus.NewPedanticRegistry()
 	require.NoError(t, reg.Register(e))
 	const name = "traces_service_graph_request_total"
@@ -142,7 +142,7 @@ func TestEdgesOfTwoCollections(t *testing.T) {
 	require.NoError(t, err)
 	a := new(counting)
 	reg := prometheus.NewPedanticRegistry()
-	require.NoError(t, reg.Register(newTogether([]prometheus.Collector{a}, newEdges(b))))
+	require.NoError(t, reg.Register(collectorOf(b, a)))
 	var wg sync.WaitGroup
 	for range 4 {
 		wg.Go(func() {

@@ -7,11 +7,8 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
-	"runtime/debug"
 	"slices"
 	"strconv"
-	"strings"
-	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -48,11 +45,13 @@ type Probe struct {
 	config   Config
 	logger   *slog.Logger
 	env      *feature.Environment
-	features []feature.Feature
+	features []*watched
+	names    *caller // of env.Resolver
 	states   *states
 	buckets  *feature.Buckets
 	spans    *span.Recorder // nil: nobody wants any
 	started  chan struct{}  // closed when every feature was tried
+	closing  chan struct{}  // closed when the features are to be detached
 }
 
 // New checks the configuration. Nothing is loaded before Run.
@@ -73,14 +72,15 @@ func New(o Options) (*Probe, error) {
 		},
 		buckets: b,
 		states:  newStates(),
-		started: make(chan struct{}),
+		started: make(chan struct{}), closing: make(chan struct{}),
 	}
 	if o.Config.Spans.Ratio > 0 && o.WriteSpans != nil {
 		p.spans = span.New(span.Options{Config: o.Config.Spans, Resolver: p.env.Resolver, Write: o.WriteSpans, Logger: o.Logger})
 		p.env.Calls = p.spans
 	}
-	p.features = []feature.Feature{http1.New(b), stream.New(o.Config.Stream, o.Config.Buckets), tcp.New(), dns.New(o.Config.DNS, o.Config.Buckets), profile.New(o.Config.Profile), tls.New(o.Config.TLS, o.Config.Buckets), process.New(), block.New(), runq.New()}
-	for _, f := range p.features {
+	p.names = p.newCaller("identity")
+	for _, f := range []feature.Feature{http1.New(b), stream.New(o.Config.Stream, o.Config.Buckets), tcp.New(), dns.New(o.Config.DNS, o.Config.Buckets), profile.New(o.Config.Profile), tls.New(o.Config.TLS, o.Config.Buckets), process.New(), block.New(), runq.New()} {
+		p.features = append(p.features, p.newWatched(f))
 		p.states.set(f.Name(), feature.Off, "not started")
 	}
 	return p, nil
@@ -90,15 +90,18 @@ func New(o Options) (*Probe, error) {
 // services. They may be registered before Run; what is not loaded exports
 // nothing. It may be called once.
 func (p *Probe) Collectors() []prometheus.Collector {
-	var all []prometheus.Collector
-	for _, f := range p.features {
-		all = append(all, f)
+	var all []source
+	for _, w := range p.features {
+		all = append(all, source{w.Feature, w.caller})
 	}
 	if p.spans != nil {
-		all = append(all, p.spans)
+		all = append(all, source{p.spans, p.newCaller("spans")})
+		all[len(all)-1].ready.Store(true)
 	}
-	return []prometheus.Collector{p.states, newTogether(all, newEdges(p.buckets))}
+	return []prometheus.Collector{newTogether(all, p.states, newEdges(p.buckets))}
 }
+
+func (p *Probe) newCaller(name string) *caller { return newCaller(name, p.states, p.logger) }
 
 // Started is closed when Run has tried to load every feature.
 func (p *Probe) Started() <-chan struct{} { return p.started }
@@ -108,8 +111,8 @@ func (p *Probe) Feature(name string) (feature.State, string) { return p.states.g
 
 // Profiles gives the feature profile, which answers queries itself.
 func (p *Probe) Profiles() *profile.Feature {
-	for _, f := range p.features {
-		if own, ok := f.(*profile.Feature); ok {
+	for _, w := range p.features {
+		if own, ok := w.Feature.(*profile.Feature); ok {
 			return own
 		}
 	}
@@ -117,8 +120,8 @@ func (p *Probe) Profiles() *profile.Feature {
 }
 
 // Run loads the features, keeps them until ctx ends, and detaches them. A
-// feature that does not load is logged and reported, not returned. It may be
-// called once.
+// feature that does not load is logged and reported, not returned; one that cannot
+// be detached for it hangs is left to the end of the process. It may be called once.
 func (p *Probe) Run(ctx context.Context) error {
 	if id, err := feature.SelfID(); err == nil {
 		p.env.Self = id
@@ -126,47 +129,105 @@ func (p *Probe) Run(ctx context.Context) error {
 		p.env.Self = uint32(os.Getpid())
 	}
 	p.checkNames()
+	running := p.load(ctx)
+	close(p.started)
+	spans := make(chan struct{})
+	go func() {
+		defer close(spans)
+		if p.spans != nil {
+			_ = p.spans.Run(ctx)
+		}
+	}()
+	p.sweep(ctx, running)
+	return p.end(running, spans)
+}
+
+// load begins to watch the features that are wanted, and returns when each was
+// tried, or has been given up waiting for: it is watched when it is loaded.
+func (p *Probe) load(ctx context.Context) (running []*watched) {
 	blind := feature.MissingToLook("/proc/self/status")
 	if blind != "" {
 		blind = "sees less of the processes of other users: missing " + blind
 	}
-	var loaded []feature.Feature
-	for _, f := range p.features {
-		if !slices.Contains(p.config.Features, f.Name()) {
-			p.states.set(f.Name(), feature.Off, "configuration")
+	var began []time.Time
+	for _, w := range p.features {
+		if !slices.Contains(p.config.Features, w.Name()) {
+			p.states.set(w.Name(), feature.Off, "configuration")
 			continue
 		}
-		if own, ok := f.(feature.Optional); ok && own.Off() != "" {
-			p.states.set(f.Name(), feature.Off, own.Off())
+		if own, ok := w.Feature.(feature.Optional); ok && own.Off() != "" {
+			p.states.set(w.Name(), feature.Off, own.Off())
 			continue
 		}
-		state, reason := feature.Climb(f, p.env)
-		if _, ok := f.(feature.Anonymous); !ok && state == feature.Loaded && blind != "" {
-			reason = strings.TrimPrefix(reason+"; "+blind, "; ")
-		}
-		p.states.set(f.Name(), state, reason)
-		if state != feature.Loaded {
-			p.logger.Warn("eBPF feature is not available", "feature", f.Name(), "state", string(state), "reason", reason)
+		if ctx.Err() != nil {
 			continue
 		}
-		if reason == "" {
-			p.logger.Info("eBPF feature is loaded", "feature", f.Name())
-		} else {
-			p.logger.Info("eBPF feature is loaded in part", "feature", f.Name(), "lacks", reason)
-		}
-		loaded = append(loaded, f)
+		running, began = append(running, w), append(began, time.Now())
+		go p.watch(ctx, w, blind)
+		wait(ctx, w.tried, loadTurn)
 	}
-	close(p.started)
-	failures := p.serve(ctx, loaded)
+	for i, w := range running {
+		if !wait(ctx, w.tried, loadWithin-time.Since(began[i])) && ctx.Err() == nil {
+			w.giveUp()
+		}
+	}
+	return running
+}
+
+// sweep has the features and the resolver forget what is gone, until ctx ends.
+func (p *Probe) sweep(ctx context.Context, running []*watched) {
+	tick := time.NewTicker(sweepEvery)
+	defer tick.Stop()
+	callers := make([]*caller, len(running)+1)
+	callers[len(running)] = p.names
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case now := <-tick.C:
+			for i, w := range running {
+				callers[i] = nil
+				if w.ready.Load() {
+					callers[i] = w.caller
+				}
+			}
+			calls := askAll(ctx, callers, "sweep", func(i int) error {
+				if i < len(running) {
+					running[i].Sweep(now)
+				} else {
+					p.env.Resolver.Sweep(now)
+				}
+				return nil
+			})
+			for i, k := range calls {
+				if k != nil && k.err != nil {
+					p.logger.Error("eBPF feature cannot forget what is gone", "feature", callers[i].name, "error", k.err)
+				}
+			}
+		}
+	}
+}
+
+// end waits until nothing runs any more, and has the features detached.
+func (p *Probe) end(running []*watched, spans <-chan struct{}) error {
+	ctx, cancel := context.WithTimeout(context.Background(), endWithin)
+	defer cancel()
+	for _, w := range running {
+		wait(ctx, w.served, endWithin)
+	}
 	var errs []error
-	for i, f := range loaded {
-		if failures[i] != nil {
-			continue // detached already
+	if !wait(ctx, spans, endWithin) {
+		errs = append(errs, fmt.Errorf("write the last spans: not done within %s", endWithin))
+	}
+	close(p.closing)
+	for _, w := range running {
+		if wait(ctx, w.ended, endWithin) {
+			errs = append(errs, w.err)
+			continue
 		}
-		if err := f.Close(); err != nil {
-			errs = append(errs, fmt.Errorf("detach eBPF feature %s: %w", f.Name(), err))
-		}
-		p.states.set(f.Name(), feature.Off, "stopped")
+		what := w.underWay()
+		p.states.hang(w.Name(), "no end of "+what)
+		errs = append(errs, fmt.Errorf("detach eBPF feature %s: %s has not returned within %s", w.Name(), what, endWithin))
 	}
 	return errors.Join(errs...)
 }
@@ -182,63 +243,4 @@ func (p *Probe) checkNames() {
 		p.logger.Warn("eBPF: processes have no names but those of their threads, for proc does not number them as the host does",
 			"proc", p.config.Proc, "remedy", "the host's process ids (hostPID, --pid=host), or its /proc mounted and named by proc")
 	}
-}
-
-// serve runs the features and sweeps, until ctx ends. A feature that stops before
-// is detached; what it stopped for is returned at its place.
-func (p *Probe) serve(ctx context.Context, loaded []feature.Feature) []error {
-	failures := make([]error, len(loaded))
-	var wg sync.WaitGroup
-	if p.spans != nil {
-		for _, f := range loaded {
-			if o, ok := f.(feature.Opener); ok {
-				p.spans.Watch(o)
-			}
-		}
-		wg.Go(func() { _ = p.spans.Run(ctx) })
-	}
-	for i, f := range loaded {
-		wg.Go(func() {
-			err := guard(func() error { return feature.Serve(ctx, f, p.env.Resolver) })
-			if err == nil {
-				return
-			}
-			failures[i] = errors.Join(err, f.Close())
-			p.logger.Error("eBPF feature has stopped", "feature", f.Name(), "error", failures[i])
-			p.states.set(f.Name(), feature.Off, feature.Reason("stopped: ", err))
-		})
-	}
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			wg.Wait()
-			return failures
-		case now := <-tick.C:
-			for _, f := range loaded {
-				f.Sweep(now)
-			}
-			p.env.Resolver.Sweep(now)
-		}
-	}
-}
-
-// panicked is what guard makes of a panic.
-type panicked struct {
-	what  any
-	stack []byte
-}
-
-func (p *panicked) Error() string { return fmt.Sprintf("panic: %v\n%s", p.what, p.stack) }
-
-// guard makes an error of a panic: what processes send each other is read here, and
-// a mistake in one feature ends no other.
-func guard(do func() error) (err error) {
-	defer func() {
-		if p := recover(); p != nil {
-			err = &panicked{what: p, stack: debug.Stack()}
-		}
-	}()
-	return do()
 }

@@ -1,6 +1,7 @@
 package probe
 
 import (
+	"context"
 	"strings"
 	"sync"
 
@@ -12,53 +13,67 @@ import (
 
 // together is one collector of several features, which may have metrics in common,
 // and of the graph of services, which several of them tell edges of. Each reads what
-// it has counted once in a collection.
+// it has counted once in a collection. One that does not answer in time is left out
+// of it, whole; in sums with others its last answer stands in for it, so that no sum
+// falls and rises again.
 type together struct {
-	features []prometheus.Collector
-	edges    *edges
-	descs    []*prometheus.Desc
-	shared   map[*prometheus.Desc]int // those that several features describe, numbered by what they say
-	sharing  []bool                   // of features: describes one of them
+	sources []source
+	states  *states
+	edges   *edges
+	descs   []*prometheus.Desc
+	shared  map[*prometheus.Desc]int // those that several sources describe, numbered by what they say
 
-	mu sync.Mutex // held in a collection: edges compare it with the one before
+	mu   sync.Mutex // held in a collection: edges compare it with the one before
+	last []answer   // of each source, the last whole one: shared metrics and edges alone; under mu
 }
 
-// newTogether asks the features for their descriptions.
-func newTogether(features []prometheus.Collector, e *edges) *together {
-	t := &together{features: features, edges: e, shared: make(map[*prometheus.Desc]int), sharing: make([]bool, len(features))}
+// source is a feature, or what else counts.
+type source struct {
+	prometheus.Collector
+	*caller
+}
+
+// answer is what a source has said in one collection.
+type answer struct {
+	metrics []prometheus.Metric
+	edges   map[pair]*feature.Edge
+	err     error // not all was read
+}
+
+// newTogether asks the sources for their descriptions.
+func newTogether(sources []source, s *states, e *edges) *together {
+	t := &together{sources: sources, states: s, edges: e, shared: make(map[*prometheus.Desc]int), last: make([]answer, len(sources))}
 	type told struct {
-		descs    []*prometheus.Desc
-		features map[int]bool
+		descs   []*prometheus.Desc
+		sources map[int]bool
 	}
 	byText := make(map[string]*told)
-	for i, f := range features {
+	for i, f := range sources {
 		for d := range drain(f.Describe) {
 			one := byText[d.String()]
 			if one == nil {
-				one = &told{features: make(map[int]bool)}
+				one = &told{sources: make(map[int]bool)}
 				byText[d.String()] = one
 				t.descs = append(t.descs, d)
 			}
 			one.descs = append(one.descs, d)
-			one.features[i] = true
+			one.sources[i] = true
 		}
 	}
 	number := 0
 	for _, one := range byText {
-		if len(one.features) < 2 {
+		if len(one.sources) < 2 {
 			continue
 		}
 		for _, d := range one.descs {
 			t.shared[d] = number
-		}
-		for i := range one.features {
-			t.sharing[i] = true
 		}
 		number++
 	}
 	for d := range drain(e.describe) {
 		t.descs = append(t.descs, d)
 	}
+	t.descs = append(t.descs, s.desc)
 	return t
 }
 
@@ -69,46 +84,51 @@ func (t *together) Describe(ch chan<- *prometheus.Desc) {
 	}
 }
 
-// Collect collects from each of the features. Those that see the same protocol in
-// different places, inside TLS and outside, may have series of the same labels,
-// as of a database that is asked both ways at one port: these are added up.
+// Collect collects from each of the sources that is ready. Those that see the same
+// protocol in different places, inside TLS and outside, may have series of the same
+// labels, as of a database that is asked both ways at one port: these are added up.
+// States come last, for this collection may find one that hangs.
 func (t *together) Collect(ch chan<- prometheus.Metric) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	callers, answers := make([]*caller, len(t.sources)), make([]answer, len(t.sources))
+	for i, s := range t.sources {
+		if s.ready.Load() {
+			callers[i] = s.caller
+		}
+	}
+	calls := askAll(context.Background(), callers, "collect", func(i int) error {
+		t.ask(i, &answers[i])
+		return nil
+	})
 	sums, whole := make(map[pair]*feature.Edge), true
 	shared := make(map[int]*senders)
-	for i, f := range t.features {
-		collect := func(ch chan<- prometheus.Metric) {
-			asker, asks := f.(feature.Asker)
-			err := guard(func() error {
-				if asks {
-					return asker.CollectEdges(ch, func(one *feature.Edge) { addEdge(sums, one) })
+	for i := range t.sources {
+		a, answered := &t.last[i], calls[i] != nil
+		if answered {
+			a = &answers[i]
+			whole = whole && a.err == nil
+		} else if callers[i] == nil {
+			*a = answer{} // it has ended
+		}
+		both := a.metrics[:0]
+		for _, m := range a.metrics {
+			if number, ok := t.shared[m.Desc()]; ok {
+				both = append(both, m)
+				if shared[number] == nil {
+					shared[number] = &senders{first: i}
 				}
-				f.Collect(ch)
-				return nil
-			})
-			whole = whole && err == nil
-			if _, torn := err.(*panicked); torn {
-				ch <- prometheus.NewInvalidMetric(t.edges.requests, err)
-			}
-		}
-		if !t.sharing[i] {
-			collect(ch)
-			continue
-		}
-		for m := range drain(collect) {
-			number, ok := t.shared[m.Desc()]
-			if !ok {
+				shared[number].take(i, m, answered)
+			} else {
 				ch <- m
-				continue
 			}
-			s := shared[number]
-			if s == nil {
-				s = &senders{first: i}
-				shared[number] = s
-			}
-			s.several = s.several || s.first != i
-			s.metrics = append(s.metrics, m)
+		}
+		for p, one := range a.edges {
+			addTo(sums, p, one)
+		}
+		if answered && a.err == nil {
+			clear(a.metrics[len(both):])
+			t.last[i] = answer{metrics: both, edges: a.edges}
 		}
 	}
 	for _, s := range shared {
@@ -117,20 +137,55 @@ func (t *together) Collect(ch chan<- prometheus.Metric) {
 	if whole {
 		t.edges.collect(ch, sums)
 	}
+	t.states.collect(ch)
 }
 
-// senders are the features that have sent metrics of one description, and these.
+// ask collects from a source.
+func (t *together) ask(i int, a *answer) {
+	a.edges = make(map[pair]*feature.Edge)
+	collect := func(ch chan<- prometheus.Metric) {
+		a.err = guard(func() error {
+			if asker, ok := t.sources[i].Collector.(feature.Asker); ok {
+				return asker.CollectEdges(ch, func(one *feature.Edge) { addEdge(a.edges, one) })
+			}
+			t.sources[i].Collect(ch)
+			return nil
+		})
+		if _, torn := a.err.(*panicked); torn {
+			ch <- prometheus.NewInvalidMetric(t.edges.requests, a.err)
+		}
+	}
+	for m := range drain(collect) {
+		a.metrics = append(a.metrics, m)
+	}
+}
+
+// senders are the sources that have sent metrics of one description, and these.
 type senders struct {
 	first   int
 	several bool
-	metrics []prometheus.Metric
+	metrics []sent
 }
 
-// send adds up the series of the same labels, which one feature has none of.
+// sent is a metric, and whether it is of this collection.
+type sent struct {
+	prometheus.Metric
+	fresh bool
+}
+
+func (s *senders) take(from int, m prometheus.Metric, fresh bool) {
+	s.several = s.several || s.first != from
+	s.metrics = append(s.metrics, sent{m, fresh})
+}
+
+// send adds up the series of the same labels, which one source has none of. What
+// only those have that did not answer is left out.
 func (s *senders) send(ch chan<- prometheus.Metric) {
 	if !s.several {
 		for _, m := range s.metrics {
-			ch <- m
+			if m.fresh {
+				ch <- m.Metric
+			}
 		}
 		return
 	}
@@ -138,17 +193,22 @@ func (s *senders) send(ch chan<- prometheus.Metric) {
 	for _, m := range s.metrics {
 		var v dto.Metric
 		if err := m.Write(&v); err != nil {
-			ch <- m // whoever gathers is told
+			if m.fresh {
+				ch <- m.Metric // whoever gathers is told
+			}
 			continue
 		}
 		k := labelsOf(&v)
 		if twice[k] == nil {
-			twice[k] = &sum{first: m}
+			twice[k] = &sum{first: m.Metric}
 		}
 		twice[k].add(&v)
+		twice[k].fresh = twice[k].fresh || m.fresh
 	}
 	for _, s := range twice {
-		ch <- s.metric()
+		if s.fresh {
+			ch <- s.metric()
+		}
 	}
 }
 
@@ -175,6 +235,7 @@ type sum struct {
 	first prometheus.Metric
 	total *dto.Metric // nil: only first
 	n     int
+	fresh bool // one of them is of this collection
 }
 
 func (s *sum) add(v *dto.Metric) {
@@ -192,7 +253,8 @@ func (s *sum) add(v *dto.Metric) {
 			}
 		}
 	case s.total.Counter != nil && v.Counter != nil:
-		*s.total.Counter.Value += v.Counter.GetValue()
+		n := s.total.Counter.GetValue() + v.Counter.GetValue()
+		s.total.Counter = &dto.Counter{Value: &n} // the other is the metric's own
 	}
 }
 

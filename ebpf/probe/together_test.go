@@ -3,6 +3,7 @@ package probe
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io/fs"
 	"log/slog"
 	"net/netip"
@@ -47,7 +48,7 @@ func TestTogether(t *testing.T) {
 	b, err := feature.NewBuckets([]float64{0.1, 1})
 	require.NoError(t, err)
 	reg := prometheus.NewPedanticRegistry()
-	require.NoError(t, reg.Register(newTogether([]prometheus.Collector{table("stream", false, 2), table("tls", true, 3)}, newEdges(b))))
+	require.NoError(t, reg.Register(collectorOf(b, table("stream", false, 2), table("tls", true, 3))))
 	m := featuretest.Family(t, reg, "db_server_operation_duration_seconds", nil)
 	require.Len(t, m, 1)
 	require.EqualValues(t, 5, m[0].GetHistogram().GetSampleCount())
@@ -90,7 +91,7 @@ func TestCollectPanics(t *testing.T) {
 	b, err := feature.NewBuckets([]float64{0.1, 1})
 	require.NoError(t, err)
 	reg := prometheus.NewPedanticRegistry()
-	require.NoError(t, reg.Register(newTogether([]prometheus.Collector{torn{table("stream", false, 2)}, table("tls", true, 3)}, newEdges(b))))
+	require.NoError(t, reg.Register(collectorOf(b, torn{table("stream", false, 2)}, table("tls", true, 3))))
 	families, err := reg.Gather()
 	require.ErrorContains(t, err, "panic: torn")
 	var n uint64
@@ -114,7 +115,7 @@ func stops(t *testing.T, panics bool, want string) {
 	p, err := New(Options{Config: c, Logger: slog.New(slog.DiscardHandler)})
 	require.NoError(t, err)
 	b := &broken{Collector: table("stream", false, 0), panics: panics}
-	p.features = []feature.Feature{b}
+	p.features = []*watched{p.newWatched(b)}
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- p.Run(ctx) }()
@@ -151,4 +152,15 @@ func TestForeignProc(t *testing.T) {
 	require.NoError(t, os.Mkdir(filepath.Join(proc, "7"), 0o755))
 	require.NoError(t, os.WriteFile(filepath.Join(proc, "7", "stat"), own, 0o644))
 	require.Empty(t, check())
+}
+
+// collectorOf makes one collector of several that may be asked.
+func collectorOf(b *feature.Buckets, all ...prometheus.Collector) *together {
+	states, logger := newStates(), slog.New(slog.DiscardHandler)
+	var sources []source
+	for i, c := range all {
+		sources = append(sources, source{c, newCaller(fmt.Sprint(i), states, logger)})
+		sources[i].ready.Store(true)
+	}
+	return newTogether(sources, states, newEdges(b))
 }
