@@ -244,15 +244,11 @@ endpoints: [{addresses: [%[2]s], conditions: {ready: true}, %[3]s}]
 `, ports, host, reference))
 }
 
-// freeAddressAt is one that nobody listened at a moment ago.
+// freeAddressAt is freeAddress of another host.
 func freeAddressAt(t *testing.T, host string) string {
 	t.Helper()
-	l, err := net.Listen("tcp", net.JoinHostPort(host, "0"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
+	_, port, _ := net.SplitHostPort(freeAddress(t))
+	return net.JoinHostPort(host, port)
 }
 
 // The agent runs as deploy/kubernetes has it, in a real cluster: it names what the

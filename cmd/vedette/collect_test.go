@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -402,12 +401,7 @@ func noise(n int) string {
 // what it says that it dropped is what is missing.
 func TestE2EQueueOverflow(t *testing.T) {
 	skipShort(t)
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := free.Addr().String()
-	_ = free.Close()
+	address := freeAddress(t)
 	agentData, serverData := t.TempDir(), t.TempDir()
 	agent := startAs(t, os.Args[0], "collect", "--data", agentData, "--listen", "127.0.0.1:0", "--config", agentFile(t, `
 scrape_configs: []

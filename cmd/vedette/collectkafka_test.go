@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/http/httputil"
@@ -79,12 +78,7 @@ func TestE2ELinkKafka(t *testing.T) {
 	servers := []*process{startServer(0), startServer(1)}
 	front := httptest.NewServer(b)
 	defer front.Close()
-	free, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	address := free.Addr().String()
-	_ = free.Close()
+	address := freeAddress(t)
 	agentData := t.TempDir()
 	agentConfig := agentFile(t, agentOf(fmt.Sprintf("{endpoint: %q, max_backoff: 500ms, timeout: 3s}", front.URL)))
 	startAgent := func() *process {
@@ -128,7 +122,7 @@ func TestE2ELinkKafka(t *testing.T) {
 	messages, repeated := broker.ReadForwarded(t, buffer.TopicLogs)
 	var got []int
 	for _, m := range messages {
-		payload := m.Value
+		payload, err := m.Value, error(nil)
 		for _, h := range m.Headers {
 			if h.Key == "vedette.format" && string(h.Value) == fmt.Sprint(buffer.FormatOTLPLogsSnappy) {
 				if payload, err = snappy.Decode(nil, m.Value); err != nil {

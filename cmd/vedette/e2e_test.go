@@ -18,6 +18,8 @@ import (
 	"time"
 
 	"github.com/prometheus/common/model"
+
+	"github.com/vedette-io/vedette/internal/freeport"
 )
 
 func skipShort(t *testing.T) {
@@ -261,15 +263,16 @@ func findNodeExporter() string {
 	return ""
 }
 
-// freeAddress returns an address that nobody listened on a moment ago.
+// freeAddress returns an address that is kept for who listens there, until the test
+// ends.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	p, err := freeport.Reserve()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return l.Addr().String()
+	t.Cleanup(p.Release)
+	return p.Addr()
 }
 
 // SIGHUP reads the scrape configuration again; a file with a fault changes

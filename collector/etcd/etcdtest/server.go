@@ -9,7 +9,6 @@ package etcdtest
 import (
 	"bytes"
 	"context"
-	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +18,8 @@ import (
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+
+	"github.com/vedette-io/vedette/internal/freeport"
 )
 
 // noPeers lets etcd listen on any port for peers, for there are none.
@@ -55,15 +56,14 @@ func start(t testing.TB, certs *Certs) *Server {
 	t.Helper()
 	s := &Server{t: t, program: Find(t, "etcd"), dir: t.TempDir(), certs: certs}
 	t.Cleanup(s.Kill)
-	for attempt := 1; ; attempt++ {
-		// Somebody else may take the port before etcd does.
-		s.address = freeAddress(t)
-		if s.tryRun() {
-			break
-		}
-		if attempt == 5 {
-			t.Fatalf("start etcd: %s", s.out)
-		}
+	port, err := freeport.Reserve() // for starts to come, too
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(port.Release)
+	s.address = port.Addr()
+	if !s.tryRun() {
+		t.Fatalf("start etcd: %s", s.out)
 	}
 	s.Client = s.connect()
 	return s
@@ -185,14 +185,4 @@ func (s *Server) Put(key, value string, ttl time.Duration) clientv3.LeaseID {
 		s.t.Fatal(err)
 	}
 	return lease.ID
-}
-
-func freeAddress(t testing.TB) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }

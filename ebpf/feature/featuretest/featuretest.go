@@ -29,6 +29,7 @@ import (
 
 	"github.com/vedette-io/vedette/ebpf/feature"
 	"github.com/vedette-io/vedette/ebpf/identity"
+	"github.com/vedette-io/vedette/internal/freeport"
 )
 
 // roleEnv says which role a process started by StartRole plays.
@@ -322,12 +323,13 @@ func Await[N cmp.Ordered](count func() N, want N) {
 	}
 }
 
-// FreePort gives a port that was free just now.
+// FreePort gives a port where nobody listens until the test ends, but who names it.
 func FreePort(t testing.TB) string {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	t.Helper()
+	p, err := freeport.Reserve()
 	require.NoError(t, err)
-	defer l.Close()
-	return PortOf(t, l.Addr().String())
+	t.Cleanup(p.Release)
+	return p.Text()
 }
 
 // Edges visits the edges that a collection tells.

@@ -16,11 +16,11 @@ import (
 	"os/exec"
 	"path/filepath"
 	"runtime"
-	"strconv"
 	"strings"
 	"testing"
 	"time"
 
+	"github.com/vedette-io/vedette/internal/freeport"
 	"github.com/vedette-io/vedette/internal/realcontainers"
 )
 
@@ -397,10 +397,10 @@ func (c *Cluster) makeGroups() error {
 
 func freePort(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	p, err := freeport.Reserve()
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer l.Close()
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port)
+	t.Cleanup(p.Release)
+	return p.Text()
 }

@@ -3,7 +3,6 @@ package protocoltest
 import (
 	"bytes"
 	"fmt"
-	"net"
 	"os"
 	"os/exec"
 	"os/user"
@@ -16,6 +15,8 @@ import (
 	"time"
 
 	"github.com/stretchr/testify/require"
+
+	"github.com/vedette-io/vedette/internal/freeport"
 )
 
 // tools gives where make test-tools unpacks programs.
@@ -67,14 +68,13 @@ func Command(t testing.TB, program string, args ...string) *exec.Cmd {
 	return cmd
 }
 
-// freePort gives a port that was free just now.
+// freePort gives a port that is kept for a server until the test ends.
 func freePort(t testing.TB) string {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	p, err := freeport.Reserve()
 	require.NoError(t, err)
-	defer l.Close()
-	_, port, _ := net.SplitHostPort(l.Addr().String())
-	return port
+	t.Cleanup(p.Release)
+	return p.Text()
 }
 
 // log collects what a server says, for a test that fails.
