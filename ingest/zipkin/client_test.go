@@ -52,6 +52,12 @@ func newRecorder(t *testing.T) *recorder {
 	return s
 }
 
+// newReporter is zipkin-go's reporter, which sends when it is closed and not before,
+// however long the test takes.
+func newReporter(url string, o ...zipkinhttp.ReporterOption) reporter.Reporter {
+	return zipkinhttp.NewReporter(url, append(o, zipkinhttp.BatchInterval(time.Hour), zipkinhttp.Timeout(time.Minute))...)
+}
+
 // modelSpans are what a tracer has.
 func modelSpans() []model.SpanModel {
 	parent := model.ID(1)
@@ -97,7 +103,7 @@ func pointers(spans []model.SpanModel) []*model.SpanModel {
 func TestZipkinGo(t *testing.T) {
 	for format, serializer := range map[Format]reporter.SpanSerializer{JSONV2: reporter.JSONSerializer{}, Proto3: zipkin_proto3.SpanSerializer{}} {
 		s := newRecorder(t)
-		rep := zipkinhttp.NewReporter(s.URL+"/api/v2/spans", zipkinhttp.Serializer(serializer))
+		rep := newReporter(s.URL+"/api/v2/spans", zipkinhttp.Serializer(serializer))
 		for _, span := range modelSpans() {
 			rep.Send(span)
 		}
@@ -111,7 +117,7 @@ func TestZipkinGo(t *testing.T) {
 // TestZipkinGoTracer takes the spans of a call from a tracer of zipkin-go.
 func TestZipkinGoTracer(t *testing.T) {
 	s := newRecorder(t)
-	rep := zipkinhttp.NewReporter(s.URL)
+	rep := newReporter(s.URL)
 	endpoint, err := zipkingo.NewEndpoint("front", "10.0.0.1:80")
 	require.NoError(t, err)
 	tracer, err := zipkingo.NewTracer(rep, zipkingo.WithLocalEndpoint(endpoint), zipkingo.WithTraceID128Bit(true), zipkingo.WithSharedSpans(true))

@@ -9,7 +9,6 @@ import (
 	"strings"
 	"testing"
 
-	zipkinhttp "github.com/openzipkin/zipkin-go/reporter/http"
 	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 	"go.uber.org/goleak"
@@ -102,7 +101,7 @@ func TestFormats(t *testing.T) {
 // TestReporter lets zipkin-go's reporter post to the real handler.
 func TestReporter(t *testing.T) {
 	s := newServer(t, nil)
-	rep := zipkinhttp.NewReporter(s.URL + pathV2)
+	rep := newReporter(s.URL + pathV2)
 	for _, span := range modelSpans() {
 		rep.Send(span)
 	}
