@@ -12,6 +12,7 @@ import (
 	"net/url"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -395,11 +396,18 @@ func TestWorkEndsWithItsClient(t *testing.T) {
 		o.Queryable, c.Timeout = promql.NewQueryable(store, 0), time.Millisecond
 	})
 	for _, path := range []string{"/api/v1/query?query=up", "/api/v1/series?match[]=up", "/federate?match[]=up"} {
-		go func() {
-			<-store.entered
-			<-store.left
-		}()
+		answered := make(chan struct{})
+		var asked sync.WaitGroup
+		asked.Go(func() {
+			select {
+			case <-store.entered:
+				<-store.left
+			case <-answered: // its time was over before it came to the store
+			}
+		})
 		f.check(path, 503)
+		close(answered)
+		asked.Wait()
 	}
 }
 
