@@ -1,6 +1,7 @@
 package identity
 
 import (
+	"cmp"
 	"errors"
 	"io"
 	"io/fs"
@@ -64,6 +65,9 @@ type Names struct {
 	// com.docker.compose.service.
 	Service string
 }
+
+// ServiceName is what the rule in the package comment takes of them; "": nothing.
+func (n Names) ServiceName() string { return cmp.Or(n.Service, n.Workload) }
 
 // Directory knows containers by the engine's id and the pod's UID, either of
 // which may be empty. It is asked often and must answer from memory.
@@ -165,11 +169,8 @@ func (r *Resolver) named(e *entry) Process {
 	if p.Namespace == "" {
 		p.Namespace = p.PodNamespace
 	}
-	for _, name := range []string{p.Names.Service, p.Workload} {
-		if !e.told && name != "" {
-			p.Service = name
-			break
-		}
+	if name := p.Names.ServiceName(); !e.told && name != "" {
+		p.Service = name
 	}
 	return p
 }
@@ -327,8 +328,8 @@ func (r *Resolver) readFile(pid uint32, name string) ([]byte, error) {
 // settle names the service of a process whose executable and control group are
 // known; true: its environment says it.
 func (p *Process) settle(called string, args, environ []string) (told bool) {
-	name, namespace := fromEnviron(environ)
-	name, p.Namespace = clean(name), clean(namespace)
+	name, namespace := Declared(environ)
+	p.Namespace = namespace
 	switch {
 	case name != "":
 		p.Service = name
@@ -352,8 +353,10 @@ func splitZero(b []byte) []string {
 	return strings.Split(text, "\x00")
 }
 
-// fromEnviron reads what OpenTelemetry's SDKs would.
-func fromEnviron(environ []string) (name, namespace string) {
+// Declared is what an environment, of elements key=value, calls the service and its
+// namespace, as OpenTelemetry's SDKs read it: the first part of the rule in the
+// package comment. Either may be "".
+func Declared(environ []string) (name, namespace string) {
 	for _, e := range environ {
 		if v, ok := strings.CutPrefix(e, "OTEL_RESOURCE_ATTRIBUTES="); ok {
 			for kv := range strings.SplitSeq(v, ",") {
@@ -374,7 +377,7 @@ func fromEnviron(environ []string) (name, namespace string) {
 			name = v
 		}
 	}
-	return name, namespace
+	return clean(name), clean(namespace)
 }
 
 // These units hold processes that they do not name.
