@@ -57,20 +57,7 @@ struct {
 	__type(value, struct block_value);
 } zero_value SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, BLOCK_STATS);
-	__type(key, __u32);
-	__type(value, __u64);
-} stats SEC(".maps");
-
-static __always_inline void count(__u32 stat)
-{
-	__u64 *n = bpf_map_lookup_elem(&stats, &stat);
-
-	if (n)
-		*n += 1;
-}
+COUNTERS(BLOCK_STATS)
 
 static __always_inline __u8 operation(struct request *rq)
 {

@@ -111,6 +111,7 @@ const (
 	DnsVarBindStat     = "bind_stat"
 	DnsVarPorts        = "ports"
 	DnsVarSelfTgid     = "self_tgid"
+	DnsVarWoken        = "woken"
 )
 
 // LoadDns returns the embedded CollectionSpec for Dns.
@@ -184,6 +185,7 @@ type DnsVariableSpecs struct {
 	BindStat    *ebpf.VariableSpec `ebpf:"bind_stat"`
 	Ports       *ebpf.VariableSpec `ebpf:"ports"`
 	SelfTgid    *ebpf.VariableSpec `ebpf:"self_tgid"`
+	Woken       *ebpf.VariableSpec `ebpf:"woken"`
 }
 
 // DnsObjects contains all objects after they have been loaded into the kernel.
@@ -240,6 +242,7 @@ type DnsVariables struct {
 	BindStat    *ebpf.Variable `ebpf:"bind_stat"`
 	Ports       *ebpf.Variable `ebpf:"ports"`
 	SelfTgid    *ebpf.Variable `ebpf:"self_tgid"`
+	Woken       *ebpf.Variable `ebpf:"woken"`
 }
 
 // DnsPrograms contains all programs after they have been loaded into the kernel.

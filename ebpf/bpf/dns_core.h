@@ -50,12 +50,7 @@ struct {
 	__type(value, __u8);
 } seen SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, DNS_STATS);
-	__type(key, __u32);
-	__type(value, __u64);
-} stats SEC(".maps");
+COUNTERS(DNS_STATS)
 
 struct dns_scratch {
 	__u8 data[2 * 1024]; /* a window of the I/O, and room to overrun */
@@ -88,14 +83,6 @@ struct dns_io {
 	__u8 unconnected;
 	__u8 asked; /* a question was sent */
 };
-
-static __always_inline void count(__u32 stat)
-{
-	__u64 *n = bpf_map_lookup_elem(&stats, &stat);
-
-	if (n)
-		*n += 1;
-}
 
 static __always_inline struct dns_scratch *get_scratch(void)
 {

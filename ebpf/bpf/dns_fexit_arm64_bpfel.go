@@ -38,6 +38,7 @@ const (
 	DnsFexitVarPorts            = "ports"
 	DnsFexitVarReceiveArguments = "receive_arguments"
 	DnsFexitVarSelfTgid         = "self_tgid"
+	DnsFexitVarWoken            = "woken"
 )
 
 // LoadDnsFexit returns the embedded CollectionSpec for DnsFexit.
@@ -116,6 +117,7 @@ type DnsFexitVariableSpecs struct {
 	Ports            *ebpf.VariableSpec `ebpf:"ports"`
 	ReceiveArguments *ebpf.VariableSpec `ebpf:"receive_arguments"`
 	SelfTgid         *ebpf.VariableSpec `ebpf:"self_tgid"`
+	Woken            *ebpf.VariableSpec `ebpf:"woken"`
 }
 
 // DnsFexitObjects contains all objects after they have been loaded into the kernel.
@@ -173,6 +175,7 @@ type DnsFexitVariables struct {
 	Ports            *ebpf.Variable `ebpf:"ports"`
 	ReceiveArguments *ebpf.Variable `ebpf:"receive_arguments"`
 	SelfTgid         *ebpf.Variable `ebpf:"self_tgid"`
+	Woken            *ebpf.Variable `ebpf:"woken"`
 }
 
 // DnsFexitPrograms contains all programs after they have been loaded into the kernel.

@@ -47,6 +47,7 @@ const (
 	DnsKprobeVarPorts               = "ports"
 	DnsKprobeVarReceiveArguments    = "receive_arguments"
 	DnsKprobeVarSelfTgid            = "self_tgid"
+	DnsKprobeVarWoken               = "woken"
 )
 
 // LoadDnsKprobe returns the embedded CollectionSpec for DnsKprobe.
@@ -134,6 +135,7 @@ type DnsKprobeVariableSpecs struct {
 	Ports            *ebpf.VariableSpec `ebpf:"ports"`
 	ReceiveArguments *ebpf.VariableSpec `ebpf:"receive_arguments"`
 	SelfTgid         *ebpf.VariableSpec `ebpf:"self_tgid"`
+	Woken            *ebpf.VariableSpec `ebpf:"woken"`
 }
 
 // DnsKprobeObjects contains all objects after they have been loaded into the kernel.
@@ -195,6 +197,7 @@ type DnsKprobeVariables struct {
 	Ports            *ebpf.Variable `ebpf:"ports"`
 	ReceiveArguments *ebpf.Variable `ebpf:"receive_arguments"`
 	SelfTgid         *ebpf.Variable `ebpf:"self_tgid"`
+	Woken            *ebpf.Variable `ebpf:"woken"`
 }
 
 // DnsKprobePrograms contains all programs after they have been loaded into the kernel.

@@ -2,13 +2,11 @@
 /* The layout of what http.bpf.c keeps and counts. */
 #pragma once
 
-#include "kernel.h"
+#include "duration.h"
 
 #define WINDOW 1024 /* bytes of a message looked at in one step */
 #define CARRY 32    /* bytes of an unfinished line kept between I/Os */
 #define DEPTH 16    /* pipelined requests whose method and start are kept */
-#define FINE 82     /* log2-linear buckets: 4 to an octave, 2^14..2^34 ns */
-#define SLOTS 112   /* the same, split where an exported bound falls */
 #define SIZES 12    /* 64 B, 256 B, .. 64 MiB, more */
 #define STEPS 2048  /* messages, chunks and windows followed in one I/O */
 #define MISSES 64   /* I/Os that are not HTTP before a connection is ignored */
@@ -141,17 +139,36 @@ enum stat {
 	STATS,
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, STATS);
-	__type(key, __u32);
-	__type(value, __u64);
-} stats SEC(".maps");
+COUNTERS(STATS)
 
-static __always_inline void count(__u32 stat)
+/* Messages are told by how they begin: 8 bytes at once, of which LOW keeps the
+ * first n. */
+#define W(a, b, c, d, e, f, g, h)                                              \
+	((__u64)(a) | (__u64)(b) << 8 | (__u64)(c) << 16 | (__u64)(d) << 24 |  \
+	 (__u64)(e) << 32 | (__u64)(f) << 40 | (__u64)(g) << 48 | (__u64)(h) << 56)
+#define LOW(n) ((1ULL << (8 * (n))) - 1)
+#define PROTO W('H', 'T', 'T', 'P', '/', '1', '.', 0)
+#define PROTO2 W('H', 'T', 'T', 'P', '/', '2', '.', 0)
+
+static __always_inline int method_of(__u64 w)
 {
-	__u64 *n = bpf_map_lookup_elem(&stats, &stat);
-
-	if (n)
-		*n += 1;
+	if ((w & LOW(4)) == W('G', 'E', 'T', ' ', 0, 0, 0, 0))
+		return GET;
+	if ((w & LOW(5)) == W('P', 'O', 'S', 'T', ' ', 0, 0, 0))
+		return POST;
+	if ((w & LOW(5)) == W('H', 'E', 'A', 'D', ' ', 0, 0, 0))
+		return HEAD;
+	if ((w & LOW(4)) == W('P', 'U', 'T', ' ', 0, 0, 0, 0))
+		return PUT;
+	if ((w & LOW(7)) == W('D', 'E', 'L', 'E', 'T', 'E', ' ', 0))
+		return DELETE;
+	if ((w & LOW(6)) == W('P', 'A', 'T', 'C', 'H', ' ', 0, 0))
+		return PATCH;
+	if (w == W('O', 'P', 'T', 'I', 'O', 'N', 'S', ' '))
+		return OPTIONS;
+	if (w == W('C', 'O', 'N', 'N', 'E', 'C', 'T', ' '))
+		return CONNECT;
+	if ((w & LOW(6)) == W('T', 'R', 'A', 'C', 'E', ' ', 0, 0))
+		return TRACE;
+	return OTHER;
 }

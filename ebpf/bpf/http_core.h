@@ -23,24 +23,6 @@
 #endif
 
 #pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-struct ns_common___span {
-	__u32 inum;
-};
-struct net___span {
-	struct ns_common___span ns;
-};
-struct possible_net___span {
-	struct net___span *net;
-};
-struct sock_common___span {
-	struct possible_net___span skc_net;
-};
-struct sock___span {
-	struct sock_common___span __sk_common;
-};
-struct tcp_sock___span {
-	__u32 write_seq;
-};
 struct tcp_sock___clock {
 	__u64 tcp_clock_cache;
 	__u32 snd_nxt;
@@ -134,11 +116,6 @@ struct {
 	__type(value, struct http_value);
 } zero_value SEC(".maps");
 
-/* Filled by user space: the exported bound that falls into a fine bucket (or
- * all ones), and the slot at which the bucket begins. */
-const volatile __u64 edge[128] = {};
-const volatile __u8 slot[128] = {};
-
 /* What following an I/O needs at hand. */
 struct io {
 	struct conn *c;
@@ -168,22 +145,6 @@ static __always_inline __u64 load(struct scratch *b, __u64 pos)
 	return *(__u64 *)(b->data + (pos & 2047));
 }
 
-#define W(a, b, c, d, e, f, g, h)                                              \
-	((__u64)(a) | (__u64)(b) << 8 | (__u64)(c) << 16 | (__u64)(d) << 24 |  \
-	 (__u64)(e) << 32 | (__u64)(f) << 40 | (__u64)(g) << 48 | (__u64)(h) << 56)
-#define LOW(n) ((1ULL << (8 * (n))) - 1)
-#define PROTO W('H', 'T', 'T', 'P', '/', '1', '.', 0)
-#define PROTO2 W('H', 'T', 'T', 'P', '/', '2', '.', 0)
-
-static __always_inline __u32 process_id(void)
-{
-#ifdef COPIES
-	return bpf_get_current_pid_tgid() >> 32;
-#else
-	return ((struct task_struct *)bpf_get_current_task_btf())->tgid;
-#endif
-}
-
 #include "http_span.h"
 
 static __always_inline __u32 size_bucket(__u64 n)
@@ -194,22 +155,6 @@ static __always_inline __u32 size_bucket(__u64 n)
 		return 0;
 	e = (log2_64(n - 1) - 4) / 2;
 	return e >= SIZES ? SIZES - 1 : e;
-}
-
-static __always_inline __u32 duration_slot(__u64 ns)
-{
-	__u64 v = ns ? ns - 1 : 0;
-	__u32 e = log2_64(v), f;
-
-	if (e < 14)
-		f = 0;
-	else if (e >= 34)
-		f = FINE - 1;
-	else
-		f = 1 + (e - 14) * 4 + ((v >> (e - 2)) & 3);
-	/* the compiler knows that f is small, the verifier does not */
-	asm volatile("%0 &= 127" : "+r"(f));
-	return slot[f] + (ns > edge[f]);
 }
 
 /* Adds the response under way to the requests map. */
@@ -224,7 +169,7 @@ __noinline int record(CONN_ARG, __u64 end_ns)
 	if (!c)
 		return 0;
 	if (spanning && c->spanned)
-		emit(CONN(c), end_ns);
+		send_span(CONN(c), end_ns);
 	key.start_ns = c->process_start;
 	key.tgid = c->tgid;
 	key.port = c->role == ROLE_SERVER ? c->local_port : c->peer_port;
@@ -764,9 +709,7 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, __u8 sent)
 		if (c->role == ROLE_UNKNOWN)
 			b->virgin = GET(tp, bytes_received) - unread == (__u64)ret;
 	} else if (spanning) {
-		struct tcp_sock___span *t = (void *)tp;
-
-		b->end_seq = GET(t, write_seq);
+		b->end_seq = GET(tp, write_seq);
 	}
 	b->left = ret;
 	b->iov = 0;

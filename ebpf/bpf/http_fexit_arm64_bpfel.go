@@ -43,6 +43,7 @@ const (
 	HttpFexitVarSlot             = "slot"
 	HttpFexitVarSpanning         = "spanning"
 	HttpFexitVarThreshold        = "threshold"
+	HttpFexitVarWoken            = "woken"
 )
 
 // LoadHttpFexit returns the embedded CollectionSpec for HttpFexit.
@@ -126,6 +127,7 @@ type HttpFexitVariableSpecs struct {
 	Slot             *ebpf.VariableSpec `ebpf:"slot"`
 	Spanning         *ebpf.VariableSpec `ebpf:"spanning"`
 	Threshold        *ebpf.VariableSpec `ebpf:"threshold"`
+	Woken            *ebpf.VariableSpec `ebpf:"woken"`
 }
 
 // HttpFexitObjects contains all objects after they have been loaded into the kernel.
@@ -190,6 +192,7 @@ type HttpFexitVariables struct {
 	Slot             *ebpf.Variable `ebpf:"slot"`
 	Spanning         *ebpf.Variable `ebpf:"spanning"`
 	Threshold        *ebpf.Variable `ebpf:"threshold"`
+	Woken            *ebpf.Variable `ebpf:"woken"`
 }
 
 // HttpFexitPrograms contains all programs after they have been loaded into the kernel.

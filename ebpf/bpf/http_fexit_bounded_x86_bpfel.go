@@ -43,6 +43,7 @@ const (
 	HttpFexitBoundedVarSlot             = "slot"
 	HttpFexitBoundedVarSpanning         = "spanning"
 	HttpFexitBoundedVarThreshold        = "threshold"
+	HttpFexitBoundedVarWoken            = "woken"
 )
 
 // LoadHttpFexitBounded returns the embedded CollectionSpec for HttpFexitBounded.
@@ -126,6 +127,7 @@ type HttpFexitBoundedVariableSpecs struct {
 	Slot             *ebpf.VariableSpec `ebpf:"slot"`
 	Spanning         *ebpf.VariableSpec `ebpf:"spanning"`
 	Threshold        *ebpf.VariableSpec `ebpf:"threshold"`
+	Woken            *ebpf.VariableSpec `ebpf:"woken"`
 }
 
 // HttpFexitBoundedObjects contains all objects after they have been loaded into the kernel.
@@ -190,6 +192,7 @@ type HttpFexitBoundedVariables struct {
 	Slot             *ebpf.Variable `ebpf:"slot"`
 	Spanning         *ebpf.Variable `ebpf:"spanning"`
 	Threshold        *ebpf.Variable `ebpf:"threshold"`
+	Woken            *ebpf.Variable `ebpf:"woken"`
 }
 
 // HttpFexitBoundedPrograms contains all programs after they have been loaded into the kernel.

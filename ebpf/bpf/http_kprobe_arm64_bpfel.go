@@ -47,6 +47,7 @@ const (
 	HttpKprobeVarSlot             = "slot"
 	HttpKprobeVarSpanning         = "spanning"
 	HttpKprobeVarThreshold        = "threshold"
+	HttpKprobeVarWoken            = "woken"
 )
 
 // LoadHttpKprobe returns the embedded CollectionSpec for HttpKprobe.
@@ -134,6 +135,7 @@ type HttpKprobeVariableSpecs struct {
 	Slot             *ebpf.VariableSpec `ebpf:"slot"`
 	Spanning         *ebpf.VariableSpec `ebpf:"spanning"`
 	Threshold        *ebpf.VariableSpec `ebpf:"threshold"`
+	Woken            *ebpf.VariableSpec `ebpf:"woken"`
 }
 
 // HttpKprobeObjects contains all objects after they have been loaded into the kernel.
@@ -202,6 +204,7 @@ type HttpKprobeVariables struct {
 	Slot             *ebpf.Variable `ebpf:"slot"`
 	Spanning         *ebpf.Variable `ebpf:"spanning"`
 	Threshold        *ebpf.Variable `ebpf:"threshold"`
+	Woken            *ebpf.Variable `ebpf:"woken"`
 }
 
 // HttpKprobePrograms contains all programs after they have been loaded into the kernel.

@@ -47,6 +47,7 @@ const (
 	HttpKprobeBoundedVarSlot             = "slot"
 	HttpKprobeBoundedVarSpanning         = "spanning"
 	HttpKprobeBoundedVarThreshold        = "threshold"
+	HttpKprobeBoundedVarWoken            = "woken"
 )
 
 // LoadHttpKprobeBounded returns the embedded CollectionSpec for HttpKprobeBounded.
@@ -134,6 +135,7 @@ type HttpKprobeBoundedVariableSpecs struct {
 	Slot             *ebpf.VariableSpec `ebpf:"slot"`
 	Spanning         *ebpf.VariableSpec `ebpf:"spanning"`
 	Threshold        *ebpf.VariableSpec `ebpf:"threshold"`
+	Woken            *ebpf.VariableSpec `ebpf:"woken"`
 }
 
 // HttpKprobeBoundedObjects contains all objects after they have been loaded into the kernel.
@@ -202,6 +204,7 @@ type HttpKprobeBoundedVariables struct {
 	Slot             *ebpf.Variable `ebpf:"slot"`
 	Spanning         *ebpf.Variable `ebpf:"spanning"`
 	Threshold        *ebpf.Variable `ebpf:"threshold"`
+	Woken            *ebpf.Variable `ebpf:"woken"`
 }
 
 // HttpKprobeBoundedPrograms contains all programs after they have been loaded into the kernel.

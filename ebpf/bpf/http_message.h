@@ -89,29 +89,6 @@ static __always_inline int pop(struct conn *c, struct scratch *b, __u16 status)
 	return 0;
 }
 
-static __always_inline int method_of(__u64 w)
-{
-	if ((w & LOW(4)) == W('G', 'E', 'T', ' ', 0, 0, 0, 0))
-		return GET;
-	if ((w & LOW(5)) == W('P', 'O', 'S', 'T', ' ', 0, 0, 0))
-		return POST;
-	if ((w & LOW(5)) == W('H', 'E', 'A', 'D', ' ', 0, 0, 0))
-		return HEAD;
-	if ((w & LOW(4)) == W('P', 'U', 'T', ' ', 0, 0, 0, 0))
-		return PUT;
-	if ((w & LOW(7)) == W('D', 'E', 'L', 'E', 'T', 'E', ' ', 0))
-		return DELETE;
-	if ((w & LOW(6)) == W('P', 'A', 'T', 'C', 'H', ' ', 0, 0))
-		return PATCH;
-	if (w == W('O', 'P', 'T', 'I', 'O', 'N', 'S', ' '))
-		return OPTIONS;
-	if (w == W('C', 'O', 'N', 'N', 'E', 'C', 'T', ' '))
-		return CONNECT;
-	if ((w & LOW(6)) == W('T', 'R', 'A', 'C', 'E', ' ', 0, 0))
-		return TRACE;
-	return OTHER;
-}
-
 /* Takes the role that a message in this direction means; false if the
  * connection has the other one. */
 static __always_inline bool take_role(struct conn *c, __u8 role)
@@ -125,7 +102,7 @@ static __always_inline bool take_role(struct conn *c, __u8 role)
 static __always_inline int owner(struct conn *c)
 {
 	__u64 start = process_start();
-	__u32 tgid = process_id();
+	__u32 tgid = bpf_get_current_pid_tgid() >> 32;
 
 	if (!c)
 		return 0;

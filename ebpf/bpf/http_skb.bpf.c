@@ -97,7 +97,7 @@ static __always_inline void on_request(struct __sk_buff *skb, bool tells)
 
 	if (!read_segment(skb, &s))
 		return;
-	method = skb_method(s.first[0]);
+	method = method_of(s.first[0]);
 	if (method == OTHER)
 		return;
 	__builtin_memcpy(ends.client, s.from, sizeof(ends.client));

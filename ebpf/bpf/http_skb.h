@@ -3,7 +3,6 @@
 #pragma once
 
 #include "http.h"
-#include "duration.h"
 
 #define MAX_CONNS 16384
 #define FIRST 16 /* bytes of a segment that are looked at: no message is shorter */
@@ -120,41 +119,12 @@ static __always_inline bool read_segment(struct __sk_buff *skb, struct skb_segme
 	return true;
 }
 
-#define WORD(a, b, c, d, e, f, g, h)                                           \
-	((__u64)(a) | (__u64)(b) << 8 | (__u64)(c) << 16 | (__u64)(d) << 24 |  \
-	 (__u64)(e) << 32 | (__u64)(f) << 40 | (__u64)(g) << 48 | (__u64)(h) << 56)
-#define BEGINS(w, n, ...) (((w) & (~0ULL >> (64 - 8 * (n)))) == WORD(__VA_ARGS__))
-
-/* The method that a segment begins with, or OTHER. */
-static __always_inline __u8 skb_method(__u64 w)
-{
-	if (BEGINS(w, 4, 'G', 'E', 'T', ' ', 0, 0, 0, 0))
-		return GET;
-	if (BEGINS(w, 5, 'P', 'O', 'S', 'T', ' ', 0, 0, 0))
-		return POST;
-	if (BEGINS(w, 5, 'H', 'E', 'A', 'D', ' ', 0, 0, 0))
-		return HEAD;
-	if (BEGINS(w, 4, 'P', 'U', 'T', ' ', 0, 0, 0, 0))
-		return PUT;
-	if (BEGINS(w, 7, 'D', 'E', 'L', 'E', 'T', 'E', ' ', 0))
-		return DELETE;
-	if (BEGINS(w, 6, 'P', 'A', 'T', 'C', 'H', ' ', 0, 0))
-		return PATCH;
-	if (BEGINS(w, 8, 'O', 'P', 'T', 'I', 'O', 'N', 'S', ' '))
-		return OPTIONS;
-	if (BEGINS(w, 8, 'C', 'O', 'N', 'N', 'E', 'C', 'T', ' '))
-		return CONNECT;
-	if (BEGINS(w, 6, 'T', 'R', 'A', 'C', 'E', ' ', 0, 0))
-		return TRACE;
-	return OTHER;
-}
-
 /* The status that a segment begins with ("HTTP/1.1 200"), or 0. */
 static __always_inline __u16 skb_status(struct skb_segment *s)
 {
 	__u32 a, b, c;
 
-	if (!BEGINS(s->first[0], 7, 'H', 'T', 'T', 'P', '/', '1', '.', 0) || (__u8)s->first[1] != ' ')
+	if ((s->first[0] & LOW(7)) != PROTO || (__u8)s->first[1] != ' ')
 		return 0;
 	a = (__u8)(s->first[1] >> 8) - '0';
 	b = (__u8)(s->first[1] >> 16) - '0';

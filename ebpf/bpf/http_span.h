@@ -4,9 +4,13 @@
  * takes all of this out of the programs. */
 #pragma once
 
+#define RING spans
+#define RING_BYTES (1024 * 1024)
+#define RING_STEP (64 * 1024)
+#include "ring.h"
+
 #define TARGET 256         /* bytes of the start line that are kept */
 #define TRACEPARENT 64     /* room for 55 bytes */
-#define WAKE (64 * 1024)   /* bytes more in the ring that wake its reader */
 #define RANDOM_BITS 56     /* of a trace id, by W3C's level 2 */
 
 /* A request whose response has ended. */
@@ -38,11 +42,6 @@ const volatile __u32 spanning = 0;
 const volatile __u64 threshold = 0;
 
 const struct http_span *bind_span __attribute__((unused));
-
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 1024 * 1024);
-} spans SEC(".maps");
 
 /* Sampled requests without a whole response, by head_key. */
 struct {
@@ -79,16 +78,10 @@ static __always_inline __u64 hash_end(const __u32 *addr, __u16 port)
 /* Remembers what tells the connection from others. */
 static __always_inline void span_conn(struct conn *c, struct sock *sk)
 {
-	struct sock___span *s = (void *)sk;
-
 	if (!spanning)
 		return;
 	local_of(sk, c->local_addr);
-#ifdef UNTYPED
-	c->netns = BPF_CORE_READ(s, __sk_common.skc_net.net, ns.inum);
-#else
-	c->netns = s->__sk_common.skc_net.net->ns.inum;
-#endif
+	c->netns = netns_of(sk);
 	c->tuple = hash_end(c->local_addr, c->local_port) + hash_end(c->addr, c->peer_port);
 }
 
@@ -114,11 +107,11 @@ static __always_inline void take_head(struct conn *c, __u32 n)
 }
 
 /* Sends the span of the response under way. */
-__noinline int emit(CONN_ARG, __u64 end_ns)
+__noinline int send_span(CONN_ARG, __u64 end_ns)
 {
 	FIND_CONN;
 	struct http_span *s;
-	__u64 key, held;
+	__u64 key;
 
 	if (!c)
 		return 0;
@@ -138,11 +131,7 @@ __noinline int emit(CONN_ARG, __u64 end_ns)
 	s->status = c->status;
 	s->role = c->role;
 	s->method = c->method;
-	/* Waking is an interrupt, dear in a virtual machine: not again for every span
-	 * until the reader comes. It comes by itself, too. */
-	held = bpf_ringbuf_query(&spans, BPF_RB_AVAIL_DATA);
-	if (bpf_ringbuf_output(&spans, s, sizeof(*s),
-			       held / WAKE != (held + sizeof(*s) + 8) / WAKE ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP))
+	if (emit(s, sizeof(*s)))
 		count(STAT_SPAN_FULL);
 	bpf_map_delete_elem(&heads, &key);
 	return 0;
@@ -307,7 +296,7 @@ __noinline int sample(BOTH_ARGS, __u32 sent)
 	}
 	if (c->adopted == ADOPTED_ENDED) {
 		c->span_no = n;
-		emit(CONN(c), c->end_ns);
+		send_span(CONN(c), c->end_ns);
 	} else if (c->adopted == ADOPTED_ACTIVE && c->active) {
 		c->span_no = n;
 		c->spanned = 1;

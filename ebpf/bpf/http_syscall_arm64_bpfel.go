@@ -41,6 +41,7 @@ const (
 	HttpSyscallVarSlot        = "slot"
 	HttpSyscallVarSpanning    = "spanning"
 	HttpSyscallVarThreshold   = "threshold"
+	HttpSyscallVarWoken       = "woken"
 )
 
 // LoadHttpSyscall returns the embedded CollectionSpec for HttpSyscall.
@@ -122,6 +123,7 @@ type HttpSyscallVariableSpecs struct {
 	Slot        *ebpf.VariableSpec `ebpf:"slot"`
 	Spanning    *ebpf.VariableSpec `ebpf:"spanning"`
 	Threshold   *ebpf.VariableSpec `ebpf:"threshold"`
+	Woken       *ebpf.VariableSpec `ebpf:"woken"`
 }
 
 // HttpSyscallObjects contains all objects after they have been loaded into the kernel.
@@ -189,6 +191,7 @@ type HttpSyscallVariables struct {
 	Slot        *ebpf.Variable `ebpf:"slot"`
 	Spanning    *ebpf.Variable `ebpf:"spanning"`
 	Threshold   *ebpf.Variable `ebpf:"threshold"`
+	Woken       *ebpf.Variable `ebpf:"woken"`
 }
 
 // HttpSyscallPrograms contains all programs after they have been loaded into the kernel.

@@ -218,6 +218,7 @@ const (
 	HttpVarSlot        = "slot"
 	HttpVarSpanning    = "spanning"
 	HttpVarThreshold   = "threshold"
+	HttpVarWoken       = "woken"
 )
 
 // LoadHttp returns the embedded CollectionSpec for Http.
@@ -298,6 +299,7 @@ type HttpVariableSpecs struct {
 	Slot        *ebpf.VariableSpec `ebpf:"slot"`
 	Spanning    *ebpf.VariableSpec `ebpf:"spanning"`
 	Threshold   *ebpf.VariableSpec `ebpf:"threshold"`
+	Woken       *ebpf.VariableSpec `ebpf:"woken"`
 }
 
 // HttpObjects contains all objects after they have been loaded into the kernel.
@@ -361,6 +363,7 @@ type HttpVariables struct {
 	Slot        *ebpf.Variable `ebpf:"slot"`
 	Spanning    *ebpf.Variable `ebpf:"spanning"`
 	Threshold   *ebpf.Variable `ebpf:"threshold"`
+	Woken       *ebpf.Variable `ebpf:"woken"`
 }
 
 // HttpPrograms contains all programs after they have been loaded into the kernel.

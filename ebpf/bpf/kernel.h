@@ -16,6 +16,7 @@
 #define IPPROTO_TCP 6
 #define IPPROTO_MPTCP 262
 #define PF_IO_WORKER 0x10
+#define PF_KTHREAD 0x200000
 #define MSG_PEEK 0x2
 #define MSG_ERRQUEUE 0x2000
 #define SOCK_DONE 1 /* bit of skc_flags: the peer has sent its FIN */
@@ -92,6 +93,8 @@ struct bpf_iter__task_file {
 struct tcp_sock {
 	__u32 rcv_nxt;
 	__u32 copied_seq;
+	__u32 write_seq;
+	__u32 snd_una;
 	__u32 srtt_us;
 	__u32 total_retrans;
 	__u64 bytes_received;
@@ -144,6 +147,27 @@ enum {
 #endif
 
 #pragma clang attribute pop
+
+/* A feature's counters, by number; most are of what it did not see or had no room
+ * for. Programs interrupt each other, so they are added to atomically. */
+#define COUNTERS(numbers)                                         \
+	struct {                                                  \
+		__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);          \
+		__uint(max_entries, numbers);                     \
+		__type(key, __u32);                               \
+		__type(value, __u64);                             \
+	} stats SEC(".maps");                                     \
+	static __always_inline void count_more(__u32 stat, __u64 by) \
+	{                                                         \
+		__u64 *n = bpf_map_lookup_elem(&stats, &stat);    \
+                                                                  \
+		if (n)                                            \
+			__sync_fetch_and_add(n, by);              \
+	}                                                         \
+	static __always_inline void count(__u32 stat)             \
+	{                                                         \
+		count_more(stat, 1);                              \
+	}
 
 /* What a program needs of a process. */
 struct process {

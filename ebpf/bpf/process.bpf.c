@@ -97,7 +97,6 @@ enum cgroup_subsys_id {
 #pragma clang attribute pop
 
 #define SIGNAL_GROUP_EXIT 0x4
-#define PF_KTHREAD 0x00200000
 
 struct {
 	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
@@ -106,12 +105,7 @@ struct {
 	__type(value, struct process_event);
 } scratch SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, PROCESS_STATS);
-	__type(key, __u32);
-	__type(value, __u64);
-} stats SEC(".maps");
+COUNTERS(PROCESS_STATS)
 
 /* Processes whose end has been told, or that they are killed for want of memory:
  * of threads that end at once each may find itself the last. */
@@ -143,14 +137,8 @@ static __always_inline struct process_event *new_event(struct task_struct___proc
 
 static __always_inline void tell(struct process_event *e, __u64 size)
 {
-	__u32 stat = PROCESS_STAT_DROPPED;
-	__u64 *n;
-
-	if (!emit(e, size))
-		return;
-	n = bpf_map_lookup_elem(&stats, &stat);
-	if (n)
-		*n += 1;
+	if (emit(e, size))
+		count(PROCESS_STAT_DROPPED);
 }
 
 struct climb {

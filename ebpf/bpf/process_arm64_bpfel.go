@@ -76,6 +76,7 @@ const (
 	ProcessVarBindKind     = "bind_kind"
 	ProcessVarBindStat     = "bind_stat"
 	ProcessVarSelfTgid     = "self_tgid"
+	ProcessVarWoken        = "woken"
 )
 
 // LoadProcess returns the embedded CollectionSpec for Process.
@@ -148,6 +149,7 @@ type ProcessVariableSpecs struct {
 	BindKind  *ebpf.VariableSpec `ebpf:"bind_kind"`
 	BindStat  *ebpf.VariableSpec `ebpf:"bind_stat"`
 	SelfTgid  *ebpf.VariableSpec `ebpf:"self_tgid"`
+	Woken     *ebpf.VariableSpec `ebpf:"woken"`
 }
 
 // ProcessObjects contains all objects after they have been loaded into the kernel.
@@ -198,6 +200,7 @@ type ProcessVariables struct {
 	BindKind  *ebpf.Variable `ebpf:"bind_kind"`
 	BindStat  *ebpf.Variable `ebpf:"bind_stat"`
 	SelfTgid  *ebpf.Variable `ebpf:"self_tgid"`
+	Woken     *ebpf.Variable `ebpf:"woken"`
 }
 
 // ProcessPrograms contains all programs after they have been loaded into the kernel.

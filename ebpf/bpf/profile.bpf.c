@@ -18,8 +18,6 @@ char LICENSE[] SEC("license") = "Dual BSD/GPL";
 const struct process *bind_process __attribute__((unused));
 const enum profile_stat *bind_stat __attribute__((unused));
 
-#define PF_KTHREAD 0x00200000
-
 struct profile_counts {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(max_entries, 4096);
@@ -63,20 +61,7 @@ struct {
 	__type(value, struct profile_stack);
 } scratch SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, PROFILE_STATS);
-	__type(key, __u32);
-	__type(value, __u64);
-} stats SEC(".maps");
-
-static __always_inline void count(__u32 stat)
-{
-	__u64 *n = bpf_map_lookup_elem(&stats, &stat);
-
-	if (n)
-		*n += 1;
-}
+COUNTERS(PROFILE_STATS)
 
 /* Keeps the stack on one side and gives its number. */
 static __always_inline __u64 take(void *ctx, void *stacks, struct profile_stack *s, __u64 flags)

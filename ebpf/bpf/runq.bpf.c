@@ -42,8 +42,6 @@ struct bpf_iter__task {
 
 #pragma clang attribute pop
 
-#define PF_KTHREAD 0x00200000
-
 struct {
 	__uint(type, BPF_MAP_TYPE_HASH);
 	__uint(map_flags, BPF_F_NO_PREALLOC);
@@ -66,23 +64,10 @@ struct {
 	__type(value, struct runq_value);
 } zero_value SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, RUNQ_STATS);
-	__type(key, __u32);
-	__type(value, __u64);
-} stats SEC(".maps");
+COUNTERS(RUNQ_STATS)
 
 /* When the walk began: what began later is told from its beginning on. */
 __u64 began = 0;
-
-static __always_inline void count(__u32 stat, __u64 waits)
-{
-	__u64 *n = bpf_map_lookup_elem(&stats, &stat);
-
-	if (n)
-		*n += waits;
-}
 
 /* A process's first wait. */
 static __noinline struct runq_value *first(struct process_key *key, struct task_struct___runq *task)
@@ -131,7 +116,7 @@ int BPF_PROG(runq_switch, bool preempt, struct task_struct___runq *prev)
 	if (!t) {
 		t = meet(prev);
 		if (!t) {
-			count(RUNQ_STAT_FULL, 1);
+			count(RUNQ_STAT_FULL);
 			return 0;
 		}
 	}
@@ -149,14 +134,14 @@ int BPF_PROG(runq_switch, bool preempt, struct task_struct___runq *prev)
 	if (!v) {
 		v = first(&key, prev);
 		if (!v) {
-			count(RUNQ_STAT_FULL, n);
+			count_more(RUNQ_STAT_FULL, n);
 			return 0;
 		}
 	}
 	__sync_fetch_and_add(&v->waited_ns, waited);
 	if (n > 1) {
 		waited /= n;
-		count(RUNQ_STAT_AVERAGED, n);
+		count_more(RUNQ_STAT_AVERAGED, n);
 	}
 	s = duration_slot(waited);
 	if (s < SLOTS)

@@ -4,8 +4,6 @@
 
 #include "kernel.h"
 
-#define PF_KTHREAD 0x200000
-
 #define LOOK 64       /* bytes by which a protocol is told */
 #define WINDOW 4096   /* bytes copied in one event, at most */
 #define TAIL 32       /* bytes copied of the end of a longer I/O */
@@ -15,7 +13,6 @@
 #define BUFFERS 1024  /* an I/O's buffers that are followed (the kernel's limit) */
 #define DEEP 8        /* windows of an I/O with several requests */
 #define EARLY 16      /* I/Os in which a database's connection may turn to TLS */
-#define WAKE (256 * 1024)
 
 /* Protocols; the numbers are those of Go's protocol.Kind. */
 enum stream_kind {
@@ -93,13 +90,3 @@ enum stream_stat {
 	STREAM_REFUTED,    /* connections taken for a protocol that they do not speak */
 	STREAM_STATS,
 };
-
-/* Fields that kernel.h does not name. */
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-
-struct tcp_sock___stream {
-	__u32 write_seq;
-	__u32 snd_una;
-};
-
-#pragma clang attribute pop

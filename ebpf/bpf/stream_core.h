@@ -5,12 +5,16 @@
  * A connection's protocol is told by the first bytes of an I/O, and believed when
  * the other direction fits; one that is not told soon is ignored. Of an I/O of a
  * database the head and the tail are sent; of HTTP/2 all but the payload of DATA
- * frames that are longer than a window. Events do not wake the reader, which
- * looks by itself, but for each quarter of a megabyte. */
+ * frames that are longer than a window. */
 #pragma once
+
+/* The least that may be configured is half a megabyte. */
+#define RING_BYTES (4 * 1024 * 1024)
+#define RING_STEP (128 * 1024)
 
 #include "stream.h"
 #include "stream_classify.h"
+#include "ring.h"
 #include "untyped.h"
 
 /* keeps the types in the object, for the bindings */
@@ -24,11 +28,6 @@ const enum stream_flag *bind_flag __attribute__((unused));
  * database's I/O. */
 const volatile __u32 follow = 0xff;
 const volatile __u32 head_bytes = 512;
-
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, 4 * 1024 * 1024);
-} events SEC(".maps");
 
 SOCKET_STORAGE(conns, struct stream_conn)
 
@@ -65,20 +64,7 @@ struct {
 	__type(value, struct scratch);
 } scratch SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, STREAM_STATS);
-	__type(key, __u32);
-	__type(value, __u64);
-} stats SEC(".maps");
-
-static __always_inline void count(__u32 stat)
-{
-	__u64 *n = bpf_map_lookup_elem(&stats, &stat);
-
-	if (n)
-		*n += 1;
-}
+COUNTERS(STREAM_STATS)
 
 static __always_inline struct scratch *get_scratch(void)
 {
@@ -196,7 +182,7 @@ __noinline int skip(__u32 n)
 __noinline int submit(struct stream_conn *c, __u32 seq, __u32 length, __u32 head, __u32 tail)
 {
 	struct scratch *s = get_scratch();
-	__u64 n = sizeof(struct stream_event) + head + tail, avail, flags;
+	__u64 n = sizeof(struct stream_event) + head + tail, flags;
 
 	if (!s || !c)
 		return 0;
@@ -205,8 +191,7 @@ __noinline int submit(struct stream_conn *c, __u32 seq, __u32 length, __u32 head
 	s->e.head = head;
 	s->e.tail = tail;
 	c->told = 1;
-	avail = bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA);
-	flags = avail / WAKE == (avail + n + 8) / WAKE ? BPF_RB_NO_WAKEUP : BPF_RB_FORCE_WAKEUP;
+	flags = wake(n);
 	asm volatile("%0 &= 8191" : "+r"(n));
 	if (bpf_ringbuf_output(&events, s, n, flags))
 		count(STREAM_RING);
@@ -691,12 +676,10 @@ __noinline int judge(struct stream_conn *c)
 /* Fills the header of the events of one I/O. */
 static __always_inline void describe(struct sock *sk, struct stream_conn *c, struct stream_event *e, __u8 flags)
 {
-	struct net *net = GET(sk, __sk_common.skc_net.net);
-
 	e->conn = c->cookie;
 	e->process_start = c->process_start;
 	e->tgid = c->tgid;
-	e->netns = GET(net, ns.inum);
+	e->netns = netns_of(sk);
 	e->kind = c->kind;
 	e->flags = flags;
 	e->local_port = GET(sk, __sk_common.skc_num);
@@ -734,7 +717,6 @@ static __always_inline __u64 new_number(struct sock *sk)
 
 static __always_inline int on_io(struct sock *sk, int ret, int flags, __u8 sent)
 {
-	struct tcp_sock___stream *w;
 	struct stream_conn *c;
 	struct tcp_sock *tp;
 	struct scratch *s;
@@ -766,10 +748,9 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, __u8 sent)
 	s->io.iov = 0;
 	s->io.failed = 0;
 	s->io.sent = sent;
-	w = (void *)tp;
-	s->e.acked = GET(w, snd_una);
+	s->e.acked = GET(tp, snd_una);
 	if (sent) {
-		s->io.seq = GET(w, write_seq) - ret;
+		s->io.seq = GET(tp, write_seq) - ret;
 		s->look.virgin = GET(tp, bytes_sent) <= (__u64)ret;
 	} else {
 		copied = GET(tp, copied_seq);
@@ -860,7 +841,7 @@ static __always_inline int on_state(struct sock *sk, int newstate)
 	e.at_ns = bpf_ktime_get_ns();
 	c->told = 0;
 	conns_forget(sk);
-	if (bpf_ringbuf_output(&events, &e, sizeof(e), BPF_RB_NO_WAKEUP))
+	if (emit(&e, sizeof(e)))
 		count(STREAM_RING);
 	return 0;
 }

@@ -37,6 +37,7 @@ const (
 	StreamFexitVarHeadBytes        = "head_bytes"
 	StreamFexitVarReceiveArguments = "receive_arguments"
 	StreamFexitVarSelfTgid         = "self_tgid"
+	StreamFexitVarWoken            = "woken"
 )
 
 // LoadStreamFexit returns the embedded CollectionSpec for StreamFexit.
@@ -114,6 +115,7 @@ type StreamFexitVariableSpecs struct {
 	HeadBytes        *ebpf.VariableSpec `ebpf:"head_bytes"`
 	ReceiveArguments *ebpf.VariableSpec `ebpf:"receive_arguments"`
 	SelfTgid         *ebpf.VariableSpec `ebpf:"self_tgid"`
+	Woken            *ebpf.VariableSpec `ebpf:"woken"`
 }
 
 // StreamFexitObjects contains all objects after they have been loaded into the kernel.
@@ -168,6 +170,7 @@ type StreamFexitVariables struct {
 	HeadBytes        *ebpf.Variable `ebpf:"head_bytes"`
 	ReceiveArguments *ebpf.Variable `ebpf:"receive_arguments"`
 	SelfTgid         *ebpf.Variable `ebpf:"self_tgid"`
+	Woken            *ebpf.Variable `ebpf:"woken"`
 }
 
 // StreamFexitPrograms contains all programs after they have been loaded into the kernel.

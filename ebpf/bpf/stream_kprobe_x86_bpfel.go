@@ -41,6 +41,7 @@ const (
 	StreamKprobeVarHeadBytes        = "head_bytes"
 	StreamKprobeVarReceiveArguments = "receive_arguments"
 	StreamKprobeVarSelfTgid         = "self_tgid"
+	StreamKprobeVarWoken            = "woken"
 )
 
 // LoadStreamKprobe returns the embedded CollectionSpec for StreamKprobe.
@@ -122,6 +123,7 @@ type StreamKprobeVariableSpecs struct {
 	HeadBytes        *ebpf.VariableSpec `ebpf:"head_bytes"`
 	ReceiveArguments *ebpf.VariableSpec `ebpf:"receive_arguments"`
 	SelfTgid         *ebpf.VariableSpec `ebpf:"self_tgid"`
+	Woken            *ebpf.VariableSpec `ebpf:"woken"`
 }
 
 // StreamKprobeObjects contains all objects after they have been loaded into the kernel.
@@ -180,6 +182,7 @@ type StreamKprobeVariables struct {
 	HeadBytes        *ebpf.Variable `ebpf:"head_bytes"`
 	ReceiveArguments *ebpf.Variable `ebpf:"receive_arguments"`
 	SelfTgid         *ebpf.Variable `ebpf:"self_tgid"`
+	Woken            *ebpf.Variable `ebpf:"woken"`
 }
 
 // StreamKprobePrograms contains all programs after they have been loaded into the kernel.

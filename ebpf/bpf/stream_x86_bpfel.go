@@ -180,6 +180,7 @@ const (
 	StreamVarFollow          = "follow"
 	StreamVarHeadBytes       = "head_bytes"
 	StreamVarSelfTgid        = "self_tgid"
+	StreamVarWoken           = "woken"
 )
 
 // LoadStream returns the embedded CollectionSpec for Stream.
@@ -254,6 +255,7 @@ type StreamVariableSpecs struct {
 	Follow      *ebpf.VariableSpec `ebpf:"follow"`
 	HeadBytes   *ebpf.VariableSpec `ebpf:"head_bytes"`
 	SelfTgid    *ebpf.VariableSpec `ebpf:"self_tgid"`
+	Woken       *ebpf.VariableSpec `ebpf:"woken"`
 }
 
 // StreamObjects contains all objects after they have been loaded into the kernel.
@@ -307,6 +309,7 @@ type StreamVariables struct {
 	Follow      *ebpf.Variable `ebpf:"follow"`
 	HeadBytes   *ebpf.Variable `ebpf:"head_bytes"`
 	SelfTgid    *ebpf.Variable `ebpf:"self_tgid"`
+	Woken       *ebpf.Variable `ebpf:"woken"`
 }
 
 // StreamPrograms contains all programs after they have been loaded into the kernel.

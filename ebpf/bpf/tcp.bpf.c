@@ -41,13 +41,7 @@ struct {
 	__type(value, struct tcp_conn);
 } tcp_conns SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, TCP_STATS);
-	__type(key, __u32);
-	__type(value, __u64);
-} stats SEC(".maps");
-
+COUNTERS(TCP_STATS)
 
 /* Ports that are listened on. Which side an older connection began on is told
  * by them only. */
@@ -80,14 +74,6 @@ struct {
 
 /* Set by user space after a first walk, which looks for listeners only. */
 volatile __u32 listeners_known = 0;
-
-static __always_inline void count(__u32 stat)
-{
-	__u64 *n = bpf_map_lookup_elem(&stats, &stat);
-
-	if (n)
-		*n += 1;
-}
 
 /* Which remote a socket belongs to. */
 static __always_inline void describe(struct tcp_conn *c, struct sock *sk, __u8 role)

@@ -5,46 +5,14 @@
 
 #include "kernel.h"
 
-#pragma clang attribute push(__attribute__((preserve_access_index)), apply_to = record)
-
-struct ns_common___tls {
-	unsigned int inum;
-};
-
-struct net___tls {
-	struct ns_common___tls ns;
-};
-
-struct possible_net___tls {
-	struct net___tls *net;
-};
-
-struct sock_common___tls {
-	__be32 skc_rcv_saddr;
-	struct possible_net___tls skc_net;
-	struct in6_addr skc_v6_rcv_saddr;
-};
-
-struct sock___tls {
-	struct sock_common___tls __sk_common;
-};
-
-struct tcp_sock___tls {
-	__u32 rcv_nxt;
-	__u32 copied_seq;
-	__u32 write_seq;
-};
-
 #if defined(__TARGET_ARCH_x86)
 struct pt_regs___tls {
 	unsigned long r14;
-};
+} __attribute__((preserve_access_index));
 #define TASK_G(r) (((struct pt_regs___tls *)(r))->r14)
 #else
 #define TASK_G(r) ((r)->regs[28])
 #endif
-
-#pragma clang attribute pop
 
 /* The registers as a uprobe sees them: an interface that does not change, so
  * nothing is mended. Go passes arguments and results in registers of its own
@@ -88,9 +56,6 @@ struct uregs {
 /* Frames of HTTP/2 begin anywhere in what is written at once: of such
  * connections a whole record is copied, in so many pieces. */
 #define PIECES 5
-
-#define TLS_RING_BYTES (2 * 1024 * 1024)
-#define TLS_WAKE_BYTES (256 * 1024) /* the reader looks by itself now and then */
 
 enum tls_kind {
 	TLS_RECEIVED,
@@ -225,17 +190,4 @@ enum tls_stat {
 	TLS_STATS,
 };
 
-struct {
-	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
-	__uint(max_entries, TLS_STATS);
-	__type(key, __u32);
-	__type(value, __u64);
-} stats SEC(".maps");
-
-static __always_inline void count(__u32 stat)
-{
-	__u64 *n = bpf_map_lookup_elem(&stats, &stat);
-
-	if (n)
-		__sync_fetch_and_add(n, 1);
-}
+COUNTERS(TLS_STATS)

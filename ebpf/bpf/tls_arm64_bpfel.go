@@ -200,6 +200,7 @@ const (
 	TlsVarBindProcess         = "bind_process"
 	TlsVarBindStat            = "bind_stat"
 	TlsVarSelfTgid            = "self_tgid"
+	TlsVarWoken               = "woken"
 )
 
 // LoadTls returns the embedded CollectionSpec for Tls.
@@ -293,6 +294,7 @@ type TlsVariableSpecs struct {
 	BindProcess *ebpf.VariableSpec `ebpf:"bind_process"`
 	BindStat    *ebpf.VariableSpec `ebpf:"bind_stat"`
 	SelfTgid    *ebpf.VariableSpec `ebpf:"self_tgid"`
+	Woken       *ebpf.VariableSpec `ebpf:"woken"`
 }
 
 // TlsObjects contains all objects after they have been loaded into the kernel.
@@ -349,6 +351,7 @@ type TlsVariables struct {
 	BindProcess *ebpf.Variable `ebpf:"bind_process"`
 	BindStat    *ebpf.Variable `ebpf:"bind_stat"`
 	SelfTgid    *ebpf.Variable `ebpf:"self_tgid"`
+	Woken       *ebpf.Variable `ebpf:"woken"`
 }
 
 // TlsPrograms contains all programs after they have been loaded into the kernel.

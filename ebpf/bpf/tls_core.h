@@ -11,7 +11,11 @@
  * by CPU: events are written in the ring where they stay. */
 #pragma once
 
+#define RING_BYTES (2 * 1024 * 1024)
+#define RING_STEP (256 * 1024)
+
 #include "tls.h"
+#include "ring.h"
 
 /* keeps the types in the object, for the bindings */
 const struct tls_event *bind_event __attribute__((unused));
@@ -68,21 +72,11 @@ struct {
 	__type(value, struct tls_process);
 } processes SEC(".maps");
 
-struct {
-	__uint(type, BPF_MAP_TYPE_RINGBUF);
-	__uint(max_entries, TLS_RING_BYTES);
-} events SEC(".maps");
-
 const struct tls_process *bind_process __attribute__((unused));
 
 static __always_inline __u64 new_id(void)
 {
 	return bpf_ktime_get_ns() << 8 | (bpf_get_smp_processor_id() & 255);
-}
-
-static __always_inline __u64 wake(void)
-{
-	return bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > TLS_WAKE_BYTES ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
 }
 
 /* Notes that probes fire in this process; false: it is not looked at. */
@@ -214,7 +208,7 @@ static __always_inline void tell(__u8 kind, __u64 id, __u32 tgid)
 	e->conn = id;
 	e->tgid = tgid;
 	e->at_ns = bpf_ktime_get_ns();
-	bpf_ringbuf_submit(e, kind == TLS_MEMORY ? BPF_RB_FORCE_WAKEUP : wake());
+	bpf_ringbuf_submit(e, kind == TLS_MEMORY ? BPF_RB_FORCE_WAKEUP : wake(0));
 }
 
 /* A library has written without a socket, so it writes to memory. User space then
@@ -307,7 +301,7 @@ static __always_inline void fill(struct tls_event *e, struct tls_call *call, str
 			e->e.head = e->e.tail = 0; /* nothing of it */                             \
 			count(TLS_STAT_UNREADABLE);                                                \
 		}                                                                                  \
-		bpf_ringbuf_submit(e, wake());                                                     \
+		bpf_ringbuf_submit(e, wake(0));                                                    \
 		return 0;                                                                          \
 	}
 
@@ -594,23 +588,13 @@ static __always_inline __u64 io_buffer(void)
 
 static __noinline int learn(struct sock *sk, struct tls_conn *c)
 {
-	struct sock___tls *own = (void *)sk;
-
 	if (!sk || !c)
 		return 0;
-	if (sk->__sk_common.skc_family == AF_INET6) {
-		c->local[0] = own->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[0];
-		c->local[1] = own->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[1];
-		c->local[2] = own->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[2];
-		c->local[3] = own->__sk_common.skc_v6_rcv_saddr.in6_u.u6_addr32[3];
-	} else {
-		c->local[2] = bpf_htonl(0xffff);
-		c->local[3] = own->__sk_common.skc_rcv_saddr;
-	}
+	local_address(sk, c->local);
 	peer_address(sk, c->peer);
 	c->local_port = sk->__sk_common.skc_num;
 	c->peer_port = bpf_ntohs(sk->__sk_common.skc_dport);
-	c->netns = own->__sk_common.skc_net.net->ns.inum;
+	c->netns = sk->__sk_common.skc_net.net->ns.inum;
 	return 0;
 }
 
@@ -678,7 +662,7 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, bool sent)
 	__u32 tgid = bpf_get_current_pid_tgid() >> 32, at;
 	struct tls_process *p = bpf_map_lookup_elem(&processes, &tgid);
 	struct tls_conn_key key = {};
-	struct tcp_sock___tls *tp;
+	struct tcp_sock *tp;
 	struct tls_call *call;
 	struct tls_sock *s;
 	struct tls_conn *c;
@@ -690,7 +674,7 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, bool sent)
 	call = current_call(tgid, p->mode);
 	if (!call && !(p->mode & MODE_MEMORY))
 		return 0;
-	tp = (void *)bpf_skc_to_tcp_sock(sk);
+	tp = bpf_skc_to_tcp_sock(sk);
 	s = bpf_sk_storage_get(&socks, sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (!s || !tp)
 		return 0;
@@ -812,14 +796,14 @@ int bio_return(struct uregs *ctx)
 
 static __always_inline int on_ready(struct sock *sk)
 {
-	struct tcp_sock___tls *tp;
+	struct tcp_sock *tp;
 	struct tls_sock *s;
 
 	if (sk->sk_protocol != IPPROTO_TCP || sk->__sk_common.skc_state == LISTEN)
 		return 0;
 	s = bpf_sk_storage_get(&socks, sk, 0, 0);
 	if (s && !s->ready_ns) {
-		tp = (void *)bpf_skc_to_tcp_sock(sk);
+		tp = bpf_skc_to_tcp_sock(sk);
 		s->ready_ns = bpf_ktime_get_ns();
 		s->ready_seq = tp ? tp->rcv_nxt : 0;
 	}

@@ -56,6 +56,7 @@ const (
 	TlsFexitVarBindStat            = "bind_stat"
 	TlsFexitVarReceiveArguments    = "receive_arguments"
 	TlsFexitVarSelfTgid            = "self_tgid"
+	TlsFexitVarWoken               = "woken"
 )
 
 // LoadTlsFexit returns the embedded CollectionSpec for TlsFexit.
@@ -152,6 +153,7 @@ type TlsFexitVariableSpecs struct {
 	BindStat         *ebpf.VariableSpec `ebpf:"bind_stat"`
 	ReceiveArguments *ebpf.VariableSpec `ebpf:"receive_arguments"`
 	SelfTgid         *ebpf.VariableSpec `ebpf:"self_tgid"`
+	Woken            *ebpf.VariableSpec `ebpf:"woken"`
 }
 
 // TlsFexitObjects contains all objects after they have been loaded into the kernel.
@@ -209,6 +211,7 @@ type TlsFexitVariables struct {
 	BindStat         *ebpf.Variable `ebpf:"bind_stat"`
 	ReceiveArguments *ebpf.Variable `ebpf:"receive_arguments"`
 	SelfTgid         *ebpf.Variable `ebpf:"self_tgid"`
+	Woken            *ebpf.Variable `ebpf:"woken"`
 }
 
 // TlsFexitPrograms contains all programs after they have been loaded into the kernel.

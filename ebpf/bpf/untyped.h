@@ -129,3 +129,11 @@ static __always_inline void local_of(struct sock *sk, __u32 addr[4])
 	local_address(sk, addr);
 #endif
 }
+
+/* The network namespace it is in. */
+static __always_inline __u32 netns_of(struct sock *sk)
+{
+	struct net *net = GET(sk, __sk_common.skc_net.net);
+
+	return GET(net, ns.inum);
+}
