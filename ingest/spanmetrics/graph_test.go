@@ -29,72 +29,76 @@ func edge(name, client, server, kind, value string) string {
 }
 
 func TestPairs(t *testing.T) {
-	frontend, cart := newService(t, "frontend"), newService(t, "cart")
-	r := newRig(t, func(c *Config) { c.Buckets = []float64{.01, .1, 1} })
+	synctest.Test(t, func(t *testing.T) { // halves expire after 10 s
+		frontend, cart := newService(t, "frontend"), newService(t, "cart")
+		r := newRig(t, func(c *Config) { c.Buckets = []float64{.01, .1, 1} })
 
-	// In one batch, across batches, and the child first.
-	ctx, _ := frontend.span(t.Context(), "call", trace.SpanKindClient, 200*time.Millisecond)
-	cart.span(ctx, "GET", trace.SpanKindServer, 50*time.Millisecond)
-	r.Observe(0, batch(frontend, cart))
+		// In one batch, across batches, and the child first.
+		ctx, _ := frontend.span(t.Context(), "call", trace.SpanKindClient, 200*time.Millisecond)
+		cart.span(ctx, "GET", trace.SpanKindServer, 50*time.Millisecond)
+		r.Observe(0, batch(frontend, cart))
 
-	ctx, _ = frontend.span(t.Context(), "call", trace.SpanKindClient, 200*time.Millisecond)
-	r.Observe(0, batch(frontend))
-	cart.span(ctx, "GET", trace.SpanKindServer, 50*time.Millisecond)
-	r.Observe(0, batch(cart))
+		ctx, _ = frontend.span(t.Context(), "call", trace.SpanKindClient, 200*time.Millisecond)
+		r.Observe(0, batch(frontend))
+		cart.span(ctx, "GET", trace.SpanKindServer, 50*time.Millisecond)
+		r.Observe(0, batch(cart))
 
-	ctx, _ = frontend.span(t.Context(), "call", trace.SpanKindClient, 200*time.Millisecond)
-	failed := cart.failed(ctx, "GET", trace.SpanKindServer, 50*time.Millisecond)
-	cart.span(failed, "inside", trace.SpanKindInternal, 0)
-	r.Observe(0, batch(cart))
-	require.Equal(t, 1.0, r.metric("pending_spans"))
-	r.Observe(0, batch(frontend))
-	require.Zero(t, r.metric("pending_spans"))
+		ctx, _ = frontend.span(t.Context(), "call", trace.SpanKindClient, 200*time.Millisecond)
+		failed := cart.failed(ctx, "GET", trace.SpanKindServer, 50*time.Millisecond)
+		cart.span(failed, "inside", trace.SpanKindInternal, 0)
+		r.Observe(0, batch(cart))
+		require.Equal(t, 1.0, r.metric("pending_spans"))
+		r.Observe(0, batch(frontend))
+		require.Zero(t, r.metric("pending_spans"))
 
-	got := only(r.write(), "service_graph")
-	const ends = `client="frontend", server="cart"} `
-	const withLe = `client="frontend", le="%s", server="cart"} %s`
-	want := []string{
-		`{__name__="traces_service_graph_request_client_seconds_bucket", ` + fmt.Sprintf(withLe, "+Inf", "3"),
-		`{__name__="traces_service_graph_request_client_seconds_bucket", ` + fmt.Sprintf(withLe, "0.01", "0"),
-		`{__name__="traces_service_graph_request_client_seconds_bucket", ` + fmt.Sprintf(withLe, "0.1", "0"),
-		`{__name__="traces_service_graph_request_client_seconds_bucket", ` + fmt.Sprintf(withLe, "1.0", "3"),
-		`{__name__="traces_service_graph_request_client_seconds_count", ` + ends + "3",
-		`{__name__="traces_service_graph_request_client_seconds_sum", ` + ends + "0.6000000000000001",
-		`{__name__="traces_service_graph_request_failed_total", ` + ends + "1",
-		`{__name__="traces_service_graph_request_server_seconds_bucket", ` + fmt.Sprintf(withLe, "+Inf", "3"),
-		`{__name__="traces_service_graph_request_server_seconds_bucket", ` + fmt.Sprintf(withLe, "0.01", "0"),
-		`{__name__="traces_service_graph_request_server_seconds_bucket", ` + fmt.Sprintf(withLe, "0.1", "3"),
-		`{__name__="traces_service_graph_request_server_seconds_bucket", ` + fmt.Sprintf(withLe, "1.0", "3"),
-		`{__name__="traces_service_graph_request_server_seconds_count", ` + ends + "3",
-		`{__name__="traces_service_graph_request_server_seconds_sum", ` + ends + "0.15000000000000002",
-		`{__name__="traces_service_graph_request_total", ` + ends + "3",
-	}
-	require.Equal(t, want, got)
-	require.Equal(t, 3.0, r.metric("edges_total", "kind", "paired"))
-	require.Equal(t, []Edge{{Client: "frontend", Server: "cart", Calls: 3, Failed: 1}}, r.Edges("default", time.Now().Add(-time.Hour)))
-	require.Empty(t, r.Edges("other", time.Time{}))
-	// Metadata of RED metrics and of the graph.
-	require.Len(t, r.Sink.Metadata(), 6)
+		got := only(r.write(), "service_graph")
+		const ends = `client="frontend", server="cart"} `
+		const withLe = `client="frontend", le="%s", server="cart"} %s`
+		want := []string{
+			`{__name__="traces_service_graph_request_client_seconds_bucket", ` + fmt.Sprintf(withLe, "+Inf", "3"),
+			`{__name__="traces_service_graph_request_client_seconds_bucket", ` + fmt.Sprintf(withLe, "0.01", "0"),
+			`{__name__="traces_service_graph_request_client_seconds_bucket", ` + fmt.Sprintf(withLe, "0.1", "0"),
+			`{__name__="traces_service_graph_request_client_seconds_bucket", ` + fmt.Sprintf(withLe, "1.0", "3"),
+			`{__name__="traces_service_graph_request_client_seconds_count", ` + ends + "3",
+			`{__name__="traces_service_graph_request_client_seconds_sum", ` + ends + "0.6000000000000001",
+			`{__name__="traces_service_graph_request_failed_total", ` + ends + "1",
+			`{__name__="traces_service_graph_request_server_seconds_bucket", ` + fmt.Sprintf(withLe, "+Inf", "3"),
+			`{__name__="traces_service_graph_request_server_seconds_bucket", ` + fmt.Sprintf(withLe, "0.01", "0"),
+			`{__name__="traces_service_graph_request_server_seconds_bucket", ` + fmt.Sprintf(withLe, "0.1", "3"),
+			`{__name__="traces_service_graph_request_server_seconds_bucket", ` + fmt.Sprintf(withLe, "1.0", "3"),
+			`{__name__="traces_service_graph_request_server_seconds_count", ` + ends + "3",
+			`{__name__="traces_service_graph_request_server_seconds_sum", ` + ends + "0.15000000000000002",
+			`{__name__="traces_service_graph_request_total", ` + ends + "3",
+		}
+		require.Equal(t, want, got)
+		require.Equal(t, 3.0, r.metric("edges_total", "kind", "paired"))
+		require.Equal(t, []Edge{{Client: "frontend", Server: "cart", Calls: 3, Failed: 1}}, r.Edges("default", time.Now().Add(-time.Hour)))
+		require.Empty(t, r.Edges("other", time.Time{}))
+		// Metadata of RED metrics and of the graph.
+		require.Len(t, r.Sink.Metadata(), 6)
+	})
 }
 
 // A client and a server of Zipkin share an id, and a root's has no parent.
 func TestSharedSpans(t *testing.T) {
-	front, back := newService(t, "front"), newService(t, "back")
-	r := newRig(t, nil)
-	shared := attribute.Bool("zipkin.shared", true)
-	for _, serverFirst := range []bool{false, true} {
-		ctx, client := front.span(t.Context(), "call", trace.SpanKindClient, time.Second, attribute.String("peer.service", "BACK"))
-		back.span(ctx, "call", trace.SpanKindServer, time.Second, shared)
-		calls, serves := batch(front), batch(back)
-		serves.SpanIDs[0], serves.Parents[0] = signal.SpanID(client.SpanContext().SpanID()), signal.SpanID{}
-		if serverFirst {
-			calls, serves = serves, calls
+	synctest.Test(t, func(t *testing.T) { // halves expire after 10 s
+		front, back := newService(t, "front"), newService(t, "back")
+		r := newRig(t, nil)
+		shared := attribute.Bool("zipkin.shared", true)
+		for _, serverFirst := range []bool{false, true} {
+			ctx, client := front.span(t.Context(), "call", trace.SpanKindClient, time.Second, attribute.String("peer.service", "BACK"))
+			back.span(ctx, "call", trace.SpanKindServer, time.Second, shared)
+			calls, serves := batch(front), batch(back)
+			serves.SpanIDs[0], serves.Parents[0] = signal.SpanID(client.SpanContext().SpanID()), signal.SpanID{}
+			if serverFirst {
+				calls, serves = serves, calls
+			}
+			r.Observe(0, calls)
+			r.Observe(0, serves)
 		}
-		r.Observe(0, calls)
-		r.Observe(0, serves)
-	}
-	require.Equal(t, []string{edge("total", "front", "back", "", "2")}, only(r.write(), "service_graph_request_total"))
-	require.Zero(t, r.metric("pending_spans"))
+		require.Equal(t, []string{edge("total", "front", "back", "", "2")}, only(r.write(), "service_graph_request_total"))
+		require.Zero(t, r.metric("pending_spans"))
+	})
 }
 
 func TestVirtualNodesAndTimeouts(t *testing.T) {
@@ -197,66 +201,70 @@ func TestMessaging(t *testing.T) {
 }
 
 func TestPendingLimits(t *testing.T) {
-	r := newRig(t, func(c *Config) { c.ServiceGraph.MaxPending, c.MaxSeries = 10, 3 })
-	a, b := newService(t, "a"), newService(t, "b")
-	var contexts []context.Context
-	for range 25 {
+	synctest.Test(t, func(t *testing.T) { // halves expire after 10 s
+		r := newRig(t, func(c *Config) { c.ServiceGraph.MaxPending, c.MaxSeries = 10, 3 })
+		a, b := newService(t, "a"), newService(t, "b")
+		var contexts []context.Context
+		for range 25 {
+			ctx, _ := a.span(t.Context(), "call", trace.SpanKindClient, time.Second)
+			contexts = append(contexts, ctx)
+		}
+		r.Observe(0, batch(a))
+		require.Equal(t, 10.0, r.metric("pending_spans"))
+		require.Equal(t, 15.0, r.metric("dropped_edge_spans_total", "reason", "pending"))
+		for _, ctx := range contexts[15:] {
+			b.span(ctx, "GET", trace.SpanKindServer, time.Second)
+		}
+		r.Observe(0, batch(b))
+		require.Zero(t, r.metric("pending_spans"))
+		require.Equal(t, []string{edge("total", "a", "b", "", "10")}, only(r.write(), "service_graph_request_total"))
+
+		// Edges beyond the limit.
+		for i := range 6 {
+			s := newService(t, fmt.Sprint("s", i))
+			s.span(t.Context(), "root", trace.SpanKindServer, time.Second)
+			r.Observe(0, batch(s))
+		}
+		require.Equal(t, []string{
+			edge("total", "a", "b", "", "10"),
+			`{__name__="traces_service_graph_request_total", client="overflow", otel_metric_overflow="true", server="overflow"} 4`,
+			edge("total", "user", "s0", "virtual_node", "1"),
+			edge("total", "user", "s1", "virtual_node", "1"),
+		}, only(r.write(), "service_graph_request_total"))
+
+		// Many spans that claim to be children of one.
 		ctx, _ := a.span(t.Context(), "call", trace.SpanKindClient, time.Second)
-		contexts = append(contexts, ctx)
-	}
-	r.Observe(0, batch(a))
-	require.Equal(t, 10.0, r.metric("pending_spans"))
-	require.Equal(t, 15.0, r.metric("dropped_edge_spans_total", "reason", "pending"))
-	for _, ctx := range contexts[15:] {
-		b.span(ctx, "GET", trace.SpanKindServer, time.Second)
-	}
-	r.Observe(0, batch(b))
-	require.Zero(t, r.metric("pending_spans"))
-	require.Equal(t, []string{edge("total", "a", "b", "", "10")}, only(r.write(), "service_graph_request_total"))
-
-	// Edges beyond the limit.
-	for i := range 6 {
-		s := newService(t, fmt.Sprint("s", i))
-		s.span(t.Context(), "root", trace.SpanKindServer, time.Second)
-		r.Observe(0, batch(s))
-	}
-	require.Equal(t, []string{
-		edge("total", "a", "b", "", "10"),
-		`{__name__="traces_service_graph_request_total", client="overflow", otel_metric_overflow="true", server="overflow"} 4`,
-		edge("total", "user", "s0", "virtual_node", "1"),
-		edge("total", "user", "s1", "virtual_node", "1"),
-	}, only(r.write(), "service_graph_request_total"))
-
-	// Many spans that claim to be children of one.
-	ctx, _ := a.span(t.Context(), "call", trace.SpanKindClient, time.Second)
-	a.out.Reset()
-	r.Generator.cfg.ServiceGraph.MaxPending = 1000
-	for range 100 {
-		b.span(ctx, "GET", trace.SpanKindServer, time.Second)
-	}
-	big := batch(b)
-	big.Tenant = "other"
-	r.Observe(0, big)
-	require.Equal(t, float64(maxHalves), r.metric("pending_spans"))
+		a.out.Reset()
+		r.Generator.cfg.ServiceGraph.MaxPending = 1000
+		for range 100 {
+			b.span(ctx, "GET", trace.SpanKindServer, time.Second)
+		}
+		big := batch(b)
+		big.Tenant = "other"
+		r.Observe(0, big)
+		require.Equal(t, float64(maxHalves), r.metric("pending_spans"))
+	})
 }
 
 // More names than a shard keeps: it forgets them and goes on.
 func TestNamesLimit(t *testing.T) {
-	r := newRig(t, func(c *Config) { c.MaxSeries = 10 })
-	a := newService(t, "a")
-	for i := range maxNames + 100 {
-		a.span(t.Context(), "call", trace.SpanKindClient, time.Second, attribute.String("peer.service", fmt.Sprint("peer", i)))
-		if i%1000 == 0 {
-			r.Observe(0, batch(a))
+	synctest.Test(t, func(t *testing.T) { // halves expire after 10 s
+		r := newRig(t, func(c *Config) { c.MaxSeries = 10 })
+		a := newService(t, "a")
+		for i := range maxNames + 100 {
+			a.span(t.Context(), "call", trace.SpanKindClient, time.Second, attribute.String("peer.service", fmt.Sprint("peer", i)))
+			if i%1000 == 0 {
+				r.Observe(0, batch(a))
+			}
 		}
-	}
-	r.Observe(0, batch(a))
-	require.InDelta(t, maxNames, r.metric("dropped_edge_spans_total", "reason", "names"), 10)
-	b := newService(t, "b")
-	ctx, _ := a.span(t.Context(), "call", trace.SpanKindClient, time.Second)
-	b.span(ctx, "GET", trace.SpanKindServer, time.Second)
-	r.Observe(0, batch(a, b))
-	require.Equal(t, []string{edge("total", "a", "b", "", "1")}, only(r.write(), "service_graph_request_total"))
+		r.Observe(0, batch(a))
+		require.InDelta(t, maxNames, r.metric("dropped_edge_spans_total", "reason", "names"), 10)
+		b := newService(t, "b")
+		ctx, _ := a.span(t.Context(), "call", trace.SpanKindClient, time.Second)
+		b.span(ctx, "GET", trace.SpanKindServer, time.Second)
+		r.Observe(0, batch(a, b))
+		require.Equal(t, []string{edge("total", "a", "b", "", "1")}, only(r.write(), "service_graph_request_total"))
+	})
 }
 
 // The store of pairs does what a map and a list would.

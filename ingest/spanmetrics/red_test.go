@@ -202,25 +202,27 @@ func TestExpiryRace(t *testing.T) {
 }
 
 func TestAge(t *testing.T) {
-	r := newRig(t, func(c *Config) { c.MaxAge = time.Minute })
-	s := newService(t, "a")
-	at := func(end time.Time) {
-		_, span := s.Start(t.Context(), "x", trace.WithTimestamp(end.Add(-time.Hour)))
-		span.End(trace.WithTimestamp(end))
-	}
-	now := time.Now()
-	at(now)
-	at(now.Add(-50 * time.Second))
-	at(now.Add(-2 * time.Minute))
-	at(now.Add(2 * time.Minute))
-	at(now.Add(-24 * time.Hour))
-	b := batch(s)
-	// A clock that ends spans before their start.
-	b.Ends[0], b.Starts[0] = b.Starts[0], b.Ends[0]
-	r.Observe(0, b)
-	require.Len(t, only(r.write(), "calls_total", "} 2"), 1)
-	require.Equal(t, 2.0, r.metric("skipped_spans_total", "reason", "old"))
-	require.Equal(t, 1.0, r.metric("skipped_spans_total", "reason", "future"))
+	synctest.Test(t, func(t *testing.T) { // 10 s decide
+		r := newRig(t, func(c *Config) { c.MaxAge = time.Minute })
+		s := newService(t, "a")
+		at := func(end time.Time) {
+			_, span := s.Start(t.Context(), "x", trace.WithTimestamp(end.Add(-time.Hour)))
+			span.End(trace.WithTimestamp(end))
+		}
+		now := time.Now()
+		at(now)
+		at(now.Add(-50 * time.Second))
+		at(now.Add(-2 * time.Minute))
+		at(now.Add(2 * time.Minute))
+		at(now.Add(-24 * time.Hour))
+		b := batch(s)
+		// A clock that ends spans before their start.
+		b.Ends[0], b.Starts[0] = b.Starts[0], b.Ends[0]
+		r.Observe(0, b)
+		require.Len(t, only(r.write(), "calls_total", "} 2"), 1)
+		require.Equal(t, 2.0, r.metric("skipped_spans_total", "reason", "old"))
+		require.Equal(t, 1.0, r.metric("skipped_spans_total", "reason", "future"))
+	})
 }
 
 // The eBPF probe counts requests and edges itself: its spans do not again.
