@@ -58,6 +58,11 @@ func init() {
 			memory[i] = 1
 		}
 		defer func() { memory[0]++ }()
+	case "read":
+		if err := readDisk(os.Getenv(diskEnv)); err != nil {
+			fmt.Println(err)
+			os.Exit(1)
+		}
 	case "network":
 		for _, args := range []string{"link add eth0 type veth peer name eth1", "link set eth1 up", "link set eth0 up", "addr add 192.0.2.1/24 dev eth0"} {
 			if out, err := exec.Command("ip", strings.Fields(args)...).CombinedOutput(); err != nil {
