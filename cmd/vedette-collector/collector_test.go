@@ -94,7 +94,7 @@ func TestExample(t *testing.T) {
 		`vedette_collector_forward_request_duration_seconds_count{exporter="vedette",topic="vedette.logs"} `,
 		`vedette_collector_host_textfile_refused_total{receiver="vedette_host"`, `vedette_collector_log_`, `vedette_ebpf_feature{`, `otelcol_receiver_accepted_log_records`,
 	} {
-		require.Eventually(t, func() bool { return strings.Contains(scrape("http://127.0.0.1:"+port+"/metrics"), want) }, 20*time.Second, 100*time.Millisecond, "own metrics have no %s", want)
+		require.Eventually(t, func() bool { return strings.Contains(scrape("http://127.0.0.1:"+port+"/metrics"), want) }, time.Minute, 100*time.Millisecond, "own metrics have no %s", want)
 	}
 	srv.CloseClientConnections()
 	srv.Close() // attempts that fail are counted

@@ -68,7 +68,7 @@ func TestReceivers(t *testing.T) {
 			r, err := f.CreateMetrics(t.Context(), receivertest.NewNopSettings(f.Type()), c, sink)
 			require.NoError(t, err)
 			require.NoError(t, r.Start(t.Context(), componenttest.NewNopHost()))
-			require.Eventually(t, func() bool { return len(sink.AllMetrics()) > 0 }, 30*time.Second, 5*time.Millisecond)
+			require.Eventually(t, func() bool { return len(sink.AllMetrics()) > 0 }, time.Minute, 5*time.Millisecond)
 			require.NoError(t, r.Shutdown(t.Context()))
 			if name != "vedette_host" {
 				return
@@ -97,7 +97,7 @@ func TestEBPFReceiverOfBoth(t *testing.T) {
 	for _, r := range []component.Component{m, tr} {
 		require.NoError(t, r.Start(t.Context(), componenttest.NewNopHost()))
 	}
-	require.Eventually(t, func() bool { return len(sink.AllMetrics()) > 0 }, 30*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return len(sink.AllMetrics()) > 0 }, time.Minute, 5*time.Millisecond)
 	require.NoError(t, tr.Shutdown(t.Context()))
 	sink.Reset()
 	require.Never(t, func() bool { return len(sink.AllMetrics()) > 0 }, 1500*time.Millisecond, 50*time.Millisecond, "metrics behind the first shutdown")
@@ -119,7 +119,7 @@ func TestLogReceiver(t *testing.T) {
 		r, err := f.CreateLogs(t.Context(), receivertest.NewNopSettings(f.Type()), c, sink)
 		require.NoError(t, err)
 		require.NoError(t, r.Start(t.Context(), componenttest.NewNopHost()))
-		require.Eventually(t, func() bool { return sink.LogRecordCount() >= len(want) }, 30*time.Second, 5*time.Millisecond)
+		require.Eventually(t, func() bool { return sink.LogRecordCount() >= len(want) }, time.Minute, 5*time.Millisecond)
 		require.NoError(t, r.Shutdown(t.Context()))
 		var got []string
 		for _, l := range sink.AllLogs() {
@@ -246,7 +246,7 @@ func TestQueueExporter(t *testing.T) {
 				require.Contains(t, []string{"/v1/metrics", "/v1/traces"}, text, "logs in order")
 			}
 			seen[text]++
-		case <-time.After(30 * time.Second):
+		case <-time.After(time.Minute):
 			t.Fatalf("got %v", seen)
 		}
 	}

@@ -195,7 +195,7 @@ func (c *inCluster) names(t *testing.T, col *Collector, name, workload string) {
 		require.Eventually(t, func() bool {
 			got = r.Resolve(k, "")
 			return got.Container != "" && got.Pod != ""
-		}, 30*time.Second, 20*time.Millisecond, "%s/%s: %+v", name, container, &got)
+		}, time.Minute, 20*time.Millisecond, "%s/%s: %+v", name, container, &got)
 		service := ""
 		if name == "bare" {
 			service = "till"
@@ -307,9 +307,9 @@ spec:
 			require.Eventually(t, func() bool {
 				id = c.Running("shop", name).ContainerID(container)
 				return id != ""
-			}, 30*time.Second, 50*time.Millisecond, container)
+			}, time.Minute, 50*time.Millisecond, container)
 			want := identity.Names{Container: container, Pod: name, PodNamespace: "shop"}
-			require.Eventually(t, func() bool { return col.Names(id, p.Metadata.UID) == want }, 30*time.Second, 20*time.Millisecond, "%s/%s", name, container)
+			require.Eventually(t, func() bool { return col.Names(id, p.Metadata.UID) == want }, time.Minute, 20*time.Millisecond, "%s/%s", name, container)
 			g := identity.ParseGroup(groupText(t, id))
 			require.Equal(t, []string{id, p.Metadata.UID}, []string{g.ContainerID, g.PodUID})
 			limit := fmt.Sprintf(`container_spec_memory_limit_bytes{container=%q,id=%q,image=%q,name=%q,namespace="shop",pod=%q} 6.7108864e+07`, container, g.Path, clustertest.Image, id, name)

@@ -212,7 +212,7 @@ func TestEngines(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error)
 	go func() { done <- c.Run(ctx) }()
-	require.Eventually(t, func() bool { return len(c.names.Load().containers) > 0 }, 30*time.Second, 5*time.Millisecond)
+	require.Eventually(t, func() bool { return len(c.names.Load().containers) > 0 }, time.Minute, 5*time.Millisecond)
 	cancel()
 	require.NoError(t, <-done)
 

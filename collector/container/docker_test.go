@@ -121,9 +121,9 @@ func (w *watch) gone(t *testing.T, id string) {
 	require.True(t, until(func() bool { return w.container(t, id) == nil }), id)
 }
 
-// until waits for something, for half a minute.
+// until waits for something, for a minute.
 func until(ok func() bool) bool {
-	deadline := time.After(30 * time.Second)
+	deadline := time.After(time.Minute)
 	poll := time.NewTicker(50 * time.Millisecond)
 	defer poll.Stop()
 	for !ok() {

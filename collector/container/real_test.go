@@ -108,7 +108,7 @@ func newLab(t *testing.T) *lab {
 			t.Skip("making cgroups is not allowed here: ", err)
 		}
 		t.Cleanup(func() {
-			require.Eventually(t, func() bool { return os.Remove(dir) == nil }, 30*time.Second, 10*time.Millisecond)
+			require.Eventually(t, func() bool { return os.Remove(dir) == nil }, time.Minute, 10*time.Millisecond)
 		})
 	}
 	return l

@@ -181,9 +181,16 @@ func TestDiscovery(t *testing.T) {
 	require.NoError(t, err)
 	o.wants("/service/web 10.0.0.9:81", "/service/db empty")
 
-	// Nobody keeps this lease alive.
-	s.Put("/service/batch/1", "10.0.0.4:80", 2*time.Second)
+	// A lease that is kept alive until its key is seen, and then by nobody.
+	lease = s.Put("/service/batch/1", "10.0.0.4:80", 4*time.Second)
+	ctx, leave := context.WithCancel(t.Context())
+	defer leave()
+	alive, err := s.Client.KeepAlive(ctx, lease)
+	require.NoError(t, err)
 	o.wants("/service/web 10.0.0.9:81", "/service/db empty", "/service/batch 10.0.0.4:80")
+	leave()
+	for range alive { // ends
+	}
 	o.wants("/service/web 10.0.0.9:81", "/service/db empty", "/service/batch empty")
 	require.Equal(t, 1., o.count(o.metrics.lists))
 	require.Zero(t, testutil.CollectAndCount(o.metrics.errors))

@@ -479,14 +479,16 @@ func TestRotationWithinLine(t *testing.T) {
 	}
 	source := beginning(path)
 	source.Format = FormatCRI
+	c := testConfig(source)
+	c.UnfinishedTimeout *= 2
 	var s sink
-	tail := start(t, testConfig(source), state, &s)
+	tail := start(t, c, state, &s)
 	write(t, path, part("stdout", "F", "one"), part("stdout", "P", "tw"), part("stderr", "F", "err"), part("stderr", "P", "er"))
 	s.wait(t, "one")
 	tail.stop()
 	rename(t, path, path+".1")
 	write(t, path, part("stderr", "F", "ror"), part("stdout", "P", "o tw"))
-	tail = start(t, testConfig(source), state, &s)
+	tail = start(t, c, state, &s)
 	rename(t, path, path+".2")
 	write(t, path, part("stdout", "F", "o"), part("stdout", "F", "three"))
 	// Nobody knows how the streams went with each other, but for their times.

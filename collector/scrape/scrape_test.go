@@ -109,7 +109,7 @@ func eventually(t *testing.T, sink *ingesttest.Sink, parts ...string) {
 	for _, part := range parts {
 		require.Eventually(t, func() bool {
 			return strings.Contains(strings.Join(sink.Lines(), "\n"), part)
-		}, 20*time.Second, 10*time.Millisecond, "no line with %s", part)
+		}, time.Minute, 10*time.Millisecond, "no line with %s", part)
 	}
 }
 
@@ -167,7 +167,7 @@ scrape_configs:
 			down = down || strings.HasPrefix(l, series("up", "")) && strings.HasSuffix(l, " 0")
 		}
 		return marked && down
-	}, 20*time.Second, 10*time.Millisecond)
+	}, time.Minute, 10*time.Millisecond)
 
 	// An exemplar that an exporter goes on showing is stored once.
 	n := 0

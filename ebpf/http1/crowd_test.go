@@ -61,7 +61,7 @@ func TestHTTPCrawler(t *testing.T) {
 		}
 		return n, len(all)
 	}
-	require.Eventually(t, func() bool { n, _ := count(who); return n >= 400 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { n, _ := count(who); return n >= 400 }, time.Minute, 10*time.Millisecond)
 	check := func() {
 		t.Helper()
 		n, series := count(who)

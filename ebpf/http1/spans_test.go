@@ -216,6 +216,6 @@ func FuzzDecodeSpan(f *testing.F) {
 }
 
 const (
-	waitLong  = 10 * time.Second
+	waitLong  = time.Minute
 	waitShort = 20 * time.Millisecond
 )

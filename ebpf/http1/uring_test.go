@@ -46,7 +46,7 @@ func TestHTTPUring(t *testing.T) {
 		_, err = io.ReadFull(c, make([]byte, len(uringResponse)))
 		require.NoError(t, err)
 	}
-	require.Eventually(t, func() bool { return lost()-before >= 2*requests }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return lost()-before >= 2*requests }, time.Minute, 10*time.Millisecond)
 	require.Empty(t, countsOn(t, reg, "server", featuretest.PortOf(t, addr)))
 }
 

@@ -122,7 +122,7 @@ func stops(t *testing.T, panics bool, want string) {
 	require.Eventually(t, func() bool {
 		state, reason := p.Feature("http")
 		return state == feature.Off && reason == want
-	}, 20*time.Second, 5*time.Millisecond)
+	}, time.Minute, 5*time.Millisecond)
 	cancel()
 	require.NoError(t, <-done)
 	require.Equal(t, 1, b.closed)

@@ -209,7 +209,7 @@ func memoryGroup(t *testing.T, limit int) string {
 		}
 		t.Cleanup(func() {
 			// The dead leave a moment after they are waited for.
-			require.Eventually(t, func() bool { return os.Remove(dir) == nil }, 10*time.Second, 20*time.Millisecond)
+			require.Eventually(t, func() bool { return os.Remove(dir) == nil }, time.Minute, 20*time.Millisecond)
 		})
 		if err := os.WriteFile(filepath.Join(dir, base.limit), []byte(strconv.Itoa(limit)), 0o644); err != nil {
 			t.Skipf("no limit of memory: %v", err)

@@ -69,7 +69,7 @@ func (w *worker) asleep(t *testing.T) waits {
 	require.Eventually(t, func() bool {
 		b, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", w.pid))
 		return err == nil && strings.Contains(string(b), ") S ")
-	}, 10*time.Second, 5*time.Millisecond)
+	}, time.Minute, 5*time.Millisecond)
 	b, err := os.ReadFile(fmt.Sprintf("/proc/%d/schedstat", w.pid))
 	if errors.Is(err, os.ErrNotExist) {
 		t.Skip("the kernel keeps no schedstat")
@@ -165,7 +165,7 @@ func (w *worker) counted(t *testing.T, reg *prometheus.Registry, before waits) w
 	want := w.asleep(t)
 	want.times, want.nanos = want.times-before.times, want.nanos-before.nanos
 	var got waits
-	for deadline := time.Now().Add(10 * time.Second); got.times < want.times && time.Now().Before(deadline); runtime.Gosched() {
+	for deadline := time.Now().Add(time.Minute); got.times < want.times && time.Now().Before(deadline); runtime.Gosched() {
 		got = waits{}
 		for _, m := range featuretest.Family(t, reg, "process_cpu_queue_duration_seconds", map[string]string{"service_name": w.service}) {
 			h := m.GetHistogram()

@@ -106,7 +106,7 @@ func TestMemoryTLS(t *testing.T) {
 				}
 			}
 			return len(clients) == asked && servers == asked && len(ids) == 2*asked
-		}, 30*time.Second, 50*time.Millisecond)
+		}, time.Minute, 50*time.Millisecond)
 		require.Zero(t, wrong, "parents that are no client's")
 		return right
 	}

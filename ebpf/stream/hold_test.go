@@ -421,5 +421,5 @@ func TestAnswerReadAfterTheEnd(t *testing.T) {
 			}
 		}
 		return true
-	}, 15*time.Second, 10*time.Millisecond, "forgotten after a while")
+	}, time.Minute, 10*time.Millisecond, "forgotten after a while")
 }

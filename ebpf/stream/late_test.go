@@ -142,7 +142,7 @@ func TestConnectionTurnsToTLS(t *testing.T) {
 		return n
 	}
 	// what is later in the ring has been read
-	require.Eventually(t, func() bool { return ends(rpc) == 2 }, 10*time.Second, 10*time.Millisecond)
+	require.Eventually(t, func() bool { return ends(rpc) == 2 }, time.Minute, 10*time.Millisecond)
 	require.Zero(t, ends(addr))
 }
 

@@ -24,7 +24,7 @@ func TestDecideOnEnded(t *testing.T) {
 	f.env = &feature.Environment{Proc: "/proc", Resolver: identity.New("/proc", nil), Self: uint32(os.Getpid())}
 	f.search = processes{env: f.env, targets: f.config.Targets, known: make(map[uint32]decision)}
 	pid := uint32(cmd.Process.Pid)
-	require.Eventually(t, func() bool { return !f.search.runs(pid) }, 20*time.Second, time.Millisecond)
+	require.Eventually(t, func() bool { return !f.search.runs(pid) }, time.Minute, time.Millisecond)
 	k, ok := f.search.key(pid)
 	require.True(t, ok)
 	require.True(t, f.env.Resolver.Alive(k))

@@ -141,7 +141,7 @@ func databaseCounts(t testing.TB, reg *prometheus.Registry, system, side, port s
 func requireDatabase(t testing.TB, reg *prometheus.Registry, system, port string, want counts) {
 	t.Helper()
 	for _, side := range []string{"client", "server"} {
-		deadline := time.Now().Add(10 * time.Second)
+		deadline := time.Now().Add(time.Minute)
 		for time.Now().Before(deadline) && !maps.Equal(databaseCounts(t, reg, system, side, port), want) {
 			<-time.After(20 * time.Millisecond)
 		}

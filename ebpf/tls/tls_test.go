@@ -94,7 +94,7 @@ func watching(t testing.TB, reg *prometheus.Registry, want float64) {
 	require.Eventually(t, func() bool {
 		m := featuretest.Family(t, reg, "vedette_ebpf_tls_files", nil)
 		return len(m) == 1 && m[0].GetGauge().GetValue() == want
-	}, 15*time.Second, 10*time.Millisecond, "want probes in %v files", want)
+	}, time.Minute, 10*time.Millisecond, "want probes in %v files", want)
 }
 
 // buildApp builds testdata/app.

@@ -15,7 +15,7 @@ import (
 	"github.com/vedette-io/vedette/internal/realcontainers"
 )
 
-const patience = 30 * time.Second
+const patience = time.Minute
 
 // unpacked is where make test-tools puts programs and libraries.
 func unpacked() string {
