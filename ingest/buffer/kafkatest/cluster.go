@@ -40,6 +40,7 @@ func StartCluster(t testing.TB, n int, opts Options) *Cluster {
 			t.Error(err)
 		}
 	})
+	c.AwaitInSync(t)
 	return c
 }
 
@@ -114,19 +115,20 @@ func (c *Cluster) Addrs() (addrs []string) {
 	return addrs
 }
 
-// Others returns the nodes but for one.
-func (c *Cluster) Others(not *Broker) []*Broker {
-	return slices.DeleteFunc(slices.Clone(c.Nodes), func(b *Broker) bool { return b == not })
+// Others returns the nodes but for some.
+func (c *Cluster) Others(not ...*Broker) []*Broker {
+	return slices.DeleteFunc(slices.Clone(c.Nodes), func(b *Broker) bool { return slices.Contains(not, b) })
 }
 
-// Leader returns the node that leads a partition, once there is one.
-func (c *Cluster) Leader(t testing.TB, topic string, partition int) (leader *Broker) {
+// Leader returns the node that leads a partition, once there is one that runs and is none of
+// those.
+func (c *Cluster) Leader(t testing.TB, topic string, partition int, not ...*Broker) (leader *Broker) {
 	t.Helper()
-	c.await(t, "a leader of "+topic, func(meta *kafkago.MetadataResponse) bool {
+	c.await(t, "a leader of "+topic, c.Others(not...), func(meta *kafkago.MetadataResponse) bool {
 		for _, p := range meta.Topics[0].Partitions {
 			if p.ID == partition && p.Error == nil && p.Leader.ID >= 1 && p.Leader.ID <= len(c.Nodes) {
 				leader = c.Nodes[p.Leader.ID-1]
-				return leader.Pid() != 0
+				return leader.Pid() != 0 && !slices.Contains(not, leader)
 			}
 		}
 		return false
@@ -138,7 +140,7 @@ func (c *Cluster) Leader(t testing.TB, topic string, partition int) (leader *Bro
 // of its replicas in sync.
 func (c *Cluster) AwaitInSync(t testing.TB, topics ...string) {
 	t.Helper()
-	c.await(t, fmt.Sprintf("replicas of %v in sync", topics), func(meta *kafkago.MetadataResponse) bool {
+	c.await(t, fmt.Sprintf("replicas of %v in sync", topics), c.Nodes, func(meta *kafkago.MetadataResponse) bool {
 		for i := range meta.Topics {
 			for _, p := range meta.Topics[i].Partitions {
 				if p.Error != nil || len(p.Isr) < len(p.Replicas) {
@@ -150,8 +152,8 @@ func (c *Cluster) AwaitInSync(t testing.TB, topics ...string) {
 	}, topics...)
 }
 
-// await asks a node that runs for metadata until they are what is wanted.
-func (c *Cluster) await(t testing.TB, what string, wanted func(*kafkago.MetadataResponse) bool, topics ...string) {
+// await asks nodes that run for metadata until they are what is wanted.
+func (c *Cluster) await(t testing.TB, what string, nodes []*Broker, wanted func(*kafkago.MetadataResponse) bool, topics ...string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), patience)
 	defer cancel()
@@ -159,7 +161,7 @@ func (c *Cluster) await(t testing.TB, what string, wanted func(*kafkago.Metadata
 	defer tick.Stop()
 	var last any
 	for {
-		for _, b := range c.Nodes {
+		for _, b := range nodes {
 			if b.Pid() == 0 {
 				continue
 			}
@@ -183,7 +185,7 @@ func metadata(ctx context.Context, addr string, topics []string) (*kafkago.Metad
 	defer transport.CloseIdleConnections()
 	client := &kafkago.Client{Addr: kafkago.TCP(addr), Timeout: 2 * time.Second, Transport: transport}
 	meta, err := client.Metadata(ctx, &kafkago.MetadataRequest{Topics: topics})
-	if err == nil && len(meta.Topics) < max(len(topics), 1) {
+	if err == nil && len(meta.Topics) < len(topics) {
 		err = fmt.Errorf("got metadata of %d topics, want %d", len(meta.Topics), len(topics))
 	}
 	return meta, err
