@@ -78,8 +78,11 @@ func isState(c byte) bool { return c == 'I' || c == 'T' || c == 'E' }
 // cycles is how many ReadyForQuery are awaited.
 func (p *Parser) cycles() (n int) {
 	for i := range p.Queue.Len() {
-		if k := p.Queue.At(i).kind; k == query || k == sync {
+		switch w := p.Queue.At(i); w.kind {
+		case query, sync:
 			n++
+		case unseen:
+			n += w.cycles
 		}
 	}
 	return n
@@ -194,6 +197,10 @@ func (p *Parser) failure(w *waiting, fields []byte) {
 func (p *Parser) ready(unsure bool, tag []byte, failed bool) {
 	for w := p.Queue.First(); w != nil; w = p.Queue.First() {
 		k := w.kind
+		if k == unseen && w.cycles > 0 {
+			p.readyUnseen(w, unsure, tag, failed)
+			break
+		}
 		next := kind(0)
 		if p.Queue.Len() > 1 {
 			next = p.Queue.At(1).kind
@@ -218,6 +225,18 @@ func (p *Parser) ready(unsure bool, tag []byte, failed bool) {
 	p.responseBytes = 0
 	if p.Queue.Len() == 0 && p.front.Lost() {
 		p.front.Resume() // the client has got all it asked for
+	}
+}
+
+// readyUnseen ends the oldest of the cycles that one request stands for.
+func (p *Parser) readyUnseen(w *waiting, unsure bool, tag []byte, failed bool) {
+	if unsure && !p.quiet && (tag != nil || failed) {
+		w.failed = failed
+		tagged(w, tag)
+		p.endUnseen(w)
+	}
+	if w.cycles--; w.cycles == 0 && !w.open {
+		p.Queue.Pop()
 	}
 }
 

@@ -60,6 +60,7 @@ func (p *Parser) seekSync(piece *protocol.Piece) {
 		}
 	} else {
 		last.bytes += int64(piece.Len())
+		last.open = true
 	}
 	p.pendingBytes = 0
 	if synced {

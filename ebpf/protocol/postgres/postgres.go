@@ -57,6 +57,8 @@ type waiting struct {
 	kind   kind
 	failed bool
 	sure   bool // of unseen: it is one at least
+	open   bool // of unseen: some belong to the cycle after those
+	cycles int  // of unseen: ReadyForQuery to come before it is over
 	op     string
 	state  [sqlStateBytes]byte
 	coded  bool // state is set
@@ -87,7 +89,8 @@ type Parser struct {
 	statements                statements
 	parsed                    framing.Origin // of the cycle's first Parse
 	parsedBytes, pendingBytes int64
-	parses, executes          int // in the cycle that the front is in
+	parses, executes          int     // in the cycle that the front is in
+	spare                     waiting // takes what is said of a request without a place in the queue
 }
 
 var _ protocol.Parser = (*Parser)(nil)
@@ -147,18 +150,15 @@ func (p *Parser) tellSides(piece *protocol.Piece) bool {
 	return true
 }
 
-// push adds to the queue. If there is no room, the newest stands for it, too.
+// push adds to the queue. If there is no room, the newest stands for it, too, and
+// what is said of what is given goes nowhere.
 func (p *Parser) push(k kind, o framing.Origin, bytes int64) *waiting {
 	w := p.Queue.Push(maxWaiting)
 	if w == nil {
 		p.Losses++
-		w = p.Queue.Last()
-		if k == sync || k == query {
-			w.kind = k
-		} else {
-			w.kind = unseen
-		}
-		return w
+		p.Queue.Last().merge(k)
+		p.spare = waiting{kind: k}
+		return &p.spare
 	}
 	summary := w.summary
 	if p.Queue.Len() <= maxSummaries && summary == nil && k != sync {
@@ -166,6 +166,18 @@ func (p *Parser) push(k kind, o framing.Origin, bytes int64) *waiting {
 	}
 	*w = waiting{kind: k, op: sql.Other, origin: o, bytes: bytes, summary: summary[:0]}
 	return w
+}
+
+// merge lets a request stand for one more, which answers tell of.
+func (w *waiting) merge(k kind) {
+	if w.kind == query || w.kind == sync {
+		w.cycles = 1
+	}
+	w.kind = unseen
+	w.open = k != query && k != sync
+	if !w.open {
+		w.cycles++
+	}
 }
 
 // describe sets what a statement does from its text.

@@ -286,3 +286,56 @@ func TestCopyByExtendedProtocol(t *testing.T) {
 		require.Equal(t, want, protocoltest.Brief(protocoltest.Play(New(), r, v)), "%+v", v)
 	}
 }
+
+// More requests may wait than places are kept for: in one cycle, in one each, or in
+// simple queries. What the answers say tells them apart then.
+func TestMoreThanWait(t *testing.T) {
+	const n = 5 * maxWaiting
+	bind := message('B', "\x00s\x00\x00\x00\x00\x00\x00\x00") + message('E', "\x00\x00\x00\x00\x00")
+	sync, ready := message('S', ""), message('Z', "I")
+	parse := func(name, text string) string { return message('P', name+"\x00"+text+"\x00\x00\x00") }
+	insert, failed := message('2', "")+message('C', "INSERT 0 1\x00"), message('E', "SERROR\x00C23505\x00\x00")
+	one := message('Q', "select 1\x00")
+	after := []string{"SELECT", "SELECT"}
+	for _, tc := range []struct {
+		name         string
+		ask, answers string
+		want         []string
+	}{
+		{"one cycle", strings.Repeat(bind, n) + sync, strings.Repeat(insert, n) + ready, repeat(n, "INSERT")},
+		{"a cycle each", strings.Repeat(bind+sync, n), strings.Repeat(insert+ready, n), repeat(n, "INSERT")},
+		{"a cycle of three", strings.Repeat(bind+bind+bind+sync, n), strings.Repeat(insert+insert+insert+ready, n), repeat(3*n, "INSERT")},
+		{"an error each", strings.Repeat(bind+bind+sync, n), strings.Repeat(failed+ready, n), repeat(n, "INSERT !23505")},
+		{"an error late", strings.Repeat(bind, n) + sync, strings.Repeat(insert, n-1) + failed + ready, append(repeat(n-1, "INSERT"), "OTHER !23505")},
+		{"simple queries", strings.Repeat(message('Q', "insert\x00"), n), strings.Repeat(message('C', "INSERT 0 1\x00")+ready, n), repeat(n, "INSERT")},
+	} {
+		for _, cut := range []int{100, 4096, 1 << 20} {
+			for _, server := range []bool{false, true} {
+				var r protocoltest.Recording
+				say := func(fromClient bool, s string) {
+					for ; len(s) > 0; s = s[min(len(s), cut):] {
+						r = append(r, protocoltest.Chunk{FromClient: fromClient, Data: []byte(s[:min(len(s), cut)])})
+					}
+				}
+				say(true, parse("s", "insert into t values (1)")+sync)
+				say(false, message('1', "")+ready)
+				for range 2 {
+					say(true, tc.ask)
+					say(false, tc.answers)
+					say(true, one)
+					say(false, message('C', "SELECT 1\x00")+ready)
+				}
+				found := protocoltest.Brief(protocoltest.Play(New(), r, protocoltest.View{Server: server}))
+				counted := make(map[string]int)
+				for _, f := range found[1:] { // but PREPARE
+					counted[strings.Replace(f, "INSERT !", "OTHER !", 1)]++
+				}
+				want := make(map[string]int)
+				for _, f := range append(append(tc.want, tc.want...), after...) {
+					want[strings.Replace(f, "INSERT !", "OTHER !", 1)]++
+				}
+				require.Equal(t, want, counted, "%s, cut at %d, server %v", tc.name, cut, server)
+			}
+		}
+	}
+}
