@@ -44,10 +44,14 @@ func (s *server) openLogFiles(a *agent) error {
 	if err != nil {
 		return err
 	}
-	t, err := log.Open(log.Options{
+	o := log.Options{
 		Config: c.Logs, Dir: s.config.DataDir, Tenant: c.Tenant, Logger: s.logger.With("part", "log files"), Registerer: s.registry,
 		Write: intoDoor(entry),
-	})
+	}
+	if a.containers != nil {
+		o.Services = a.containers
+	}
+	t, err := log.Open(o)
 	if err != nil {
 		return err
 	}

@@ -34,7 +34,8 @@ type Collector struct {
 	machines []*prometheus.Desc
 	broken   *prometheus.Desc
 
-	names atomic.Pointer[catalog]
+	names    atomic.Pointer[catalog]
+	services *services
 
 	mu       sync.Mutex // guards what follows
 	last     snapshot
@@ -60,6 +61,7 @@ func New(cfg Config, log *slog.Logger, reg prometheus.Registerer) (*Collector, e
 	}
 	c.sources = newSources(cfg)
 	c.names.Store(&catalog{})
+	c.services = newServices(c)
 	labels := []string{"id", "name", "image", "container", "pod", "namespace"}
 	for _, l := range cfg.Labels {
 		labels = append(labels, labelName(l))
@@ -339,8 +341,19 @@ func (c *Collector) Names(containerID, podUID string) identity.Names {
 	return n
 }
 
-// Run keeps the names of containers up to date until ctx ends.
+// Run keeps the names of containers and of their services up to date until ctx ends.
 func (c *Collector) Run(ctx context.Context) error {
+	named := make(chan struct{})
+	go func() {
+		defer close(named)
+		c.nameServices(ctx)
+	}()
+	defer func() {
+		select {
+		case <-named:
+		case <-time.After(namePatience):
+		}
+	}()
 	e := enricher{c: c}
 	ticker := time.NewTicker(c.cfg.RescanInterval)
 	defer ticker.Stop()

@@ -39,12 +39,12 @@ const (
 
 // file is a file that is read.
 type file struct {
-	source   *source
-	path     string // under which it was found, which its records tell
-	place    string // where it was seen last, without symbolic links
-	id       fileID
-	resource []byte
-	seq      int // files of one path are read in this order
+	source *source
+	path   string // under which it was found, which its records tell
+	place  string // where it was seen last, without symbolic links
+	id     fileID
+	origin origin
+	seq    int // files of one path are read in this order
 
 	f     *os.File // nil while it is closed
 	size  int64    // at the last look

@@ -173,7 +173,7 @@ func TestContainers(t *testing.T) {
 	require.Equal(t, map[string]any{"log.iostream": "stderr"}, by["one"].attrs)
 	require.Equal(t, map[string]any{
 		"host.name": "box", "log.file.path": pod, "k8s.namespace.name": "shop", "k8s.pod.name": "cart-7d9f-x2x", "k8s.pod.uid": "0a1b2c",
-		"k8s.container.name": "app", "k8s.container.restart_count": "3", "service.name": "app", "service.instance.id": "shop.cart-7d9f-x2x.app",
+		"k8s.container.name": "app", "k8s.container.restart_count": "3", "service.name": "app", "service.namespace": "shop", "service.instance.id": "shop.cart-7d9f-x2x.app",
 	}, by["two"].resource)
 	require.Equal(t, "shop.pay-1.app", by["three"].resource["service.instance.id"])
 	require.Equal(t, id, by["three"].resource["container.id"])

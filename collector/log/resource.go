@@ -24,27 +24,41 @@ var pathRules = func() []*regexp.Regexp {
 	}
 }
 
-// attributesOf returns what is known of whoever writes the file at path, by OpenTelemetry's
+// originOf returns what is known of whoever writes the file at path, by OpenTelemetry's
 // names. Attributes of the source count most, then those of its pattern, then
 // what Docker says of its container, then those of the path; who has no service.instance.id by then gets one:
 //
 //  1. of a container of Kubernetes, namespace.pod.container,
 //  2. of another container, its id,
 //  3. otherwise host:path.
-func (s *source) attributesOf(path, host string) map[string]string {
+//
+// The service of a container is named by the rule of package identity: by what its
+// environment declares or its labels say, where Docker's description has that, else
+// by Services; only where nobody knows it by the container.
+func (s *source) originOf(path, host string) origin {
 	a := map[string]string{"host.name": host, "log.file.path": path}
+	o := origin{attributes: a}
 	for _, rule := range s.rules {
 		addGroups(a, rule, path)
 	}
 	if a["container.id"] != "" && s.Format == FormatDocker {
-		addDocker(a, filepath.Join(filepath.Dir(path), "config.v2.json"))
+		o.named = addDocker(a, filepath.Join(filepath.Dir(path), "config.v2.json"))
 	}
+	own := make(map[string]string)
 	if s.pathPattern != nil {
-		addGroups(a, s.pathPattern, path)
+		addGroups(own, s.pathPattern, path)
 	}
-	maps.Copy(a, s.Attributes)
+	maps.Copy(own, s.Attributes)
+	if own["service.name"] != "" {
+		o.named = true
+		delete(a, "service.namespace") // it is another's
+	}
+	maps.Copy(a, own)
 	if a["service.name"] == "" && a["k8s.container.name"] != "" {
 		a["service.name"] = a["k8s.container.name"]
+	}
+	if a["service.namespace"] == "" && !o.named && a["k8s.namespace.name"] != "" {
+		a["service.namespace"] = a["k8s.namespace.name"]
 	}
 	if a["service.instance.id"] == "" {
 		switch {
@@ -56,7 +70,8 @@ func (s *source) attributesOf(path, host string) map[string]string {
 			a["service.instance.id"] = host + ":" + path
 		}
 	}
-	return a
+	o.resource = resourceOf(a)
+	return o
 }
 
 // addGroups adds the named groups of a match: _ in names is a dot, __ is _.
@@ -74,41 +89,46 @@ func addGroups(a map[string]string, rule *regexp.Regexp, path string) {
 const maxContainerFile = 1 << 20
 
 // addDocker adds what Docker's description of a container, beside its log, says of
-// it; what Docker has no longer, or not yet, is left out.
-func addDocker(a map[string]string, path string) {
+// it; what Docker has no longer, or not yet, is left out. named: the environment or
+// the labels say what the service is called, and not only the container's name.
+func addDocker(a map[string]string, path string) (named bool) {
 	f, err := openRegular(path)
 	if err != nil {
-		return
+		return false
 	}
 	defer f.Close()                                                    //nolint:errcheck // it was read only
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() { // who reads a pipe may wait for ever
-		return
+		return false
 	}
 	var c struct {
 		Name   string
 		Config struct {
 			Image  string
 			Labels map[string]string
+			Env    []string
 		}
 	}
 	if json.NewDecoder(io.LimitReader(f, maxContainerFile)).Decode(&c) != nil {
-		return
+		return false
 	}
 	name := strings.TrimPrefix(c.Name, "/")
+	service, namespace := identity.Declared(c.Config.Env)
+	service = cmp.Or(service, identity.Names{Service: c.Config.Labels[identity.LabelCompose]}.ServiceName())
 	for key, v := range map[string]string{
 		"container.name":       name,
 		"container.image.name": c.Config.Image,
-		"service.name":         cmp.Or(c.Config.Labels[identity.LabelCompose], name),
+		"service.name":         cmp.Or(service, name),
+		"service.namespace":    namespace,
 	} {
 		if v != "" {
 			a[key] = v
 		}
 	}
+	return service != ""
 }
 
-// resourceOf returns the content of the Resource message of a file's records.
-func (s *source) resourceOf(path, host string) []byte {
-	attributes := s.attributesOf(path, host)
+// resourceOf returns the content of a Resource message.
+func resourceOf(attributes map[string]string) []byte {
 	var out []byte
 	for _, k := range slices.Sorted(maps.Keys(attributes)) {
 		v := strings.ToValidUTF8(attributes[k], string(replacement))

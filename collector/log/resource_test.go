@@ -49,7 +49,7 @@ func TestAttributesOfDocker(t *testing.T) {
 			}
 			s := newSource(0, Source{Format: FormatDocker}, 1024, newMetrics(newRegistry()))
 			path := filepath.Join(dir, id+"-json.log")
-			a := s.attributesOf(path, "host")
+			a := s.originOf(path, "host").attributes
 			require.Equal(t, tc.want, []string{a["container.name"], a["container.image.name"], a["service.name"]})
 			require.Equal(t, id, a["service.instance.id"])
 		})

@@ -318,7 +318,7 @@ func (t *Tailer) copyOf(f *file, info fs.FileInfo, now time.Time) (wait, copied 
 
 // adopt makes a copy of o go on where o is, in front of it.
 func (t *Tailer) adopt(f, o *file) {
-	f.source, f.path, f.resource = o.source, o.path, o.resource
+	f.source, f.path, f.origin = o.source, o.path, o.origin
 	f.done, f.mid, f.doneMark, f.acked, f.ackedMid, f.mark = o.done, o.mid, o.doneMark, o.acked, o.ackedMid, o.mark
 	if slices.Contains(t.touched, o) {
 		t.touched = append(t.touched, f)
@@ -463,7 +463,7 @@ func (t *Tailer) report() {
 // newFile adds a file, the last one to be read.
 func (t *Tailer) newFile(s *source, path string, id fileID) *file {
 	t.seq++
-	f := &file{source: s, path: path, place: path, id: id, seq: t.seq, resource: s.resourceOf(path, t.host)}
+	f := &file{source: s, path: path, place: path, id: id, seq: t.seq, origin: s.originOf(path, t.host)}
 	t.files = append(t.files, f)
 	t.byID[id] = f
 	return f

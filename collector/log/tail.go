@@ -29,6 +29,7 @@ type Options struct {
 	Dir        string // for the checkpoint; it exists
 	Host       string // the attribute host.name; empty is the machine's name
 	Tenant     string
+	Services   Services // nil: nobody knows services of containers
 	Write      Writer
 	Logger     *slog.Logger
 	Registerer prometheus.Registerer
@@ -44,6 +45,8 @@ type Tailer struct {
 	log     *slog.Logger
 	metrics *metrics
 	sources []*source
+
+	services Services // nil: nobody is asked
 
 	files []*file // by seq
 	byID  map[fileID]*file
@@ -73,7 +76,7 @@ func Open(o Options) (*Tailer, error) {
 		o.Host, _ = os.Hostname()
 	}
 	t := &Tailer{
-		cfg: o.Config, dir: o.Dir, host: o.Host, tenant: o.Tenant, writer: o.Write, log: o.Logger, metrics: newMetrics(o.Registerer),
+		cfg: o.Config, dir: o.Dir, host: o.Host, tenant: o.Tenant, services: o.Services, writer: o.Write, log: o.Logger, metrics: newMetrics(o.Registerer),
 		byID: map[fileID]*file{}, live: map[string]*file{}, told: map[string]string{}, scanEvery: scanInterval,
 		window: make([]byte, max(1<<20, 2*o.Config.MaxLineBytes)+64<<10),
 	}
@@ -135,6 +138,13 @@ func (t *Tailer) round(ctx context.Context) (busy bool) {
 			break
 		}
 		if f.finished || blocked[f.path] {
+			continue
+		}
+		if !t.nameService(f, time.Now()) {
+			blocked[f.path] = true
+			if f.f == nil {
+				t.reopen(f) // it may be deleted meanwhile
+			}
 			continue
 		}
 		more := t.visit(f, time.Now())
@@ -266,7 +276,7 @@ func (t *Tailer) take(f *file, now time.Time) {
 		t.lines = f.source.encoder.append(t.lines, &a.records[i], now.UnixNano())
 	}
 	if len(a.records) > 0 {
-		t.batch = appendResourceLogs(t.batch, f.resource, t.lines)
+		t.batch = appendResourceLogs(t.batch, f.origin.resource, t.lines)
 		t.records += len(a.records)
 	}
 }

@@ -22,5 +22,6 @@
 //  5. the link by which the executable was called, else its file name;
 //  6. the thread name that the kernel kept, for a process already gone.
 //
-// Nothing but /proc and the Directory is asked.
+// Log records of a container have the name of its main process by this rule, see
+// package container of the collector. Nothing but /proc and the Directory is asked.
 package identity

@@ -1,5 +1,8 @@
 // Package logreceiver is the receiver vedette_log: log files, followed through
 // rotation, with checkpoints that survive a restart.
+//
+// The names of services of containers come from vedette_container's source, which it
+// runs itself, unmeasured, if a source is of the format docker or cri.
 package logreceiver
 
 import (
@@ -7,6 +10,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -22,6 +26,7 @@ import (
 	"go.uber.org/zap"
 
 	own "github.com/vedette-io/vedette/collector/component"
+	"github.com/vedette-io/vedette/collector/container"
 	"github.com/vedette-io/vedette/collector/log"
 	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/ingest/door"
@@ -79,10 +84,19 @@ func (l *logs) Start(context.Context, component.Host) error {
 		return fmt.Errorf("make the checkpoint's directory: %w", err)
 	}
 	logger, registry := own.Logger(l.settings.Logger), prometheus.NewRegistry()
-	t, err := log.Open(log.Options{
+	o := log.Options{
 		Config: l.config.Config, Dir: l.config.Directory, Tenant: tenant.Default, Logger: logger,
 		Registerer: registry, Write: l.write,
-	})
+	}
+	var names *container.Collector // nil: no source is of containers
+	if slices.ContainsFunc(l.config.Sources, func(s log.Source) bool { return s.Format == log.FormatDocker || s.Format == log.FormatCRI }) {
+		var err error
+		if names, err = container.New(container.DefaultConfig(), logger, registry); err != nil {
+			return err
+		}
+		o.Services = names
+	}
+	t, err := log.Open(o)
 	if err != nil {
 		return err
 	}
@@ -91,6 +105,9 @@ func (l *logs) Start(context.Context, component.Host) error {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	l.cancel = cancel
+	if names != nil {
+		l.wg.Go(func() { _ = names.Run(ctx) }) // which ends with ctx alone
+	}
 	l.wg.Go(func() {
 		if err := t.Run(ctx); err != nil && ctx.Err() == nil {
 			logger.Error("reading log files has stopped", "error", err)
