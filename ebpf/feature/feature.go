@@ -102,6 +102,9 @@ type Environment struct {
 	Peers *Peers
 	// Calls takes requests that have ended, for spans; nil: nobody wants any.
 	Calls Calls
+	// RingBytes is the size of the ring that hands over a feature's events, a power of
+	// two; 0: what its programs say. Tests want more, on machines that are busy.
+	RingBytes uint32
 }
 
 // Climb loads f on the first rung that holds. reason is empty when that is the

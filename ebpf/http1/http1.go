@@ -115,6 +115,9 @@ func (f *Feature) load(env *feature.Environment, w way) error {
 		if s, ok := env.Calls.(feature.Sampler); ok {
 			threshold = s.Threshold()
 		}
+		if env.RingBytes > 0 && spec.Maps[bpf.HttpMapSpans] != nil {
+			spec.Maps[bpf.HttpMapSpans].MaxEntries = env.RingBytes
+		}
 	} else if spec.Maps[bpf.HttpMapSpans] != nil {
 		spec.Maps[bpf.HttpMapSpans].MaxEntries = uint32(os.Getpagesize())
 		spec.Maps[bpf.HttpMapHeads].MaxEntries = 1

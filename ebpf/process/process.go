@@ -93,6 +93,9 @@ func (f *Feature) load(env *feature.Environment, oomless bool) error {
 		// Another in place of the one that does not load; it is not attached.
 		spec.Programs[bpf.ProcessProgProcessOom] = spec.Programs[bpf.ProcessProgProcessExit].Copy()
 	}
+	if env.RingBytes > 0 {
+		spec.Maps[bpf.ProcessMapEvents].MaxEntries = env.RingBytes
+	}
 	if err := spec.Variables[bpf.ProcessVarSelfTgid].Set(env.Self); err != nil {
 		return fmt.Errorf("set the process programs' own process: %w", err)
 	}

@@ -41,7 +41,6 @@ type Feature struct {
 	config    Config
 	scanEvery time.Duration
 	linger    time.Duration // how long probes outlast the last process
-	ringBytes uint32        // 0: what the programs say; more in tests, on machines that are busy
 	table     *stream.Table
 	files     *prometheus.Desc
 	offsets   *prometheus.Desc
@@ -172,8 +171,8 @@ func (f *Feature) load(env *feature.Environment, w way) error {
 	if err := spec.Variables[bpf.TlsVarSelfTgid].Set(env.Self); err != nil {
 		return fmt.Errorf("set the TLS programs' own process: %w", err)
 	}
-	if f.ringBytes > 0 {
-		spec.Maps[bpf.TlsMapEvents].MaxEntries = f.ringBytes
+	if env.RingBytes > 0 {
+		spec.Maps[bpf.TlsMapEvents].MaxEntries = env.RingBytes
 	}
 	multi := features.HaveBPFLinkUprobeMulti() == nil
 	for _, p := range spec.Programs {

@@ -39,7 +39,6 @@ func start(t testing.TB, targets ...string) (*Feature, *prometheus.Registry) {
 	t.Helper()
 	f := New(Config{Targets: targets}, bounds)
 	f.scanEvery, f.linger = 100*time.Millisecond, 300*time.Millisecond
-	f.ringBytes = 64 << 20 // others may keep the processors for seconds
 	return f, featuretest.Start(t, f, func(env *feature.Environment) {
 		env.Logger = slog.New(slog.NewTextHandler(testWriter{t}, nil))
 	})

@@ -61,6 +61,7 @@ func Start(t testing.TB, f feature.Feature, edit func(*feature.Environment)) *pr
 	}
 	env := &feature.Environment{
 		MaxSeries: 4096, Proc: "/proc", Resolver: identity.New("/proc", nil), Peers: new(feature.Peers), Self: self, Logger: slog.New(slog.DiscardHandler),
+		RingBytes: 64 << 20, // others may keep the processors for seconds
 	}
 	if edit != nil {
 		edit(env)
