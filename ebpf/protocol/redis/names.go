@@ -32,11 +32,20 @@ const errorNames = "ASK BUSY BUSYGROUP BUSYKEY CLUSTERDOWN CROSSSLOT DENIED ERR 
 	"MASTERDOWN MISCONF MOVED NOAUTH NOGOODSLAVE NOGROUP NOMASTERLINK NOPERM NOPROTO NOREPLICAS NOSCRIPT " +
 	"NOTBUSY NOTREADY OOM READONLY TRYAGAIN UNBLOCKED UNKILLABLE WRONGPASS WRONGTYPE"
 
-// The lists as sets, never changed.
+// The lists, and the places of words in them, never changed.
 var (
-	commandSet = set(commands)
-	errorSet   = set(errorNames)
+	commandNames  = strings.Fields(commands)
+	commandPlaces = places(commandNames)
+	errorSet      = set(errorNames)
 )
+
+func places(words []string) map[string]uint16 {
+	m := make(map[string]uint16)
+	for i, w := range words {
+		m[w] = uint16(i)
+	}
+	return m
+}
 
 func set(words string) map[string]string {
 	m := make(map[string]string)
@@ -58,7 +67,10 @@ func commandName(name []byte) string {
 		}
 		upper[i] = c
 	}
-	return commandSet[string(upper[:len(name)])]
+	if i, ok := commandPlaces[string(upper[:len(name)])]; ok {
+		return commandNames[i]
+	}
+	return ""
 }
 
 // errorName gives the first word of an error.

@@ -12,7 +12,7 @@
 // when the next request comes, for most clients wait for all replies then.
 //
 // Memory of a connection: 0.5 kB, and 64 bytes for each command that waits, 512
-// at most.
+// at most; of 8192 behind those 12 bytes, which are let go when none of these waits.
 package redis
 
 import (
@@ -49,6 +49,8 @@ type Parser struct {
 
 	requests, replies reader
 
+	further further // what waits behind Queue, when that is full
+
 	repliesLost   bool
 	answered      bool  // a reply came since the last request
 	replyNanos    int64 // when the last reply's piece came
@@ -69,7 +71,7 @@ func New() *Parser {
 }
 
 // Held is the memory of commands that wait.
-func (p *Parser) Held() int { return p.Queue.Bytes() }
+func (p *Parser) Held() int { return p.Queue.Bytes() + p.further.queue.Bytes() }
 
 // Close ends the connection.
 func (p *Parser) Close(_ int64, done func(*protocol.Request)) {
@@ -79,6 +81,7 @@ func (p *Parser) Close(_ int64, done func(*protocol.Request)) {
 		p.done = nil
 	}
 	p.End()
+	p.further = further{}
 }
 
 // Take follows a piece.
@@ -124,6 +127,7 @@ func (p *Parser) takeRequests(piece *protocol.Piece) {
 	b, offset := piece.Data, 0
 	if p.requests.lost {
 		if offset = findCommand(b); offset < 0 {
+			p.pushUnseen(framing.At(piece, 0))
 			return
 		}
 		p.requests.resume()
@@ -144,16 +148,34 @@ func (p *Parser) takeRequests(piece *protocol.Piece) {
 }
 
 // hasUnseen says whether commands wait whose number is not known.
-func (p *Parser) hasUnseen() bool { return p.Queue.Len() > 0 && p.Queue.Last().unseen }
+func (p *Parser) hasUnseen() bool {
+	if w := p.further.queue.Last(); w != nil {
+		return w.op == unseenCommand
+	}
+	return p.Queue.Len() > 0 && p.Queue.Last().unseen
+}
 
 func (p *Parser) pushUnseen(o framing.Origin) {
 	if p.hasUnseen() {
 		return
 	}
-	if w := p.Queue.Push(maxWaiting); w != nil {
+	w := (*waiting)(nil)
+	if p.further.queue.Len() == 0 {
+		w = p.Queue.Push(maxWaiting)
+	}
+	switch {
+	case w != nil:
 		*w = waiting{op: other, unseen: true, origin: o}
-	} else {
-		p.Queue.Last().unseen = true
+	case !p.further.push(unseenCommand, o):
+		p.further.queue.Last().op = unseenCommand
+	}
+}
+
+// pop drops the oldest command.
+func (p *Parser) pop() {
+	p.Queue.Pop()
+	if p.further.queue.Len() > 0 {
+		p.further.pop(p.Queue.Push(maxWaiting))
 	}
 }
 
@@ -164,7 +186,7 @@ func (p *Parser) settle() {
 		if p.repliesLost && !w.unseen && p.replyNanos != 0 {
 			p.end(w, "", p.replyNanos)
 		}
-		p.Queue.Pop()
+		p.pop()
 	}
 	p.repliesLost = false
 	p.replies.resume()
@@ -202,18 +224,24 @@ func (p *Parser) command(r *reader) {
 	if p.hasUnseen() {
 		return // its reply cannot be told from those
 	}
-	w := p.Queue.Push(maxWaiting)
+	confirm := false
+	switch op {
+	case "SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE":
+		confirm = true
+	}
+	w := (*waiting)(nil)
+	if p.further.queue.Len() == 0 {
+		w = p.Queue.Push(maxWaiting)
+	}
 	if w == nil {
-		p.Losses++
-		p.pushUnseen(r.origin)
+		if confirm || !p.further.push(placeOf(op), r.origin) {
+			p.Losses++
+			p.pushUnseen(r.origin)
+		}
 		return
 	}
 	args := int32(min(max(r.elements-1, 0), 1<<20))
-	*w = waiting{op: op, args: args, origin: r.origin, bytes: r.size}
-	switch op {
-	case "SUBSCRIBE", "PSUBSCRIBE", "SSUBSCRIBE", "UNSUBSCRIBE", "PUNSUBSCRIBE", "SUNSUBSCRIBE":
-		w.confirm = true
-	}
+	*w = waiting{op: op, confirm: confirm, args: args, origin: r.origin, bytes: r.size}
 }
 
 // takeReplies follows what the server sends.
@@ -268,7 +296,7 @@ func (p *Parser) reply(r *reader) {
 	}
 	p.end(w, status, p.piece.AtNanos)
 	if !w.unseen {
-		p.Queue.Pop()
+		p.pop()
 	} else {
 		w.bytes = 0
 	}

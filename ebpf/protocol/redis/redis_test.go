@@ -195,3 +195,82 @@ func TestNoAllocations(t *testing.T) {
 func BenchmarkParser(b *testing.B) {
 	protocoltest.Bench(b, New(), protocoltest.Load(b, "testdata/resp2.txt"), 4)
 }
+
+// counted is how often each operation was found.
+func counted(found []string) map[string]int {
+	m := make(map[string]int)
+	for _, f := range found {
+		m[f]++
+	}
+	return m
+}
+
+// pieces cuts what one side says.
+func pieces(fromClient bool, s string, size int) (r protocoltest.Recording) {
+	for ; len(s) > 0; s = s[min(len(s), size):] {
+		r = append(r, protocoltest.Chunk{FromClient: fromClient, Data: []byte(s[:min(len(s), size)])})
+	}
+	return r
+}
+
+// Pipelines longer than the queue are told apart nevertheless, whether the client
+// waits for all replies or not.
+func TestLongPipelines(t *testing.T) {
+	const set, get, ok, none = "*3\r\n$3\r\nSET\r\n$1\r\na\r\n$1\r\nb\r\n", "*2\r\n$3\r\nGET\r\n$1\r\na\r\n", "+OK\r\n", "$-1\r\n"
+	for _, n := range []int{maxWaiting / 2, 3 * maxWaiting, (maxWaiting + maxFurther) / 2} {
+		for _, size := range []int{1000, 16384} {
+			for _, server := range []bool{false, true} {
+				var r protocoltest.Recording
+				want := map[string]int{"SET": 3*n + 1, "GET": 3 * n}
+				for range 3 {
+					r = append(r, pieces(true, strings.Repeat(set+get, n), size)...)
+					r = append(r, pieces(false, strings.Repeat(ok+none, n), size)...)
+				}
+				r = append(append(r, pieces(true, set, size)...), pieces(false, ok, size)...)
+				require.Equal(t, want, counted(protocoltest.Brief(protocoltest.Play(New(), r, protocoltest.View{Server: server}))), "%d at a time", 2*n)
+				// more is asked while replies are under way
+				ask, answers := pieces(true, strings.Repeat(set+get, 3*n), size), pieces(false, strings.Repeat(ok+none, 3*n), 100)
+				r = r[:0]
+				for len(ask) > 0 || len(answers) > 0 {
+					lead := min(len(ask), 3)
+					r, ask = append(r, ask[:lead]...), ask[lead:]
+					follow := min(len(answers), 1)
+					if len(ask) == 0 {
+						follow = len(answers)
+					}
+					r, answers = append(r, answers[:follow]...), answers[follow:]
+				}
+				if n <= 3*maxWaiting && size == 1000 {
+					want["SET"]--
+					require.Equal(t, want, counted(protocoltest.Brief(protocoltest.Play(New(), r, protocoltest.View{Server: server}))), "%d without waiting", 6*n)
+				}
+			}
+		}
+	}
+}
+
+// Beyond that they are counted without their names, and none by another's.
+func TestTooLongPipeline(t *testing.T) {
+	const n = maxWaiting + maxFurther + 100
+	r := append(pieces(true, strings.Repeat("GET a\r\n", n), 16384), pieces(false, strings.Repeat("$-1\r\n", n), 16384)...)
+	r = append(append(r, pieces(true, "PING\r\n", 100)...), pieces(false, "+PONG\r\n", 100)...)
+	p := New()
+	found := counted(protocoltest.Brief(protocoltest.Play(p, r, protocoltest.View{})))
+	require.Equal(t, map[string]int{"GET": n - 101, "OTHER": 101, "PING": 1}, found)
+	require.Less(t, p.Held(), 40_000, "the memory of a long pipeline stays")
+}
+
+// Values that are longer than what is copied hide the commands behind them; their
+// replies count.
+func TestPipelineOfLongValues(t *testing.T) {
+	set := fmt.Sprintf("*3\r\n$3\r\nSET\r\n$1\r\na\r\n$20000\r\n%s\r\n", strings.Repeat("x", 20000))
+	var r protocoltest.Recording
+	for range 10 {
+		r = append(r, pieces(true, strings.Repeat(set, 8), 16384)...)
+		r = append(r, pieces(false, strings.Repeat("+OK\r\n", 8), 16384)...)
+	}
+	for _, server := range []bool{false, true} {
+		found := counted(protocoltest.Brief(protocoltest.Play(New(), r, protocoltest.View{Server: server, Head: 512, Tail: 32})))
+		require.Equal(t, 80, found["SET"]+found["OTHER"], "%v", found)
+	}
+}
