@@ -3,8 +3,6 @@ package http1
 import (
 	"errors"
 	"fmt"
-	"os"
-	"strings"
 
 	"github.com/cilium/ebpf"
 	"github.com/cilium/ebpf/link"
@@ -36,14 +34,11 @@ func mendPackets(spec *ebpf.CollectionSpec) error {
 
 // attachPackets attaches the programs to the root of the control groups.
 func attachPackets(_ *ebpf.CollectionSpec, programs map[string]*ebpf.Program) ([]link.Link, error) {
-	mounts, err := os.ReadFile("/proc/self/mountinfo")
+	groups, err := openGroups()
 	if err != nil {
-		return nil, fmt.Errorf("find the control groups: %w", err)
+		return nil, missing(err, "CAP_SYS_ADMIN")
 	}
-	path := groupMount(string(mounts))
-	if path == "" {
-		return nil, fmt.Errorf("no control groups of version 2 are mounted: %w", ebpf.ErrNotSupported)
-	}
+	defer groups.Close()
 	var links []link.Link
 	for _, at := range []struct {
 		program string
@@ -57,28 +52,20 @@ func attachPackets(_ *ebpf.CollectionSpec, programs map[string]*ebpf.Program) ([
 		if programs[at.program] == nil {
 			continue
 		}
-		l, err := link.AttachCgroup(link.CgroupOptions{Path: path, Attach: at.attach, Program: programs[at.program]})
+		l, err := link.AttachCgroup(link.CgroupOptions{Path: fmt.Sprintf("/proc/self/fd/%d", groups.Fd()), Attach: at.attach, Program: programs[at.program]})
 		if err != nil {
-			if errors.Is(err, unix.EPERM) {
-				err = fmt.Errorf("missing CAP_NET_ADMIN: %w", err)
-			}
-			return nil, errors.Join(fmt.Errorf("attach %s to %s: %w", at.program, path, err), feature.CloseAll(links))
+			err = missing(err, "CAP_NET_ADMIN")
+			return nil, errors.Join(fmt.Errorf("attach %s to the control groups: %w", at.program, err), feature.CloseAll(links))
 		}
 		links = append(links, l)
 	}
 	return links, nil
 }
 
-// groupMount finds in /proc/self/mountinfo where the root of the control groups of
-// version 2 is mounted; empty: nowhere.
-func groupMount(mountinfo string) string {
-	for line := range strings.Lines(mountinfo) {
-		mount, rest, ok := strings.Cut(line, " - ")
-		fields := strings.Fields(mount)
-		if !ok || len(fields) < 5 || fields[3] != "/" || !strings.HasPrefix(rest, "cgroup2 ") {
-			continue
-		}
-		return strings.NewReplacer(`\040`, " ", `\011`, "\t", `\012`, "\n", `\134`, `\`).Replace(fields[4])
+// missing says which right an error means.
+func missing(err error, right string) error {
+	if errors.Is(err, unix.EPERM) {
+		return fmt.Errorf("missing %s: %w", right, err)
 	}
-	return ""
+	return err
 }

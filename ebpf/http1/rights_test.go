@@ -51,7 +51,7 @@ func TestHTTPRights(t *testing.T) {
 		"none":       {"tracepoints", nil, "denied: missing CAP_BPF and CAP_PERFMON"},
 		"packets":    {byPackets[0].name, []uintptr{unix.CAP_BPF, unix.CAP_PERFMON, unix.CAP_NET_ADMIN}, "loaded:"},
 		"no net admin": {byPackets[0].name, []uintptr{unix.CAP_BPF, unix.CAP_PERFMON},
-			"denied: attach the HTTP programs: attach arrives to " + groups + ": missing CAP_NET_ADMIN: "},
+			"denied: attach the HTTP programs: attach arrives to the control groups: missing CAP_NET_ADMIN: "},
 	} {
 		t.Run(name, func(t *testing.T) {
 			if tc.way == byPackets[0].name && groups == "" {
