@@ -49,8 +49,9 @@ func (m meta) merge(other meta) meta {
 
 // catalog is what all engines together know. It does not change.
 type catalog struct {
-	containers map[string]meta // by id
-	pods       map[string]meta // by uid
+	containers map[string]meta      // by id
+	pods       map[string]meta      // by uid
+	asked      map[string]time.Time // see question.ids; nil in an answer
 }
 
 // of returns what is known about a cgroup.
@@ -152,6 +153,13 @@ func (k *catalog) lacks(g *cgroup) bool {
 	return !ok && g.podUID != ""
 }
 
+// settled says whether all was told of a container that is to be had: engines know
+// one when it runs, the kubelet some time after.
+func (k *catalog) settled(g *cgroup) bool {
+	_, asked := k.asked[g.id]
+	return !k.lacks(g) || asked && g.podUID == ""
+}
+
 // left is what of an earlier answer is about containers and pods that are still
 // there; nil: nothing.
 func (k *catalog) left(q *question) *catalog {
@@ -224,6 +232,7 @@ func (e *enricher) refresh(ctx context.Context, s snapshot) {
 		}
 		maps.Copy(all.pods, answer.pods)
 	}
+	all.asked = q.ids
 	e.c.names.Store(all)
 }
 

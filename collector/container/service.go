@@ -131,8 +131,8 @@ func (c *Collector) service(k container) (name, namespace string, settled bool) 
 		if g.kind != kindContainer || k.id != "" && g.id != k.id || k.id == "" && (g.podUID != k.podUID || known.of(g).Container != k.name) {
 			continue
 		}
-		if p, ok := c.mainProcess(last.h, g); ok {
-			return p.Service, p.Namespace, !known.lacks(g)
+		if p, begun := c.mainProcess(last.h, g); p.Executable != "" {
+			return p.Service, p.Namespace, begun && known.settled(g)
 		}
 	}
 	n := c.Names(k.id, k.podUID)
@@ -140,8 +140,9 @@ func (c *Collector) service(k container) (name, namespace string, settled bool) 
 }
 
 // mainProcess is the one that a container is for: the first that began and is not
-// there to begin others.
-func (c *Collector) mainProcess(h hierarchies, g *cgroup) (identity.Process, bool) {
+// there to begin others. Where there is none of these, as long as a script prepares
+// what is to run, it is the first, and begun is false.
+func (c *Collector) mainProcess(h hierarchies, g *cgroup) (p identity.Process, begun bool) {
 	var keys []identity.Key
 	for _, pid := range c.pids(h, g) {
 		if k, ok := c.services.resolver.Find(uint32(pid)); ok {
@@ -162,5 +163,5 @@ func (c *Collector) mainProcess(h hierarchies, g *cgroup) (identity.Process, boo
 			first = p
 		}
 	}
-	return first, first.Executable != ""
+	return first, false
 }
