@@ -5,7 +5,6 @@ import (
 	"fmt"
 	"io"
 	"math"
-	"net"
 	"net/http"
 	"os"
 	"os/exec"
@@ -22,6 +21,7 @@ import (
 	"github.com/stretchr/testify/require"
 
 	"github.com/vedette-io/vedette/ingest/doortest"
+	"github.com/vedette-io/vedette/internal/freeport"
 )
 
 // TestLikeExporter sends the same packets to Prometheus's statsd_exporter and
@@ -40,10 +40,10 @@ func TestLikeExporter(t *testing.T) {
 		"conflict:1|c\nconflict:1|g", "t:1|ms\nt_count:1|c", "neg:-1|c", "bad\nbad:\nbad:1\nbad:x|c\nbad:1|zz\nok:1|c",
 	}
 	socket := filepath.Join(t.TempDir(), "exporter")
-	free, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Reserve()
 	require.NoError(t, err)
-	address := free.Addr().String()
-	require.NoError(t, free.Close())
+	defer port.Release()
+	address := port.Addr()
 	cmd := exec.Command(program, "--web.listen-address="+address, "--statsd.listen-udp=", "--statsd.listen-tcp=", "--statsd.listen-unixgram="+socket)
 	require.NoError(t, cmd.Start())
 	defer func() { _ = cmd.Process.Signal(os.Interrupt); _ = cmd.Wait() }()

@@ -19,17 +19,19 @@ const (
 	maxConnections = 256
 )
 
-// readPackets reads a packet socket until the deadline that Run sets.
+// readPackets reads a packet socket until the deadline that Run sets, and then what
+// the kernel holds.
 func (s *Server) readPackets(p packetSocket) error {
 	count := s.metrics.packets.WithLabelValues(p.kind)
 	// One byte more tells a packet that was cut off from one that just fits.
 	buf := make([]byte, packetBytes+1)
-	read := func() (int, error) { n, _, err := p.conn.ReadFrom(buf); return n, err }
+	read := func(b []byte) (int, error) { n, _, err := p.conn.ReadFrom(b); return n, err }
 	if c, ok := p.conn.(interface{ Read([]byte) (int, error) }); ok {
-		read = func() (int, error) { return c.Read(buf) } // makes no address
+		read = c.Read // makes no address
 	}
+	d := newDrainer(p.conn, read, false)
 	for {
-		n, err := read()
+		n, err := d.Read(buf)
 		switch {
 		case errors.Is(err, os.ErrDeadlineExceeded), errors.Is(err, net.ErrClosed):
 			return nil
@@ -104,10 +106,10 @@ func (s *Server) connection(kind string, c net.Conn) {
 	defer close(done)
 	defer c.Close()
 	var err error
-	if kind == "unix" {
-		err = s.readFrames(c)
+	if d := newDrainer(c, c.Read, true); kind == "unix" {
+		err = s.readFrames(d)
 	} else {
-		err = s.readLines(c)
+		err = s.readLines(d)
 	}
 	if err != nil && !errors.Is(err, io.EOF) && !errors.Is(err, os.ErrDeadlineExceeded) {
 		s.log.Debug("read statsd connection", "socket", kind, "err", err)
@@ -115,7 +117,7 @@ func (s *Server) connection(kind string, c net.Conn) {
 }
 
 // readFrames reads packets behind their length, 4 bytes little endian.
-func (s *Server) readFrames(c net.Conn) error {
+func (s *Server) readFrames(c io.Reader) error {
 	count := s.metrics.packets.WithLabelValues("unix")
 	var size [4]byte
 	var buf []byte
@@ -139,7 +141,7 @@ func (s *Server) readFrames(c net.Conn) error {
 }
 
 // readLines reads lines; the last one need not end.
-func (s *Server) readLines(c net.Conn) error {
+func (s *Server) readLines(c io.Reader) error {
 	count := s.metrics.packets.WithLabelValues("tcp")
 	buf := make([]byte, 4096, packetBytes)
 	have := 0

@@ -182,7 +182,7 @@ func (s *Server) Close() error {
 
 const (
 	// drainTime is how long the sockets are read after the end has come, for what
-	// the kernel holds.
+	// is on its way; then comes what the kernel holds.
 	drainTime = 100 * time.Millisecond
 	// lastFlushTime is how long the last flush may take.
 	lastFlushTime = 10 * time.Second
