@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"encoding/json"
 	"io"
-	"net"
 	"net/http"
 	"net/http/httptest"
 	"os/exec"
@@ -20,6 +19,7 @@ import (
 	"github.com/stretchr/testify/require"
 	"google.golang.org/protobuf/proto"
 
+	"github.com/vedette-io/vedette/internal/freeport"
 	"github.com/vedette-io/vedette/internal/vfs"
 )
 
@@ -145,10 +145,10 @@ func startOriginal(t *testing.T, client *http.Client, flags []string) string {
 	if err != nil {
 		t.Skip("no pushgateway binary in PATH to compare with")
 	}
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Reserve()
 	require.NoError(t, err)
-	address := l.Addr().String()
-	require.NoError(t, l.Close())
+	t.Cleanup(port.Release)
+	address := port.Addr()
 	cmd := exec.Command(binary, append(flags, "--web.listen-address="+address, "--web.enable-admin-api")...)
 	require.NoError(t, cmd.Start())
 	t.Cleanup(func() {
