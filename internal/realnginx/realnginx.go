@@ -23,6 +23,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"github.com/vedette-io/vedette/internal/freeport"
 )
 
 // Workers is how many workers answer unless Config says another number.
@@ -83,32 +85,30 @@ type Server struct {
 	workers []int
 }
 
-// Start starts nginx and waits for it to answer, or for ctx. A port that another
-// process takes first is left to it.
+// Start starts nginx and waits for it to answer, or for ctx.
 func Start(ctx context.Context, c Config) (*Server, error) {
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	err := ctx.Err() // nginx can answer before a wait would look at ctx
-	for err == nil {
-		var s *Server
-		if s, err = start(ctx, c); err == nil {
-			return s, nil
-		}
-		if ctx.Err() == nil && strings.Contains(err.Error(), "Address already in use") {
-			err = nil // another port
-		}
+	s, err := start(ctx, c)
+	if err != nil {
+		return nil, fmt.Errorf("start nginx: %w", err)
 	}
-	return nil, fmt.Errorf("start nginx: %w", err)
+	return s, nil
 }
 
 func start(ctx context.Context, c Config) (_ *Server, err error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err // nginx can answer before a wait would look at ctx
+	}
 	if err := os.MkdirAll(c.Dir, 0o755); err != nil {
 		return nil, err
 	}
-	s := &Server{ended: make(chan struct{}), want: cmp.Or(c.Workers, Workers)}
-	if s.Port, err = freePort(); err != nil {
+	port, err := freeport.Reserve()
+	if err != nil {
 		return nil, err
 	}
+	defer port.Release() // it listens by then
+	s := &Server{Port: port.Text(), ended: make(chan struct{}), want: cmp.Or(c.Workers, Workers)}
 	listen := "listen 127.0.0.1:" + s.Port + " " + c.Listen + ";"
 	if c.IPv6 {
 		listen += " listen [::1]:" + s.Port + " " + c.Listen + ";"
@@ -241,12 +241,4 @@ func children(parent int) ([]int, error) {
 		pids = append(pids, pid)
 	}
 	return pids, nil
-}
-
-func freePort() (string, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return "", fmt.Errorf("find a free port: %w", err)
-	}
-	return strconv.Itoa(l.Addr().(*net.TCPAddr).Port), l.Close()
 }
