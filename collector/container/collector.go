@@ -199,11 +199,16 @@ func (c *Collector) collectMemory(e emitter, h hierarchies, g *cgroup) {
 		f family
 		v uint64
 	}{
-		{memUsage, s.usage}, {memMax, s.peak}, {memWorkingSet, s.workingSet}, {memRSS, s.rss}, {memCache, s.cache},
-		{memSwap, s.swap}, {memMapped, s.mapped}, {memKernel, s.kernel}, {memActive, s.active}, {memInactive, s.inactive},
-		{memFailcnt, s.hits},
+		{memUsage, s.usage}, {memWorkingSet, s.workingSet}, {memRSS, s.rss}, {memCache, s.cache}, {memSwap, s.swap},
+		{memMapped, s.mapped}, {memActive, s.active}, {memInactive, s.inactive}, {memFailcnt, s.hits},
 	} {
 		e.send(v.f, float64(v.v))
+	}
+	if s.hasPeak {
+		e.send(memMax, float64(s.peak))
+	}
+	if s.hasKernel {
+		e.send(memKernel, float64(s.kernel))
 	}
 	e.send(memFailures, float64(s.faults), "pgfault", "container")
 	e.send(memFailures, float64(s.majorFaults), "pgmajfault", "container")

@@ -264,7 +264,7 @@ func TestRealCPU(t *testing.T) {
 	require.GreaterOrEqual(t, total, before/unit)
 	require.LessOrEqual(t, total, after/unit)
 	require.GreaterOrEqual(t, total, burnSeconds)
-	require.LessOrEqual(t, total, burnSeconds+0.5, "starting it comes on top")
+	require.LessOrEqual(t, total, burnSeconds+5, "starting it comes on top, which takes long where processors are emulated")
 	// Kernels may count user and system time by sampling.
 	require.InDelta(t, total, got["container_cpu_user_seconds_total"]+got["container_cpu_system_seconds_total"], 0.4)
 
@@ -296,7 +296,11 @@ func TestRealMemory(t *testing.T) {
 	require.InDelta(t, l.number(t, "memory.stat:total_rss", "memory.stat:anon"), got["container_memory_rss"], 4<<20)
 	require.GreaterOrEqual(t, got["container_memory_usage_bytes"], got["container_memory_rss"])
 	require.LessOrEqual(t, got["container_memory_working_set_bytes"], got["container_memory_usage_bytes"])
-	require.GreaterOrEqual(t, got["container_memory_max_usage_bytes"], got["container_memory_usage_bytes"]-4<<20)
+	if peak, counted := got["container_memory_max_usage_bytes"]; counted {
+		require.GreaterOrEqual(t, peak, got["container_memory_usage_bytes"]-4<<20)
+	} else {
+		require.False(t, exists(filepath.Join(l.h.unified, l.path, "memory.peak")), "kernels before 5.19 do not count on version 2")
+	}
 	require.Equal(t, float64(limitBytes), got["container_spec_memory_limit_bytes"])
 	require.GreaterOrEqual(t, got["container_memory_failures_total,pgfault,hierarchy"], float64(useBytes/4096/512), "huge pages may make faults few")
 	require.Zero(t, got["container_oom_events_total"])
@@ -315,7 +319,11 @@ func TestRealOOM(t *testing.T) {
 	require.Empty(t, p.begin(t))
 	require.ErrorContains(t, p.cmd.Wait(), "killed")
 	got := l.collect(t)
-	require.Equal(t, 1.0, got["container_oom_events_total"])
+	if text, _ := readFile(l.h.file("memory", l.path, "memory.oom_control")); len(text) > 0 && !strings.Contains(string(text), "oom_kill ") {
+		require.NotContains(t, got, "container_oom_events_total", "kernels before 4.13 do not count")
+	} else {
+		require.Equal(t, 1.0, got["container_oom_events_total"])
+	}
 	require.Equal(t, l.number(t, "memory.failcnt", "memory.events:max"), got["container_memory_failcnt"])
 	require.LessOrEqual(t, got["container_memory_max_usage_bytes"], float64(limitBytes+1<<20), "kernels let a few pages through")
 	require.Zero(t, got["container_processes"])

@@ -223,6 +223,13 @@ func newDisk(t *testing.T) (path, number string) {
 	return "", ""
 }
 
+// splitsTwice tells whether the kernel counts requests again when it divides them, as
+// on version 1 before there are recursive counts: its own figure is above what was read.
+func (l *lab) splitsTwice() bool {
+	dir := filepath.Join(l.h.v1["blkio"], l.path)
+	return l.h.v1["blkio"] != "" && !exists(filepath.Join(dir, "blkio.throttle.io_service_bytes_recursive"))
+}
+
 // Bytes read from a disk are counted, and what stays in the page cache is no working set
 // as far as the kernel may drop it at once.
 func TestRealDisk(t *testing.T) {
@@ -251,7 +258,10 @@ func TestRealDisk(t *testing.T) {
 	if !counted {
 		t.Skip("no controller here counts what is read from ", path)
 	}
-	require.Equal(t, float64(diskBytes), read)
+	require.GreaterOrEqual(t, read, float64(diskBytes))
+	if !l.splitsTwice() {
+		require.InDelta(t, diskBytes, read, 64<<10, "opening a disk reads its partitions")
+	}
 	require.GreaterOrEqual(t, got["container_fs_reads_total,"+path], float64(diskBytes/(8<<20)))
 	require.Zero(t, got["container_fs_writes_bytes_total,"+path])
 }

@@ -31,7 +31,7 @@ type memoryStats struct {
 	usage, peak, workingSet, rss, cache, swap uint64
 	mapped, kernel, active, inactive          uint64
 	hits, oomKills                            uint64
-	hasOOM                                    bool
+	hasPeak, hasKernel, hasOOM                bool // whether the kernel counts it
 	faults, majorFaults                       uint64
 	allFaults, allMajorFaults                 uint64
 }
@@ -127,9 +127,9 @@ func (h hierarchies) memoryV1(g *cgroup) (memoryStats, bool) {
 		return s, false
 	}
 	s.usage = usage
-	s.peak, _ = readUint(file("memory.max_usage_in_bytes"))
+	s.peak, s.hasPeak = readUint(file("memory.max_usage_in_bytes"))
 	s.hits, _ = readUint(file("memory.failcnt"))
-	s.kernel, _ = readUint(file("memory.kmem.usage_in_bytes"))
+	s.kernel, s.hasKernel = readUint(file("memory.kmem.usage_in_bytes"))
 	prefix := ""
 	if tree, ok := readUint(file("memory.use_hierarchy")); ok && tree == 1 {
 		prefix = "total_"
@@ -161,8 +161,9 @@ func (c *Collector) memoryV2(h hierarchies, g *cgroup) (memoryStats, bool) {
 	} else {
 		s.swap, _ = readUint(file("memory.swap.current"))
 	}
-	s.peak, _ = readUint(file("memory.peak"))
-	s.cache, s.rss, s.mapped, s.kernel = stat["file"], stat["anon"], stat["file_mapped"], stat["kernel"]
+	s.peak, s.hasPeak = readUint(file("memory.peak")) // from Linux 5.19 on
+	s.kernel, s.hasKernel = stat["kernel"]            // from 5.18 on
+	s.cache, s.rss, s.mapped = stat["file"], stat["anon"], stat["file_mapped"]
 	s.active, s.inactive = stat["active_file"], stat["inactive_file"]
 	s.faults, s.majorFaults = stat["pgfault"], stat["pgmajfault"]
 	s.allFaults, s.allMajorFaults = s.faults, s.majorFaults
