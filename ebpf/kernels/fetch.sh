@@ -11,6 +11,8 @@ mkdir -p "$1"
 cache=$(cd "$1" && pwd)
 # Suite and package of each kernel; the first version that is served is taken.
 kernels="
+4.4-amd64 linux-image-unsigned-4.4.0-[0-9]+-generic
+4.15-amd64 linux-image-unsigned-4.15.0-[0-9]+-generic
 4.18-amd64 linux-image-unsigned-4.18.0-[0-9]+-generic
 5.4-amd64 linux-image-unsigned-5.4.0-[0-9]+-generic
 5.8-amd64 linux-image-unsigned-5.8.0-[0-9]+-generic
@@ -58,7 +60,7 @@ prepare() {
 	if [ ! -f "$ubuntu" ]; then
 		(cd "$cache/deb" && quietly apt-get download -qq ubuntu-keyring && dpkg -x ubuntu-keyring_*.deb "$apt/keys") || return 0
 	fi
-	for suite in bionic focal jammy noble; do
+	for suite in xenial bionic focal jammy noble; do
 		echo "deb [arch=amd64 signed-by=$ubuntu] http://archive.ubuntu.com/ubuntu $suite-updates main"
 	done >>"$apt/sources.list"
 	refresh
@@ -79,7 +81,7 @@ unpack() {
 # take_modules <directory>: what is found of them, without compression
 take_modules() {
 	mkdir -p "$1.new"
-	for module in inet_diag tcp_diag; do
+	for module in virtio-rng inet_diag tcp_diag; do
 		find "$apt/kernel" -name "$module.ko*" | while read -r file; do
 			case $file in
 			*.xz) xz -dc "$file" ;;

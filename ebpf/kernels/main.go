@@ -17,8 +17,21 @@ import (
 )
 
 // allPackages are those below ebpf whose tests load programs, or read what programs
-// tell of.
-const allPackages = "probe,feature,identity,http1,stream,tls,tcp,dns,process,block,runq,profile,span"
+// tell of, and the one that reads control groups.
+const allPackages = "probe,feature,identity,http1,stream,tls,tcp,dns,process,block,runq,profile,span," + groups
+
+// groups is the package whose tests run under every arrangement of control groups:
+// version 2 alone, as all others', and after another start version 1 alone and version
+// 1 beside 2.
+const groups = "collector/container"
+
+// folder is where a package is, of those that -packages names.
+func folder(pkg string) string {
+	if pkg == groups {
+		return pkg
+	}
+	return "ebpf/" + pkg
+}
 
 // options are the command line's.
 type options struct {
@@ -31,7 +44,7 @@ func main() {
 	var o options
 	flag.StringVar(&o.cache, "cache", ".cache/kernels", "where fetch.sh put the kernels")
 	flag.StringVar(&o.only, "kernels", "", "regular expression of the kernels to boot, such as 5.10-amd64; empty: all")
-	flag.StringVar(&o.packages, "packages", allPackages, "packages below ebpf to test")
+	flag.StringVar(&o.packages, "packages", allPackages, "packages below ebpf to test, and "+groups)
 	flag.StringVar(&o.run, "run", "", "regular expression of the tests to run")
 	flag.StringVar(&o.accel, "accel", "", "kvm or tcg (emulation); empty: kvm where it runs a kernel")
 	flag.DurationVar(&o.silence, "silence", 10*time.Minute, "the longest that a kernel may print nothing")
@@ -65,6 +78,11 @@ func matrix(ctx context.Context, o options, w io.Writer) (bool, error) {
 	defer os.RemoveAll(dir)
 	began := time.Now()
 	var all []*results
+	packages := strings.Split(o.packages, ",")
+	var rows []string // of the table, beside the packages
+	if slices.Contains(packages, groups) {
+		rows = []string{groups + "@v1", groups + "@hybrid"}
+	}
 	machines := make(map[string]machine) // by architecture
 	for i, image := range images {
 		name := strings.TrimPrefix(filepath.Base(image), "vmlinuz-")
@@ -90,9 +108,15 @@ func matrix(ctx context.Context, o options, w io.Writer) (bool, error) {
 			return false, fmt.Errorf("boot %s: %w", name, err)
 		}
 		all = append(all, r)
+		if slices.Contains(packages, groups) {
+			if r, err = test(ctx, w, o, m.older(), name+" v1", image, archive); err != nil {
+				return false, fmt.Errorf("boot %s with control groups of version 1: %w", name, err)
+			}
+			all = append(all, r)
+		}
 	}
-	table(w, strings.Split(o.packages, ","), all)
-	fmt.Fprintf(w, "%d kernels in %s\n", len(all), time.Since(began).Round(time.Second))
+	table(w, append(packages, rows...), all)
+	fmt.Fprintf(w, "%d starts in %s\n", len(all), time.Since(began).Round(time.Second))
 	return !slices.ContainsFunc(all, func(r *results) bool { return r.failed }), nil
 }
 
@@ -157,7 +181,7 @@ func initramfs(ctx context.Context, w io.Writer, o options, arch, dir string) (s
 	into := filepath.Join(dir, arch)
 	args := []string{"test", "-c", "-trimpath", "-ldflags=-s -w", "-o", into + "/"}
 	for _, p := range packages {
-		args = append(args, "./ebpf/"+p)
+		args = append(args, "./"+folder(p))
 	}
 	if err := os.Mkdir(into, 0o700); err != nil {
 		return "", err
@@ -173,9 +197,9 @@ func initramfs(ctx context.Context, w io.Writer, o options, arch, dir string) (s
 		if err != nil {
 			return "", err
 		}
-		a.file("vedette/ebpf/"+p+"/"+filepath.Base(p)+".test", 0o755, b)
-		if data := filepath.Join("ebpf", p, "testdata"); exists(data) {
-			if err := a.tree(data, "vedette/ebpf/"+p+"/testdata"); err != nil {
+		a.file("vedette/"+folder(p)+"/"+filepath.Base(p)+".test", 0o755, b)
+		if data := filepath.Join(folder(p), "testdata"); exists(data) {
+			if err := a.tree(data, "vedette/"+folder(p)+"/testdata"); err != nil {
 				return "", err
 			}
 		}
@@ -227,40 +251,4 @@ func withModules(archive, modules, path string) (string, error) {
 		return "", err
 	}
 	return path, os.WriteFile(path, append(b, a.bytes()...), 0o600)
-}
-
-// initScript is what the kernel starts.
-func initScript(o options) string {
-	run := ""
-	if o.run != "" {
-		run = " -test.run '" + strings.ReplaceAll(o.run, "'", "") + "'"
-	}
-	return `#!/bin/busybox sh
-/bin/busybox --install -s /bin
-export PATH=/usr/sbin:/bin HOME=/root
-mount -t proc proc /proc
-mount -t sysfs sys /sys
-mount -t devtmpfs dev /dev
-mount -t tmpfs tmp /tmp
-mkdir -p /dev/shm /sys/fs/cgroup
-ln -sf /proc/self/fd /dev/fd
-mount -t cgroup2 cgroup /sys/fs/cgroup
-echo +memory >/sys/fs/cgroup/cgroup.subtree_control 2>/dev/null
-mount -t tracefs trace /sys/kernel/tracing 2>/dev/null || mount -t debugfs debug /sys/kernel/debug
-for m in inet_diag tcp_diag; do
-	[ ! -f /modules/$m.ko ] || insmod /modules/$m.ko
-done
-ip link set lo up
-echo 1 >/proc/sys/net/ipv6/conf/all/disable_ipv6 2>/dev/null; echo 0 >/proc/sys/net/ipv6/conf/all/disable_ipv6 2>/dev/null
-ip addr add ::1/128 dev lo 2>/dev/null
-echo "KERNEL $(uname -r) $(uname -m)"
-for p in ` + strings.ReplaceAll(o.packages, ",", " ") + `; do
-	cd /vedette/ebpf/$p
-	echo "PACKAGE $p"
-	./${p##*/}.test -test.v` + run + `
-	echo "EXIT $p $?"
-done
-echo "END"
-poweroff -f
-`
 }

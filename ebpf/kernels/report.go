@@ -192,6 +192,9 @@ func table(w io.Writer, packages []string, all []*results) {
 
 func (r *results) cell(pkg string) string {
 	p := r.packages[pkg]
+	if p == nil && r.ended {
+		return "-"
+	}
 	if p == nil {
 		return "not reached"
 	}
