@@ -29,3 +29,9 @@ int BPF_PROG(closed, struct sock *sk, int oldstate, int newstate)
 {
 	return on_state(sk, newstate);
 }
+
+SEC("tp_btf/tcp_destroy_sock")
+int BPF_PROG(destroyed, struct sock *sk)
+{
+	return on_destroy(sk);
+}

@@ -89,6 +89,7 @@ struct conn {
 	__u64 request_bytes;
 	__u64 response_bytes;
 	__u64 end_ns;
+	__u64 closed_ns; /* 0: TCP has not done with it, or nobody has it */
 	/* of spans only */
 	__u64 tuple; /* hash of both ends */
 	__u32 local_addr[4];

@@ -376,6 +376,7 @@ static __always_inline int lines(struct io *io)
 	asm volatile("%0 &= 2047" : "+r"(n));
 	if (bpf_probe_read_user(b->data + CARRY, n, (void *)b->base)) {
 		count(STAT_UNREADABLE);
+		c->blind = 1;
 		h->state = LOST;
 		return 1;
 	}
@@ -468,6 +469,7 @@ STEP long step(__u32 i, struct io *io)
 		if (next_buffer(b))
 			return 0;
 		count(STAT_UNREADABLE);
+		c->blind = 1;
 		h->state = LOST;
 		return 1;
 	}
@@ -749,9 +751,14 @@ static __always_inline int on_ready(struct sock *sk, __u32 upto)
 	return 0;
 }
 
-STEP long abandon(__u32 i, struct conn **p)
+struct ending {
+	struct conn *c;
+	__u64 now;
+};
+
+STEP long abandon(__u32 i, struct ending *e)
 {
-	struct conn *c = *p;
+	struct conn *c = e->c;
 	__u64 q;
 
 	if (!c || c->pushed == c->popped)
@@ -765,24 +772,40 @@ STEP long abandon(__u32 i, struct conn **p)
 	c->start_ns = q >> 4;
 	c->status = 0;
 	c->response_bytes = 0;
-	record(CONN(c), bpf_ktime_get_ns());
+	record(CONN(c), e->now);
 	return 0;
 }
 
-static __always_inline void abandon_all(struct conn *c)
+static __always_inline void abandon_all(struct conn *c, __u64 now)
 {
+	struct ending e = { .c = c, .now = now };
+
 #ifdef BOUNDED
 	for (int i = 0; i < DEPTH; i++) {
-		if (abandon(i, &c))
+		if (abandon(i, &e))
 			break;
 	}
 #else
-	bpf_loop(DEPTH, abandon, &c, 0);
+	bpf_loop(DEPTH, abandon, &e, 0);
+#endif
+}
+
+#define SOCK_DEAD 0 /* bit of skc_flags: no process has the socket */
+
+/* Has a process the socket of a connection that is at its end? It may read what had
+ * come before a reset, and write an answer that nobody gets, so that what is under way
+ * ends when it lets go of it. */
+static __always_inline bool held(struct sock *sk)
+{
+#ifdef UNTYPED
+	return false; /* what is kept by an address ends with the connection */
+#else
+	return !(sk->__sk_common.skc_flags >> SOCK_DEAD & 1);
 #endif
 }
 
 /* What is under way ends with the connection. */
-static __always_inline int conn_state(struct conn *c, int newstate)
+static __always_inline int conn_state(struct conn *c, int newstate, __u64 now)
 {
 	struct half *h;
 
@@ -795,22 +818,48 @@ static __always_inline int conn_state(struct conn *c, int newstate)
 		c->response_bytes = h->state == IN_BODY || h->state == IN_CHUNK ? h->body - h->left : h->body;
 		if (c->orphan)
 			count(STAT_UNMATCHED);
-		finish(c, h->state == UNTIL_CLOSE ? c->end_ns : bpf_ktime_get_ns());
+		finish(c, h->state == UNTIL_CLOSE ? c->end_ns : now);
 		reset_half(h, AT_START);
 	}
 	if (newstate == CLOSE && !c->blind)
-		abandon_all(c);
+		abandon_all(c, now);
+	return 0;
+}
+
+/* Ends what was left to a process that had a socket at its end. */
+static __always_inline int let_go(struct conn *c)
+{
+	if (!c || !c->closed_ns)
+		return 0;
+	conn_state(c, CLOSE, c->closed_ns);
+	c->closed_ns = 0;
 	return 0;
 }
 
 static __always_inline int on_state(struct sock *sk, int newstate)
 {
+	struct conn *c;
+
 	if (begins(newstate))
 		conns_forget(sk);
-	if (newstate != CLOSE && newstate != LAST_ACK && newstate != FIN_WAIT1)
+	if (newstate != CLOSE && newstate != LAST_ACK && newstate != FIN_WAIT1 && newstate != SYN_SENT)
 		return 0;
-	conn_state(conns_of(sk, false), newstate);
+	c = conns_of(sk, false);
+	if (newstate == SYN_SENT)
+		return let_go(c); /* connected anew */
+	if (c && newstate == CLOSE && held(sk)) {
+		c->closed_ns = bpf_ktime_get_ns();
+		return 0;
+	}
+	if (c && !c->ignored)
+		conn_state(c, newstate, bpf_ktime_get_ns());
 	if (newstate == CLOSE)
 		conns_forget(sk);
 	return 0;
+}
+
+/* A process has let go of a socket that was at its end before. */
+static __always_inline int on_destroy(struct sock *sk)
+{
+	return let_go(conns_of(sk, false));
 }

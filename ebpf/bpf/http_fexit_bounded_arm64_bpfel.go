@@ -27,6 +27,7 @@ const (
 	HttpFexitBoundedMapStats            = "stats"
 	HttpFexitBoundedMapZeroValue        = "zero_value"
 	HttpFexitBoundedProgClosed          = "closed"
+	HttpFexitBoundedProgDestroyed       = "destroyed"
 	HttpFexitBoundedProgReady           = "ready"
 	HttpFexitBoundedProgReceived        = "received"
 	HttpFexitBoundedProgReceivedSplice  = "received_splice"
@@ -89,6 +90,7 @@ type HttpFexitBoundedSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type HttpFexitBoundedProgramSpecs struct {
 	Closed         *ebpf.ProgramSpec `ebpf:"closed"`
+	Destroyed      *ebpf.ProgramSpec `ebpf:"destroyed"`
 	Ready          *ebpf.ProgramSpec `ebpf:"ready"`
 	Received       *ebpf.ProgramSpec `ebpf:"received"`
 	ReceivedSplice *ebpf.ProgramSpec `ebpf:"received_splice"`
@@ -200,6 +202,7 @@ type HttpFexitBoundedVariables struct {
 // It can be passed to LoadHttpFexitBoundedObjects or ebpf.CollectionSpec.LoadAndAssign.
 type HttpFexitBoundedPrograms struct {
 	Closed         *ebpf.Program `ebpf:"closed"`
+	Destroyed      *ebpf.Program `ebpf:"destroyed"`
 	Ready          *ebpf.Program `ebpf:"ready"`
 	Received       *ebpf.Program `ebpf:"received"`
 	ReceivedSplice *ebpf.Program `ebpf:"received_splice"`
@@ -210,6 +213,7 @@ type HttpFexitBoundedPrograms struct {
 func (p *HttpFexitBoundedPrograms) Close() error {
 	return _HttpFexitBoundedClose(
 		p.Closed,
+		p.Destroyed,
 		p.Ready,
 		p.Received,
 		p.ReceivedSplice,

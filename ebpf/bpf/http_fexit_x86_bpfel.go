@@ -27,6 +27,7 @@ const (
 	HttpFexitMapStats            = "stats"
 	HttpFexitMapZeroValue        = "zero_value"
 	HttpFexitProgClosed          = "closed"
+	HttpFexitProgDestroyed       = "destroyed"
 	HttpFexitProgReady           = "ready"
 	HttpFexitProgReceived        = "received"
 	HttpFexitProgReceivedSplice  = "received_splice"
@@ -89,6 +90,7 @@ type HttpFexitSpecs struct {
 // It can be passed ebpf.CollectionSpec.Assign.
 type HttpFexitProgramSpecs struct {
 	Closed         *ebpf.ProgramSpec `ebpf:"closed"`
+	Destroyed      *ebpf.ProgramSpec `ebpf:"destroyed"`
 	Ready          *ebpf.ProgramSpec `ebpf:"ready"`
 	Received       *ebpf.ProgramSpec `ebpf:"received"`
 	ReceivedSplice *ebpf.ProgramSpec `ebpf:"received_splice"`
@@ -200,6 +202,7 @@ type HttpFexitVariables struct {
 // It can be passed to LoadHttpFexitObjects or ebpf.CollectionSpec.LoadAndAssign.
 type HttpFexitPrograms struct {
 	Closed         *ebpf.Program `ebpf:"closed"`
+	Destroyed      *ebpf.Program `ebpf:"destroyed"`
 	Ready          *ebpf.Program `ebpf:"ready"`
 	Received       *ebpf.Program `ebpf:"received"`
 	ReceivedSplice *ebpf.Program `ebpf:"received_splice"`
@@ -210,6 +213,7 @@ type HttpFexitPrograms struct {
 func (p *HttpFexitPrograms) Close() error {
 	return _HttpFexitClose(
 		p.Closed,
+		p.Destroyed,
 		p.Ready,
 		p.Received,
 		p.ReceivedSplice,

@@ -56,6 +56,7 @@ type HttpConn struct {
 	RequestBytes  uint64
 	ResponseBytes uint64
 	EndNs         uint64
+	ClosedNs      uint64
 	Tuple         uint64
 	LocalAddr     [4]uint32
 	Netns         uint32
@@ -205,6 +206,7 @@ const (
 	HttpMapStats       = "stats"
 	HttpMapZeroValue   = "zero_value"
 	HttpProgClosed     = "closed"
+	HttpProgDestroyed  = "destroyed"
 	HttpProgReady      = "ready"
 	HttpProgReceived   = "received"
 	HttpProgSent       = "sent"
@@ -263,10 +265,11 @@ type HttpSpecs struct {
 //
 // It can be passed ebpf.CollectionSpec.Assign.
 type HttpProgramSpecs struct {
-	Closed   *ebpf.ProgramSpec `ebpf:"closed"`
-	Ready    *ebpf.ProgramSpec `ebpf:"ready"`
-	Received *ebpf.ProgramSpec `ebpf:"received"`
-	Sent     *ebpf.ProgramSpec `ebpf:"sent"`
+	Closed    *ebpf.ProgramSpec `ebpf:"closed"`
+	Destroyed *ebpf.ProgramSpec `ebpf:"destroyed"`
+	Ready     *ebpf.ProgramSpec `ebpf:"ready"`
+	Received  *ebpf.ProgramSpec `ebpf:"received"`
+	Sent      *ebpf.ProgramSpec `ebpf:"sent"`
 }
 
 // HttpMapSpecs contains maps before they are loaded into the kernel.
@@ -370,15 +373,17 @@ type HttpVariables struct {
 //
 // It can be passed to LoadHttpObjects or ebpf.CollectionSpec.LoadAndAssign.
 type HttpPrograms struct {
-	Closed   *ebpf.Program `ebpf:"closed"`
-	Ready    *ebpf.Program `ebpf:"ready"`
-	Received *ebpf.Program `ebpf:"received"`
-	Sent     *ebpf.Program `ebpf:"sent"`
+	Closed    *ebpf.Program `ebpf:"closed"`
+	Destroyed *ebpf.Program `ebpf:"destroyed"`
+	Ready     *ebpf.Program `ebpf:"ready"`
+	Received  *ebpf.Program `ebpf:"received"`
+	Sent      *ebpf.Program `ebpf:"sent"`
 }
 
 func (p *HttpPrograms) Close() error {
 	return _HttpClose(
 		p.Closed,
+		p.Destroyed,
 		p.Ready,
 		p.Received,
 		p.Sent,

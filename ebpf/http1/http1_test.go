@@ -22,7 +22,7 @@ import (
 )
 
 func TestMain(m *testing.M) {
-	featuretest.Main(m, map[string]func(){"uring": uringServer, "crawl": crawl, "rights": tryRights, "late reader": lateReader, "undrained": undrainedServer})
+	featuretest.Main(m, map[string]func(){"uring": uringServer, "crawl": crawl, "rights": tryRights, "late reader": lateReader, "undrained": undrainedServer, "late answer": lateAnswer, "refused client": refusedClient})
 }
 
 func newFeature(t testing.TB) *Feature {

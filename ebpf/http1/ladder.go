@@ -33,7 +33,7 @@ var ways = []way{
 	{name: "tracepoints", spec: bpf.LoadHttp},
 	{name: "tracepoints without ready", lacks: lateStart, spec: bpf.LoadHttp, without: []string{bpf.HttpProgReady}},
 	{name: "tracepoints alone", lacks: lateStart + "; " + noClose, spec: bpf.LoadHttp,
-		without: []string{bpf.HttpProgReady, bpf.HttpProgClosed}},
+		without: []string{bpf.HttpProgReady, bpf.HttpProgClosed, bpf.HttpProgDestroyed}},
 	{name: "fexit", lacks: "hooks functions of the kernel (fexit) instead of tracepoints, at a higher cost", spec: bpf.LoadHttpFexit, mend: feature.FitFunctions},
 	{name: "kprobe", lacks: "hooks functions of the kernel (kprobe), at a higher cost; bodies that are received by splice; follows 16384 connections",
 		spec: bpf.LoadHttpKprobe, mend: feature.FitFunctions},
