@@ -185,7 +185,7 @@ func TestE2EKafkaPoison(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		eventually(t, "what is behind the poison", func() bool { return len(p.queryMatrix(fmt.Sprintf("e2e_behind_%d[1m]", partition))) == 1 })
+		eventually(t, "what is behind the poison", func() bool { return len(p.queryMatrix(fmt.Sprintf("e2e_behind_%d[1h]", partition))) == 1 })
 	}
 	if _, body := p.get("/debug/set-aside"); strings.Count(body, "ExportMetricsServiceRequest") != b.Partitions(buffer.TopicMetrics) {
 		t.Errorf("set aside: got %s, want one message of each partition", body)

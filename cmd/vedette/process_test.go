@@ -109,7 +109,7 @@ var (
 	stopLine  = regexp.MustCompile(`msg="stopping`)
 )
 
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 // start runs "vedette run" on a free port and waits until it is ready.
 func start(t *testing.T, data string, args ...string) *process {

@@ -290,7 +290,7 @@ func TestE2ETraces(t *testing.T) {
 	data := t.TempDir()
 	config := writeConfig(t, `
 http: {bearer_token: sesame}
-span_metrics: {interval: 500ms, service_graph: {wait: 1s}}
+span_metrics: {interval: 500ms, service_graph: {wait: 5s}}
 tracing: {sample_ratio: 0}
 `)
 	p := start(t, data, "--config", config)
@@ -584,7 +584,7 @@ func (p *process) checkSearches(shop, otelZipkin string, python []string) {
 	}
 	end := time.Now().Unix() + 1
 	path := fmt.Sprintf("/tempo/api/metrics/query_range?q=%s&start=%d&end=%d&step=60s",
-		url.QueryEscape(`{ resource.service.name =~ "shop|cart" } | count_over_time() by (resource.service.name)`), end-300, end)
+		url.QueryEscape(`{ resource.service.name =~ "shop|cart" } | count_over_time() by (resource.service.name)`), end-3600, end)
 	p.json(path, &series)
 	sums := map[string]float64{}
 	for _, s := range series.Series {
@@ -626,7 +626,7 @@ func (p *process) checkSeries(shop string) {
 			}
 		}
 		p.json(fmt.Sprintf("/api/v1/query_exemplars?query=%s&start=%d&end=%d", url.QueryEscape(`traces_spanmetrics_latency_bucket{service="shop",span_name="GET /cart"}`),
-			time.Now().Add(-time.Minute).Unix(), time.Now().Add(time.Minute).Unix()), &answer)
+			time.Now().Add(-time.Hour).Unix(), time.Now().Add(time.Minute).Unix()), &answer)
 		for _, s := range answer.Data {
 			for _, e := range s.Exemplars {
 				if e.Labels["trace_id"] == shop {

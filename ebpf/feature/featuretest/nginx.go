@@ -37,7 +37,7 @@ func StartNginx(t testing.TB, upstream string) (port string, nginx *realnginx.Se
 	t.Helper()
 	return startNginx(t, realnginx.Config{
 		IPv6:   true,
-		HTTP:   "upstream app { server " + upstream + "; keepalive 8; }",
+		HTTP:   "upstream app { server " + upstream + "; keepalive 8; keepalive_timeout 1h; }",
 		Server: fixedAnswers + proxied("http"),
 	})
 }
@@ -63,7 +63,7 @@ func StartNginxTLS(t testing.TB) (port string, nginx *realnginx.Server) {
 func StartNginxTLSProxy(t testing.TB, scheme, upstream string) (port string, nginx *realnginx.Server) {
 	t.Helper()
 	c := overTLS(t, proxied(scheme))
-	c.HTTP = "upstream app { server " + upstream + "; keepalive 8; }"
+	c.HTTP = "upstream app { server " + upstream + "; keepalive 8; keepalive_timeout 1h; }"
 	return startNginx(t, c)
 }
 
