@@ -82,3 +82,12 @@ func TestByVersion(t *testing.T) {
 	require.Negative(t, byVersion("x/vmlinuz-5.10-amd64", "x/vmlinuz-5.10-arm64"))
 	require.Negative(t, byVersion("x/vmlinuz-5.19-amd64", "x/vmlinuz-6.1-amd64"))
 }
+
+// What init is told comes behind what the kernel is, and leaves the machine as it was.
+func TestTold(t *testing.T) {
+	m := machine{args: []string{"-m", "1", "-append", "quiet"}}
+	require.Equal(t, []string{"-m", "1", "-append", "quiet " + olderGroups}, m.told(olderGroups).args)
+	require.Equal(t, "quiet", m.args[3])
+	require.Negative(t, byVersion("vmlinuz-4.15-amd64", "vmlinuz-4.18"))
+	require.Positive(t, byVersion("vmlinuz-4.18-amd64", "vmlinuz-4.18"))
+}
