@@ -42,7 +42,7 @@ func deltaBatch(tenant string, rows ...delta) *signal.Metrics {
 		off := len(b.Buf)
 		b.Buf = labels.Append(b.Buf, "__name__", d.series)
 		b.Hash = append(b.Hash, labels.HashCanonical(b.Buf[off:]))
-		b.Labels = append(b.Labels, byteRange(off, len(b.Buf)))
+		b.Labels = append(b.Labels, signal.RangeOf(off, len(b.Buf)))
 		b.Times = append(b.Times, d.time)
 		b.Values = append(b.Values, d.value)
 		b.Starts = append(b.Starts, d.start)

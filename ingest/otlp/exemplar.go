@@ -212,7 +212,7 @@ func (r *Request) keepExemplar(e signal.Exemplar) error {
 			x.buf = labels.Append(x.buf, p.name, p.value)
 		}
 	}
-	e.Labels = byteRange(off, len(x.buf))
+	e.Labels = signal.RangeOf(off, len(x.buf))
 	x.list = append(x.list, e)
 	return nil
 }
@@ -229,7 +229,7 @@ func (r *Request) dropExemplar(tag, end int, reason wire.Reason, detail string) 
 	if r.drops, err = wire.Grow(&r.budget, r.drops, 8); err != nil {
 		return err
 	}
-	r.drops = append(r.drops, byteRange(tag, end))
+	r.drops = append(r.drops, signal.RangeOf(tag, end))
 	return nil
 }
 

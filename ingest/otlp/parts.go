@@ -3,8 +3,6 @@ package otlp
 import (
 	"encoding/binary"
 
-	"github.com/klauspost/compress/s2"
-
 	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/ingest/remotewrite"
 	"github.com/vedette-io/vedette/ingest/wire"
@@ -48,7 +46,7 @@ func (r *Request) Parts(payload []byte, o wire.PartOptions) ([]wire.Part, error)
 		case o.Plain:
 			whole = r.body
 		default:
-			f.out = s2.EncodeSnappy(f.out[:cap(f.out)], r.body)
+			f.out = wire.Pack(f.out, r.body, false)
 			whole = f.out
 		}
 		if o.MaxBytes == 0 || len(whole) <= o.MaxBytes {
@@ -84,10 +82,7 @@ func (r *Request) encode(payload []byte, rows []uint32, _ bool) []byte {
 	for i := 0; i < len(f.points); {
 		i = r.encodeResource(i)
 	}
-	if f.plain {
-		return append(payload, f.out...)
-	}
-	return s2.EncodeSnappy(payload[:cap(payload)], f.out)
+	return wire.Pack(payload, f.out, f.plain)
 }
 
 // resourceOf returns the resource of a point.
@@ -127,7 +122,7 @@ func (r *Request) encodeResource(i int) (next int) {
 		f.out = binary.AppendUvarint(f.out, fieldTargetInfo<<3|wire.Bytes)
 		f.out = append(f.out, 0)
 	}
-	f.close(outer)
+	f.out = wire.CloseMessage(f.out, outer)
 	return i
 }
 
@@ -145,7 +140,7 @@ func (r *Request) encodeScope(i int) (next int) {
 		}
 		i = r.encodeMetric(i)
 	}
-	f.close(outer)
+	f.out = wire.CloseMessage(f.out, outer)
 	return i
 }
 
@@ -163,8 +158,8 @@ func (r *Request) encodeMetric(i int) (next int) {
 	for ; i < len(f.points) && r.points[f.points[i]].metric == k; i++ {
 		r.encodePoint(&r.points[f.points[i]])
 	}
-	f.close(inner)
-	f.close(outer)
+	f.out = wire.CloseMessage(f.out, inner)
+	f.out = wire.CloseMessage(f.out, outer)
 	return i
 }
 
@@ -185,7 +180,7 @@ func (r *Request) encodePoint(p *point) {
 		pos = d.Off + d.Len
 	}
 	f.out = append(f.out, r.body[pos:p.end]...)
-	f.close(outer)
+	f.out = wire.CloseMessage(f.out, outer)
 }
 
 // dropsIn returns the range of r.drops that lies in a point.
@@ -218,7 +213,7 @@ func (r *Request) encodeTarget(p *point) {
 	for _, t := range m.Times[begin:m.SampleEnd[p.row]] {
 		f.out = binary.AppendUvarint(f.out, uint64(t))
 	}
-	f.close(outer)
+	f.out = wire.CloseMessage(f.out, outer)
 }
 
 // copyFields appends those fields of the message at [off, end) of the body, which
@@ -237,21 +232,7 @@ func (r *Request) copyFields(off, end uint32, keep func(num int32) bool) {
 }
 
 // open begins a message in the given field and returns where its content begins.
-func (f *frame) open(field int32) int {
-	f.out = binary.AppendUvarint(f.out, uint64(field)<<3|wire.Bytes)
-	f.out = append(f.out, 0, 0, 0, 0, 0)
-	return len(f.out)
-}
-
-// close sets the length of the message whose content begins at the given index,
-// and moves the content to where the length ends.
-func (f *frame) close(content int) {
-	size := len(f.out) - content
-	var b [5]byte
-	n := binary.PutUvarint(b[:], uint64(size))
-	if n < len(b) {
-		copy(f.out[content-len(b)+n:], f.out[content:])
-		f.out = f.out[:len(f.out)-len(b)+n]
-	}
-	copy(f.out[content-len(b):], b[:n])
+func (f *frame) open(field int32) (content int) {
+	f.out, content = wire.OpenMessage(f.out, uint64(field))
+	return content
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/vedette-io/vedette/ingest/remotewrite"
 	"github.com/vedette-io/vedette/ingest/wire"
 	"github.com/vedette-io/vedette/internal/labels"
+	"github.com/vedette-io/vedette/internal/signal"
 )
 
 // writeRows writes the rows of the point at hand from r.build.seg and, if it is
@@ -127,7 +128,7 @@ func (r *Request) writeRow(name, suffix, extra, text string) error {
 		buf = append(buf, u.seg[u.rest:]...)
 	}
 	r.Metrics.Buf = buf
-	r.cache.rows = append(r.cache.rows, series{hash: labels.HashCanonical(buf[off:]), labels: byteRange(off, len(buf))})
+	r.cache.rows = append(r.cache.rows, series{hash: labels.HashCanonical(buf[off:]), labels: signal.RangeOf(off, len(buf))})
 	return nil
 }
 

@@ -222,11 +222,11 @@ func (r *Request) resourceMetrics(off, end int) error {
 		}
 		switch num {
 		case fieldResource:
-			r.res.spans = append(r.res.spans, byteRange(s, e))
+			r.res.spans = append(r.res.spans, signal.RangeOf(s, e))
 		case fieldScopeMetrics:
 			child = fieldScopeMetrics
 		case fieldTargetInfo:
-			told, isTold = byteRange(s, e), true
+			told, isTold = signal.RangeOf(s, e), true
 		}
 		i = e
 	}
@@ -256,10 +256,6 @@ func (r *Request) hashSpans(spans []signal.ByteRange) labels.Hash {
 
 func (r *Request) at(b signal.ByteRange) []byte { return r.body[b.Off : b.Off+b.Len] }
 
-func byteRange(off, end int) signal.ByteRange {
-	return signal.ByteRange{Off: uint32(off), Len: uint32(end - off)}
-}
-
 // scopeMetrics decodes a ScopeMetrics message.
 func (r *Request) scopeMetrics(off, end int) error {
 	const what = "scope metrics"
@@ -277,9 +273,9 @@ func (r *Request) scopeMetrics(off, end int) error {
 			}
 			switch num {
 			case fieldScope:
-				r.scope.spans = append(r.scope.spans, byteRange(s, e))
+				r.scope.spans = append(r.scope.spans, signal.RangeOf(s, e))
 			case fieldScopeSchema:
-				r.scope.schema = byteRange(s, e)
+				r.scope.schema = signal.RangeOf(s, e)
 			}
 			i = e
 		}
@@ -388,7 +384,7 @@ func (r *Request) metricFields(off, end int) (data signal.ByteRange, field int32
 		case 3:
 			mt.unit = b[s:e]
 		default:
-			mt.kind, field, data = kind, num, byteRange(s, e)
+			mt.kind, field, data = kind, num, signal.RangeOf(s, e)
 		}
 		i = e
 	}

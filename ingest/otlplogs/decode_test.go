@@ -151,7 +151,7 @@ func TestMalformed(t *testing.T) {
 		{"tag", message{0}, "byte 0: request: no valid field tag"},
 		{"wire type", message{1 << 3, 1}, "byte 0: request: field 1 has wire type 0"},
 		{"cut", requestOf(body("text"))[:6], "byte 0: request: field 1 is cut short"},
-		{"cut record", field2(1, field2(2, field2(2, message{5<<3 | asBytes, 9}))), "log record: field 5 is cut short"},
+		{"cut record", field2(1, field2(2, field2(2, message{5<<3 | wire.Bytes, 9}))), "log record: field 5 is cut short"},
 		{"time", requestOf(message{1 << 3, 1}), "log record: field 1 has wire type 0"},
 		{"value", requestOf(field2(5, message{1 << 3, 1})), "value: field 1 has wire type 0"},
 	} {

@@ -197,7 +197,7 @@ type message []byte
 
 func field2(num int, content message) message {
 	out := message{}
-	for v := uint64(num)<<3 | asBytes; ; v >>= 7 {
+	for v := uint64(num)<<3 | wire.Bytes; ; v >>= 7 {
 		if v < 0x80 {
 			out = append(out, byte(v))
 			break

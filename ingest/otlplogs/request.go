@@ -3,7 +3,6 @@ package otlplogs
 import (
 	"fmt"
 	"math"
-	"unicode/utf8"
 
 	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/ingest/wire"
@@ -15,7 +14,7 @@ import (
 type Request struct {
 	wire.Decoded
 
-	format   buffer.Format
+	walk     wire.Walk
 	maxBytes int // of a record with its resource and scope
 	budget   wire.Budget
 
@@ -25,12 +24,11 @@ type Request struct {
 
 	resources []envelope
 	scopes    []scopeEnvelope
-	extras    []signal.ByteRange // of body
+	extras    wire.Extras // of body
 	records   []record
 
-	service  []byte // service.name of the resource at hand
-	fault    fault  // of the message at hand
-	envelope fault  // of the resource or scope around it
+	service  []byte     // service.name of the resource at hand
+	envelope wire.Fault // of the resource or scope around the message at hand
 
 	parter parter
 }
@@ -43,12 +41,10 @@ type record struct {
 	time     int64
 }
 
-// envelope is what surrounds messages: the fields beside them are
-// extras[begin:end].
+// envelope is what surrounds messages.
 type envelope struct {
-	begin, end uint32
-	size       uint32 // of the extras
-	hash       uint64 // of the extras
+	wire.Envelope
+	hash uint64 // of its extras
 }
 
 // scopeEnvelope is that of a scope, within a resource.
@@ -74,7 +70,7 @@ func Register(f *wire.Formats) {
 // and Reserve.
 func (r *Request) Decode(format buffer.Format, payload []byte, limits wire.Limits) error {
 	r.Reset()
-	r.format = format
+	r.walk = wire.Walk{Format: format, TooDeep: wire.ReasonInvalidRecord}
 	r.budget.Begin(limits.Reserve)
 	r.maxBytes = math.MaxInt
 	if limits.MaxLogBytes > 0 {
@@ -91,7 +87,7 @@ func (r *Request) Decode(format buffer.Format, payload []byte, limits wire.Limit
 
 // load makes body the message.
 func (r *Request) load(payload []byte, limit int) (err error) {
-	switch r.format {
+	switch r.walk.Format {
 	case buffer.FormatOTLPLogs:
 		if len(payload) > limit {
 			return &wire.SizeError{What: "body", Got: len(payload), Limit: limit}
@@ -124,7 +120,7 @@ func (r *Request) Reset() {
 	r.resources, r.scopes = r.resources[:0], r.scopes[:0]
 	r.extras, r.records = r.extras[:0], r.records[:0]
 	r.service = nil
-	r.fault, r.envelope = fault{}, fault{}
+	r.walk, r.envelope = wire.Walk{}, wire.Fault{}
 	r.budget.Begin(nil)
 	r.parter.reset()
 }
@@ -142,51 +138,25 @@ func (r *Request) capBytes() int {
 		envelopeBytes*cap(r.resources) + scopeBytes*cap(r.scopes) + 8*cap(r.extras) + r.parter.capBytes()
 }
 
-// syntax builds the error for the bytes at offset off of the body.
-func (r *Request) syntax(off int, format string, args ...any) error {
-	return &wire.SyntaxError{Message: wire.MessageName(r.format), Offset: off, Detail: fmt.Sprintf(format, args...)}
-}
-
-// fault says why the records of a message are refused; the zero value says nothing.
-type fault struct {
-	reason wire.Reason
-	what   string
-	got    int
-}
-
-// refuse notes a fault of the message at hand; the first one counts.
-func (r *Request) refuse(reason wire.Reason, what string, got int) {
-	if r.fault.reason == wire.ReasonNone {
-		r.fault = fault{reason, what, got}
-	}
-}
-
-// text checks what protobuf calls a string.
-func (r *Request) text(b []byte, what string) {
-	if !utf8.Valid(b) {
-		r.refuse(wire.ReasonInvalidUTF8, what, 0)
-	}
-}
-
-func (r *Request) detail(f fault) string {
-	switch f.reason {
+func (r *Request) detail(f wire.Fault) string {
+	switch f.Reason {
 	case wire.ReasonInvalidTraceID:
-		return fmt.Sprintf("%s has %d bytes, want 16 or none", f.what, f.got)
+		return fmt.Sprintf("%s has %d bytes, want 16 or none", f.What, f.Got)
 	case wire.ReasonInvalidSpanID:
-		return fmt.Sprintf("%s has %d bytes, want 8 or none", f.what, f.got)
+		return fmt.Sprintf("%s has %d bytes, want 8 or none", f.What, f.Got)
 	case wire.ReasonInvalidUTF8:
-		return f.what + " is not valid UTF-8"
+		return f.What + " is not valid UTF-8"
 	case wire.ReasonRecordTooLarge:
-		return fmt.Sprintf("%s has %d bytes, want <= %d", f.what, f.got, r.maxBytes)
+		return fmt.Sprintf("%s has %d bytes, want <= %d", f.What, f.Got, r.maxBytes)
 	}
-	return f.what
+	return f.What
 }
 
 // reject counts a record as refused.
-func (r *Request) reject(f fault) {
+func (r *Request) reject(f wire.Fault) {
 	r.Rejects.Records++
 	r.changed = true
-	e := wire.InvalidError{Reason: f.reason}
+	e := wire.InvalidError{Reason: f.Reason}
 	if r.Rejects.First == nil {
 		e.Detail = fmt.Sprintf("log record %d of the request: %s", len(r.records)+r.Rejects.Records, r.detail(f))
 	}

@@ -24,13 +24,13 @@ func (r *Request) request() error {
 	for i := 0; i < len(b); {
 		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
-			return r.malformed(b, i, what)
+			return r.walk.Malformed(b, i, what)
 		}
-		if tag == fieldResourceLogs<<3|asBytes {
+		if tag == fieldResourceLogs<<3|wire.Bytes {
 			if err := r.resourceLogs(s, e); err != nil {
 				return err
 			}
-		} else if err := r.unknown(i, what, tag, 1); err != nil {
+		} else if err := r.walk.Unknown(i, what, tag, 1); err != nil {
 			return err
 		}
 		i = e
@@ -38,24 +38,9 @@ func (r *Request) request() error {
 	return nil
 }
 
-// extra adds the field at [off, end) to the envelope at hand.
-func (r *Request) extra(e *envelope, off, end int) (err error) {
-	if n := len(r.extras); n > int(e.begin) && r.extras[n-1].Off+r.extras[n-1].Len == uint32(off) {
-		r.extras[n-1].Len += uint32(end - off)
-	} else {
-		if r.extras, err = wire.Grow(&r.budget, r.extras, 8); err != nil {
-			return err
-		}
-		r.extras = append(r.extras, rangeOf(off, end))
-	}
-	e.end = uint32(len(r.extras))
-	e.size += uint32(end - off)
-	return nil
-}
-
 // seal computes the hash of an envelope that is complete.
 func (r *Request) seal(e *envelope) {
-	extras := r.extras[e.begin:e.end]
+	extras := r.extras[e.Begin:e.End]
 	if len(extras) == 1 { // nearly always
 		e.hash = xxhash.Sum64(r.at(extras[0]))
 		return
@@ -78,7 +63,7 @@ func (r *Request) resourceLogs(off, end int) (err error) {
 	if err != nil {
 		return err
 	}
-	r.envelope = r.fault
+	r.envelope = r.walk.Fault
 	if r.resources, err = wire.Grow(&r.budget, r.resources, envelopeBytes); err != nil {
 		return err
 	}
@@ -117,7 +102,7 @@ func (r *Request) addService() (err error) {
 	}
 	begin := len(l.Buf)
 	l.Buf = append(l.Buf, r.service...)
-	l.Services = append(l.Services, signal.LogService{Name: rangeOf(begin, len(l.Buf))})
+	l.Services = append(l.Services, signal.LogService{Name: signal.RangeOf(begin, len(l.Buf))})
 	return nil
 }
 
@@ -125,33 +110,33 @@ func (r *Request) addService() (err error) {
 // fields with the tag child.
 func (r *Request) resourceHead(off, end int) (env envelope, child uint64, err error) {
 	const what = "resource logs"
-	env = envelope{begin: uint32(len(r.extras)), end: uint32(len(r.extras))}
-	child = fieldOldScopeLogs<<3 | asBytes
-	r.fault, r.service = fault{}, nil
+	env.Envelope = r.extras.Envelope()
+	child = fieldOldScopeLogs<<3 | wire.Bytes
+	r.walk.Fault, r.service = wire.Fault{}, nil
 	b := r.body[:end]
 	for i := off; i < end; {
 		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
-			return env, 0, r.malformed(b, i, what)
+			return env, 0, r.walk.Malformed(b, i, what)
 		}
 		isExtra := true
 		switch tag {
-		case 1<<3 | asBytes:
+		case 1<<3 | wire.Bytes:
 			err = r.resource(s, e)
-		case fieldScopeLogs<<3 | asBytes:
+		case fieldScopeLogs<<3 | wire.Bytes:
 			child, isExtra = tag, false
-		case fieldOldScopeLogs<<3 | asBytes:
+		case fieldOldScopeLogs<<3 | wire.Bytes:
 			isExtra = false
-		case 3<<3 | asBytes:
-			r.text(b[s:e], "schema URL of a resource")
+		case 3<<3 | wire.Bytes:
+			r.walk.Text(b[s:e], "schema URL of a resource")
 		default:
-			err = r.unknown(i, what, tag, 3)
+			err = r.walk.Unknown(i, what, tag, 3)
 			if tag>>3 == fieldOldScopeLogs {
-				err = r.unknown(i, what, tag, fieldOldScopeLogs)
+				err = r.walk.Unknown(i, what, tag, fieldOldScopeLogs)
 			}
 		}
 		if err == nil && isExtra {
-			err = r.extra(&env, i, e)
+			err = r.extras.Add(&r.budget, &env.Envelope, i, e)
 		}
 		if err != nil {
 			return env, 0, err
@@ -169,18 +154,18 @@ func (r *Request) resource(off, end int) error {
 	for i := off; i < end; {
 		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
-			return r.malformed(b, i, what)
+			return r.walk.Malformed(b, i, what)
 		}
 		var err error
 		switch tag {
-		case 1<<3 | asBytes:
+		case 1<<3 | wire.Bytes:
 			r.service = serviceName(b, s, e, r.service)
-			err = r.keyValue(b, s, e, 0)
-		case 2<<3 | asVarint:
-		case 3<<3 | asBytes:
-			err = r.entity(s, e)
+			err = r.walk.KeyValue(b, s, e, 0)
+		case 2<<3 | wire.Varint:
+		case 3<<3 | wire.Bytes:
+			err = r.walk.Entity(b, s, e)
 		default:
-			err = r.unknown(i, what, tag, 3)
+			err = r.walk.Unknown(i, what, tag, 3)
 		}
 		if err != nil {
 			return err
@@ -200,9 +185,9 @@ func serviceName(b []byte, off, end int, have []byte) []byte {
 			return have
 		}
 		switch tag {
-		case 1<<3 | asBytes:
+		case 1<<3 | wire.Bytes:
 			key = b[s:e]
-		case 2<<3 | asBytes:
+		case 2<<3 | wire.Bytes:
 			value = b[s:e]
 		}
 		i = e
@@ -210,29 +195,10 @@ func serviceName(b []byte, off, end int, have []byte) []byte {
 	if string(key) != "service.name" || len(value) == 0 {
 		return have
 	}
-	if tag, s, e := wire.Tagged(value, 0); tag == 1<<3|asBytes && e == len(value) {
+	if tag, s, e := wire.Tagged(value, 0); tag == 1<<3|wire.Bytes && e == len(value) {
 		return value[s:e]
 	}
 	return have
-}
-
-// entity checks an EntityRef.
-func (r *Request) entity(off, end int) error {
-	const what = "entity reference"
-	b := r.body[:end]
-	for i := off; i < end; {
-		tag, s, e := wire.Tagged(b, i)
-		if e < 0 {
-			return r.malformed(b, i, what)
-		}
-		if tag&7 == asBytes && tag>>3 <= 4 {
-			r.text(b[s:e], what)
-		} else if err := r.unknown(i, what, tag, 4); err != nil {
-			return err
-		}
-		i = e
-	}
-	return nil
 }
 
 // scopeLogs checks a ScopeLogs message.
@@ -243,8 +209,8 @@ func (r *Request) scopeLogs(off, end int) (err error) {
 		return err
 	}
 	outer := r.envelope
-	if outer.reason == wire.ReasonNone {
-		r.envelope = r.fault
+	if outer.Reason == wire.ReasonNone {
+		r.envelope = r.walk.Fault
 	}
 	if r.scopes, err = wire.Grow(&r.budget, r.scopes, scopeBytes); err != nil {
 		return err
@@ -253,7 +219,7 @@ func (r *Request) scopeLogs(off, end int) (err error) {
 	b := r.body[:end]
 	for i := off; i < end; {
 		tag, s, e := wire.Tagged(b, i)
-		if tag == fieldRecord<<3|asBytes {
+		if tag == fieldRecord<<3|wire.Bytes {
 			if err := r.record(s, e); err != nil {
 				return err
 			}
@@ -271,28 +237,28 @@ func (r *Request) scopeLogs(off, end int) (err error) {
 // scopeHead checks a ScopeLogs message but for the records.
 func (r *Request) scopeHead(off, end int) (env envelope, err error) {
 	const what = "scope logs"
-	env = envelope{begin: uint32(len(r.extras)), end: uint32(len(r.extras))}
-	r.fault = fault{}
+	env.Envelope = r.extras.Envelope()
+	r.walk.Fault = wire.Fault{}
 	b := r.body[:end]
 	for i := off; i < end; {
 		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
-			return env, r.malformed(b, i, what)
+			return env, r.walk.Malformed(b, i, what)
 		}
-		if tag == fieldRecord<<3|asBytes {
+		if tag == fieldRecord<<3|wire.Bytes {
 			i = e
 			continue
 		}
 		switch tag {
-		case 1<<3 | asBytes:
+		case 1<<3 | wire.Bytes:
 			err = r.scope(s, e)
-		case 3<<3 | asBytes:
-			r.text(b[s:e], "schema URL of a scope")
+		case 3<<3 | wire.Bytes:
+			r.walk.Text(b[s:e], "schema URL of a scope")
 		default:
-			err = r.unknown(i, what, tag, 3)
+			err = r.walk.Unknown(i, what, tag, 3)
 		}
 		if err == nil {
-			err = r.extra(&env, i, e)
+			err = r.extras.Add(&r.budget, &env.Envelope, i, e)
 		}
 		if err != nil {
 			return env, err
@@ -310,19 +276,19 @@ func (r *Request) scope(off, end int) error {
 	for i := off; i < end; {
 		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
-			return r.malformed(b, i, what)
+			return r.walk.Malformed(b, i, what)
 		}
 		var err error
 		switch tag {
-		case 1<<3 | asBytes:
-			r.text(b[s:e], "name of a scope")
-		case 2<<3 | asBytes:
-			r.text(b[s:e], "version of a scope")
-		case 3<<3 | asBytes:
-			err = r.keyValue(b, s, e, 0)
-		case 4<<3 | asVarint:
+		case 1<<3 | wire.Bytes:
+			r.walk.Text(b[s:e], "name of a scope")
+		case 2<<3 | wire.Bytes:
+			r.walk.Text(b[s:e], "version of a scope")
+		case 3<<3 | wire.Bytes:
+			err = r.walk.KeyValue(b, s, e, 0)
+		case 4<<3 | wire.Varint:
 		default:
-			err = r.unknown(i, what, tag, 4)
+			err = r.walk.Unknown(i, what, tag, 4)
 		}
 		if err != nil {
 			return err
@@ -336,40 +302,40 @@ func (r *Request) scope(off, end int) error {
 func (r *Request) record(off, end int) (err error) {
 	const what = "log record"
 	var at, observed, severity uint64
-	r.fault = r.envelope
+	r.walk.Fault = r.envelope
 	b := r.body[:end]
 	for i := off; i < end; {
 		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
-			return r.malformed(b, i, what)
+			return r.walk.Malformed(b, i, what)
 		}
 		switch tag {
-		case 1<<3 | asFixed64:
+		case 1<<3 | wire.Fixed64:
 			at = binary.LittleEndian.Uint64(b[s:])
-		case 11<<3 | asFixed64:
+		case 11<<3 | wire.Fixed64:
 			observed = binary.LittleEndian.Uint64(b[s:])
-		case 2<<3 | asVarint:
+		case 2<<3 | wire.Varint:
 			severity, _ = wire.Uvarint(b, s)
-		case 3<<3 | asBytes:
-			r.text(b[s:e], "severity text")
-		case 5<<3 | asBytes:
-			err = r.anyValue(b, s, e, 0, "body")
-		case 6<<3 | asBytes:
-			err = r.keyValue(b, s, e, 0)
-		case 7<<3 | asVarint, 8<<3 | asFixed32:
-		case 9<<3 | asBytes:
+		case 3<<3 | wire.Bytes:
+			r.walk.Text(b[s:e], "severity text")
+		case 5<<3 | wire.Bytes:
+			err = r.walk.Value(b, s, e, 0, "body")
+		case 6<<3 | wire.Bytes:
+			err = r.walk.KeyValue(b, s, e, 0)
+		case 7<<3 | wire.Varint, 8<<3 | wire.Fixed32:
+		case 9<<3 | wire.Bytes:
 			if e-s != 16 && e != s {
-				r.refuse(wire.ReasonInvalidTraceID, "trace id", e-s)
+				r.walk.Refuse(wire.ReasonInvalidTraceID, "trace id", e-s)
 			}
-		case 10<<3 | asBytes:
+		case 10<<3 | wire.Bytes:
 			if e-s != 8 && e != s {
-				r.refuse(wire.ReasonInvalidSpanID, "span id", e-s)
+				r.walk.Refuse(wire.ReasonInvalidSpanID, "span id", e-s)
 			}
-		case 12<<3 | asBytes:
-			r.text(b[s:e], "event name")
+		case 12<<3 | wire.Bytes:
+			r.walk.Text(b[s:e], "event name")
 		default:
 			if tag>>3 != 4 { // which is reserved
-				err = r.unknown(i, what, tag, 12)
+				err = r.walk.Unknown(i, what, tag, 12)
 			}
 		}
 		if err != nil {
@@ -379,18 +345,18 @@ func (r *Request) record(off, end int) (err error) {
 	}
 	scope := len(r.scopes) - 1
 	resource := r.scopes[scope].resource
-	if size := end - off + int(r.scopes[scope].size+r.resources[resource].size) + wrapBytes; size > r.maxBytes {
-		r.refuse(wire.ReasonRecordTooLarge, "record with its resource and scope", size)
+	if size := end - off + int(r.scopes[scope].Size+r.resources[resource].Size) + wrapBytes; size > r.maxBytes {
+		r.walk.Refuse(wire.ReasonRecordTooLarge, "record with its resource and scope", size)
 	}
-	if r.fault.reason != wire.ReasonNone {
-		r.reject(r.fault)
+	if r.walk.Fault.Reason != wire.ReasonNone {
+		r.reject(r.walk.Fault)
 		return nil
 	}
 	if at == 0 {
 		at = observed
 	}
 	return r.keep(record{
-		at: rangeOf(off, end), scope: uint32(scope), severity: signal.SeverityClassOf(uint64(uint32(severity))), time: int64(at),
+		at: signal.RangeOf(off, end), scope: uint32(scope), severity: signal.SeverityClassOf(uint64(uint32(severity))), time: int64(at),
 	})
 }
 

@@ -156,7 +156,7 @@ func TestRefusedSpans(t *testing.T) {
 		"value in a list":       {spanOf(bytesField(9, bytesField(2, bytesField(5, bytesField(1, bytesField(1, "\xff")))))), wire.ReasonInvalidUTF8, `span "a span": value of an attribute is not valid UTF-8`},
 		"status":                {spanOf(bytesField(15, bytesField(2, "\xff"))), wire.ReasonInvalidUTF8, `span "a span": status message is not valid UTF-8`},
 		"event":                 {spanOf(bytesField(11, bytesField(2, "\xff"))), wire.ReasonInvalidUTF8, `span "a span": name of an event is not valid UTF-8`},
-		"deep":                  {spanOf(bytesField(9, bytesField(2, nested(maxDepth+1)))), wire.ReasonInvalidSpan, `span "a span": value is nested too deep`},
+		"deep":                  {spanOf(bytesField(9, bytesField(2, nested(65)))), wire.ReasonInvalidSpan, `span "a span": value of an attribute is nested too deep`},
 	} {
 		t.Run(name, func(t *testing.T) {
 			body := requestOf(good, tc.span, good)
@@ -168,7 +168,7 @@ func TestRefusedSpans(t *testing.T) {
 			checkReplay(t, r, body, wire.PartOptions{Partitions: 1, Plain: true})
 		})
 	}
-	r := decode(t, requestOf(spanOf(bytesField(9, bytesField(2, nested(maxDepth))))), wire.Limits{})
+	r := decode(t, requestOf(spanOf(bytesField(9, bytesField(2, nested(64))))), wire.Limits{})
 	require.Equal(t, 1, r.Spans.Len())
 }
 

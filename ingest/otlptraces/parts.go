@@ -3,10 +3,7 @@ package otlptraces
 import (
 	"encoding/binary"
 	"math"
-	"math/bits"
 	"slices"
-
-	"github.com/klauspost/compress/s2"
 
 	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/ingest/wire"
@@ -14,42 +11,22 @@ import (
 )
 
 // PartitionOf returns the partition of n to which a trace belongs: both halves of
-// its id, big-endian, are mixed as
-//
-//	h = high*0x9e3779b97f4a7c15 + low
-//	h = (h ^ h>>32) * 0xd6e8feb86659fd93
-//	h = h ^ h>>32
-//
-// modulo 2^64, and the partition is the upper half of the 128-bit product h*n.
-// Every producer must use the same. Ids are often not random in one of the
-// halves.
+// its id, big-endian, are mixed as wire.Home says.
 func PartitionOf(id signal.TraceID, n int) int {
-	h := binary.BigEndian.Uint64(id[:8])*0x9e3779b97f4a7c15 + binary.BigEndian.Uint64(id[8:])
-	h = (h ^ h>>32) * 0xd6e8feb86659fd93
-	h ^= h >> 32
-	partition, _ := bits.Mul64(h, uint64(n))
-	return int(partition)
-}
-
-// share is a part under construction and the memory it keeps for the next one.
-type share struct {
-	partition int
-	rows      []uint32 // of the batch, rising
-	own       signal.Spans
-	payload   []byte
+	return wire.Home(binary.BigEndian.Uint64(id[:8]), binary.BigEndian.Uint64(id[8:]), n)
 }
 
 // parter divides batches.
 type parter struct {
-	shares []share
-	parts  []wire.Part
-	out    []byte // uncompressed message
+	wire.Shares
+	own   []signal.Spans // beside List
+	parts []wire.Part
 }
 
 func (p *parter) capBytes() int {
-	n := cap(p.out)
-	for _, s := range p.shares[:cap(p.shares)] {
-		n += rowBytes*cap(s.own.SpanIDs) + 4*cap(s.rows) + cap(s.payload)
+	n := p.CapBytes()
+	for i := range p.own[:cap(p.own)] {
+		n += rowBytes * cap(p.own[:cap(p.own)][i].SpanIDs)
 	}
 	return n
 }
@@ -57,30 +34,13 @@ func (p *parter) capBytes() int {
 func (p *parter) reset() {
 	clear(p.parts)
 	p.parts = p.parts[:0]
-	for i := range p.shares {
-		p.shares[i].reset(0)
+	for i := range p.own {
+		d := &p.own[i]
+		d.Buf, d.Resources, d.Scopes, d.Attrs, d.Events, d.Links = nil, nil, nil, nil, nil, nil // they are the batch's
+		d.Reset()
 	}
-	p.shares = p.shares[:0]
-}
-
-func (s *share) reset(partition int) {
-	s.partition = partition
-	s.rows, s.payload = s.rows[:0], s.payload[:0]
-	d := &s.own
-	d.Buf, d.Resources, d.Scopes, d.Attrs, d.Events, d.Links = nil, nil, nil, nil, nil, nil // they are the batch's
-	d.Reset()
-}
-
-// add returns a new share at the end.
-func (p *parter) add(partition int) *share {
-	if n := len(p.shares); n < cap(p.shares) {
-		p.shares = p.shares[:n+1]
-	} else {
-		p.shares = append(p.shares, share{})
-	}
-	s := &p.shares[len(p.shares)-1]
-	s.reset(partition)
-	return s
+	p.own = p.own[:0]
+	p.Reset()
 }
 
 // Parts implements wire.Decoder. A request that goes to one partition, fits, and of
@@ -103,7 +63,7 @@ func (r *Request) Parts(payload []byte, o wire.PartOptions) ([]wire.Part, error)
 		format = buffer.FormatOTLPTraces
 	}
 	if partition, ok := r.onePartition(o.Partitions); ok && !r.changed {
-		if whole := r.whole(payload, format); o.MaxBytes == 0 || len(whole) <= o.MaxBytes {
+		if whole := r.parter.Whole(payload, format == r.walk.Format, s.Buf[:r.body], o.Plain); o.MaxBytes == 0 || len(whole) <= o.MaxBytes {
 			part := wire.Part{Partition: partition, Format: format, Spans: s, Payload: whole}
 			part.MinTime, part.MaxTime = TimeRange(s)
 			r.parter.parts = append(r.parter.parts[:0], part)
@@ -131,20 +91,6 @@ func (r *Request) onePartition(n int) (partition int, ok bool) {
 	return partition, true
 }
 
-// whole returns the message as it came, in the given format.
-func (r *Request) whole(payload []byte, format buffer.Format) []byte {
-	p := &r.parter
-	switch body := r.Spans.Buf[:r.body]; {
-	case format == r.format:
-		return payload
-	case format == buffer.FormatOTLPTraces:
-		return body
-	default:
-		p.out = s2.EncodeSnappy(p.out[:cap(p.out)], body)
-		return p.out
-	}
-}
-
 // envelopeBytes is more than tags and lengths around a span take.
 const envelopeBytes = 32
 
@@ -162,16 +108,16 @@ func (r *Request) fit(o wire.PartOptions) error {
 	for i := range s.SpanIDs {
 		scope := s.Scope[i]
 		resource := s.Scopes[scope].Resource
-		sizes := func() int { return int(r.resources[resource].size + r.scopes[scope].size + envelopeBytes) }
+		sizes := func() int { return int(r.resources[resource].Size + r.scopes[scope].Size + envelopeBytes) }
 		if sizes()+int(r.messages[i].Len) <= limit {
 			continue
 		}
-		if int(r.resources[resource].size) > limit/4 {
+		if int(r.resources[resource].Size) > limit/4 {
 			if err := r.cutResource(int(resource), upTo(limit/4), false); err != nil {
 				return err
 			}
 		}
-		if int(r.scopes[scope].size) > limit/4 {
+		if int(r.scopes[scope].Size) > limit/4 {
 			if err := r.cutScope(int(scope), upTo(limit/4), false); err != nil {
 				return err
 			}
@@ -189,61 +135,51 @@ func (r *Request) fit(o wire.PartOptions) error {
 // payload is too large is halved until it fits.
 func (r *Request) divide(format buffer.Format, o wire.PartOptions) ([]wire.Part, error) {
 	p, s := &r.parter, &r.Spans
-	p.shares = p.shares[:0]
-	for k := range max(o.Partitions, 1) {
-		p.add(k)
-	}
+	p.reset()
+	p.Begin(max(o.Partitions, 1))
 	for i, id := range s.TraceIDs {
 		k := 0
 		if o.Partitions > 1 {
 			k = PartitionOf(id, o.Partitions)
 		}
-		p.shares[k].rows = append(p.shares[k].rows, uint32(i))
+		p.List[k].Rows = append(p.List[k].Rows, uint32(i))
 	}
-	p.parts = p.parts[:0]
-	for i := 0; i < len(p.shares); i++ {
-		sh := &p.shares[i]
-		if len(sh.rows) == 0 {
+	for i := 0; i < len(p.List); i++ {
+		sh := &p.List[i]
+		if len(sh.Rows) == 0 {
 			continue
 		}
-		p.out = r.appendRows(p.out[:0], sh.rows)
-		if format == buffer.FormatOTLPTraces {
-			sh.payload = append(sh.payload[:0], p.out...)
-		} else {
-			sh.payload = s2.EncodeSnappy(sh.payload[:cap(sh.payload)], p.out)
-		}
-		if o.MaxBytes > 0 && len(sh.payload) > o.MaxBytes {
-			if len(sh.rows) == 1 {
-				return nil, &wire.SizeError{What: "payload of one span for the buffer", Got: len(sh.payload), Limit: o.MaxBytes}
+		p.Out = r.appendRows(p.Out[:0], sh.Rows)
+		sh.Payload = wire.Pack(sh.Payload, p.Out, o.Plain)
+		if o.MaxBytes > 0 && len(sh.Payload) > o.MaxBytes {
+			if len(sh.Rows) == 1 {
+				return nil, &wire.SizeError{What: "payload of one span for the buffer", Got: len(sh.Payload), Limit: o.MaxBytes}
 			}
-			half := p.add(sh.partition)
-			sh = &p.shares[i] // add may have moved it
-			mid := len(sh.rows) / 2
-			half.rows = append(half.rows, sh.rows[mid:]...)
-			sh.rows = sh.rows[:mid]
+			p.Halve(i, len(sh.Rows)/2)
 			i--
 		}
 	}
-	for i := range p.shares {
-		if len(p.shares[i].rows) > 0 {
-			p.parts = append(p.parts, p.shares[i].part(s, format))
+	p.own = slices.Grow(p.own, len(p.List))[:len(p.List)]
+	for i := range p.List {
+		if sh := &p.List[i]; len(sh.Rows) > 0 {
+			d := &p.own[i]
+			fill(d, s, sh.Rows)
+			part := wire.Part{Partition: sh.Partition, Format: format, Spans: d, Payload: sh.Payload}
+			part.MinTime, part.MaxTime = TimeRange(d)
+			p.parts = append(p.parts, part)
 		}
 	}
 	return p.parts, nil
 }
 
-// part finishes a share.
-func (sh *share) part(s *signal.Spans, format buffer.Format) wire.Part {
-	d := &sh.own
+// fill makes d a batch of the given spans of s.
+func fill(d, s *signal.Spans, rows []uint32) {
 	d.Buf, d.Resources, d.Scopes = slices.Clip(s.Buf), slices.Clip(s.Resources), slices.Clip(s.Scopes)
 	d.Attrs, d.Events, d.Links = slices.Clip(s.Attrs), slices.Clip(s.Events), slices.Clip(s.Links)
-	growColumns(d, len(sh.rows))
-	for _, i := range sh.rows {
+	growColumns(d, len(rows))
+	for _, i := range rows {
 		appendRow(d, s, i)
 	}
-	part := wire.Part{Partition: sh.partition, Format: format, Spans: d, Payload: sh.payload}
-	part.MinTime, part.MaxTime = TimeRange(d)
-	return part
 }
 
 // TimeRange returns the oldest and newest start of the spans in s, in unix
@@ -262,47 +198,24 @@ func TimeRange(s *signal.Spans) (oldest, newest int64) {
 // appendRows appends a message of the given spans, as they came.
 func (r *Request) appendRows(dst []byte, rows []uint32) []byte {
 	s := &r.Spans
+	var outer, inner int
 	for i := 0; i < len(rows); {
 		resource := s.Scopes[s.Scope[rows[i]]].Resource
-		dst = append(dst, fieldResourceSpans<<3|asBytes, 0, 0, 0, 0, 0)
-		outer := len(dst)
-		dst = r.appendExtras(dst, &r.resources[resource])
+		dst, outer = wire.OpenMessage(dst, fieldResourceSpans)
+		dst = r.extras.Append(dst, s.Buf, &r.resources[resource])
 		for i < len(rows) && s.Scopes[s.Scope[rows[i]]].Resource == resource {
 			scope := s.Scope[rows[i]]
-			dst = append(dst, fieldScopeSpans<<3|asBytes, 0, 0, 0, 0, 0)
-			inner := len(dst)
-			dst = r.appendExtras(dst, &r.scopes[scope])
+			dst, inner = wire.OpenMessage(dst, fieldScopeSpans)
+			dst = r.extras.Append(dst, s.Buf, &r.scopes[scope])
 			for ; i < len(rows) && s.Scope[rows[i]] == scope; i++ {
 				m := s.Bytes(r.messages[rows[i]])
-				dst = append(dst, fieldSpan<<3|asBytes)
+				dst = append(dst, fieldSpan<<3|wire.Bytes)
 				dst = binary.AppendUvarint(dst, uint64(len(m)))
 				dst = append(dst, m...)
 			}
-			dst = closeMessage(dst, inner)
+			dst = wire.CloseMessage(dst, inner)
 		}
-		dst = closeMessage(dst, outer)
+		dst = wire.CloseMessage(dst, outer)
 	}
-	return dst
-}
-
-// appendExtras appends what an envelope holds beside the messages.
-func (r *Request) appendExtras(dst []byte, e *envelope) []byte {
-	for _, x := range r.extras[e.begin:e.end] {
-		dst = append(dst, r.Spans.Bytes(x)...)
-	}
-	return dst
-}
-
-// closeMessage sets the length of the message whose content begins at the given
-// index, behind five bytes for it, and moves the content to where the length ends.
-func closeMessage(dst []byte, content int) []byte {
-	size := len(dst) - content
-	var b [5]byte
-	n := binary.PutUvarint(b[:], uint64(size))
-	if n < len(b) {
-		copy(dst[content-len(b)+n:], dst[content:])
-		dst = dst[:len(dst)-len(b)+n]
-	}
-	copy(dst[content-len(b):], b[:n])
 	return dst
 }

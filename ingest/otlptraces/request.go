@@ -14,7 +14,7 @@ import (
 type Request struct {
 	wire.Decoded
 
-	format buffer.Format
+	walk   wire.Walk
 	limits bounds
 	keep   func(signal.TraceID) bool
 	latest int64 // newest start that is believed, unix nanoseconds; 0 asks for no check
@@ -23,17 +23,16 @@ type Request struct {
 	body    int  // Spans.Buf[:body] is the message as it came
 	changed bool // parts are not what came
 
-	resources []envelope // beside Spans.Resources
-	scopes    []envelope // beside Spans.Scopes
-	extras    []signal.ByteRange
+	resources []wire.Envelope // beside Spans.Resources
+	scopes    []wire.Envelope // beside Spans.Scopes
+	extras    wire.Extras
 	messages  []signal.ByteRange // per span: its message in Buf
 
 	sp            span
 	longest, most int                // length of a value and number of attributes at one place, of the message at hand
 	events, links []signal.ByteRange // of the span at hand
 
-	fault    fault // of the message at hand
-	envelope fault // of the resource or scope around it
+	envelope wire.Fault // of the resource or scope around the message at hand
 
 	cut    cutter
 	parter parter
@@ -68,7 +67,8 @@ func (r *Request) Decode(format buffer.Format, payload []byte, limits wire.Limit
 
 func (r *Request) begin(format buffer.Format, limits wire.Limits) {
 	r.Reset()
-	r.format, r.limits, r.keep = format, boundsOf(limits), limits.KeepTrace
+	r.walk = wire.Walk{Format: format, TooDeep: wire.ReasonInvalidSpan}
+	r.limits, r.keep = boundsOf(limits), limits.KeepTrace
 	r.budget.Begin(limits.Reserve)
 	r.latest = 0
 	if limits.MaxTime != 0 {
@@ -79,7 +79,7 @@ func (r *Request) begin(format buffer.Format, limits wire.Limits) {
 // load puts the message into Buf.
 func (r *Request) load(payload []byte, limit int) (err error) {
 	s := &r.Spans
-	switch r.format {
+	switch r.walk.Format {
 	case buffer.FormatOTLPTraces:
 		if len(payload) > limit {
 			return &wire.SizeError{What: "body", Got: len(payload), Limit: limit}
@@ -116,7 +116,7 @@ func (r *Request) Reset() {
 	r.body, r.changed = 0, false
 	r.resources, r.scopes = r.resources[:0], r.scopes[:0]
 	r.extras, r.messages = r.extras[:0], r.messages[:0]
-	r.fault, r.envelope = fault{}, fault{}
+	r.walk, r.envelope = wire.Walk{}, wire.Fault{}
 	r.budget.Begin(nil)
 	r.cut.begin() // it points into Buf
 	r.parter.reset()
@@ -137,53 +137,34 @@ func (r *Request) capBytes() int {
 		r.cut.capBytes() + r.parter.capBytes()
 }
 
-// syntax builds the error for the bytes at offset off of the body.
-func (r *Request) syntax(off int, format string, args ...any) error {
-	return &wire.SyntaxError{Message: wire.MessageName(r.format), Offset: off, Detail: fmt.Sprintf(format, args...)}
-}
-
-// fault says why the spans of a message are refused; the zero value says nothing.
-type fault struct {
-	reason wire.Reason
-	what   string
-	got    int
-}
-
-// refuse notes a fault of the message at hand; the first one counts.
-func (r *Request) refuse(reason wire.Reason, what string, got int) {
-	if r.fault.reason == wire.ReasonNone {
-		r.fault = fault{reason, what, got}
-	}
-}
-
-func (f fault) detail() string {
-	switch f.reason {
+func detail(f wire.Fault) string {
+	switch f.Reason {
 	case wire.ReasonInvalidTraceID:
-		if f.got == idZero {
-			return fmt.Sprintf("%s is missing or zero", f.what)
+		if f.Got == idZero {
+			return fmt.Sprintf("%s is missing or zero", f.What)
 		}
-		return fmt.Sprintf("%s has %d bytes, want 16", f.what, f.got)
+		return fmt.Sprintf("%s has %d bytes, want 16", f.What, f.Got)
 	case wire.ReasonInvalidSpanID:
-		if f.got == idZero {
-			return fmt.Sprintf("%s is missing or zero", f.what)
+		if f.Got == idZero {
+			return fmt.Sprintf("%s is missing or zero", f.What)
 		}
-		return fmt.Sprintf("%s has %d bytes, want 8", f.what, f.got)
+		return fmt.Sprintf("%s has %d bytes, want 8", f.What, f.Got)
 	case wire.ReasonInvalidUTF8:
-		return fmt.Sprintf("%s is not valid UTF-8", f.what)
+		return fmt.Sprintf("%s is not valid UTF-8", f.What)
 	}
-	return f.what
+	return f.What
 }
 
 // idZero is what a fault has got if an id is zero rather than of another length.
 const idZero = -1
 
 // reject counts a span as refused.
-func (r *Request) reject(f fault, name []byte) {
+func (r *Request) reject(f wire.Fault, name []byte) {
 	r.Rejects.Spans++
 	r.changed = true
-	e := wire.InvalidError{Reason: f.reason}
+	e := wire.InvalidError{Reason: f.Reason}
 	if r.Rejects.First == nil {
-		e.Detail = fmt.Sprintf("span %q: %s", cutText(name, 100), f.detail())
+		e.Detail = fmt.Sprintf("span %q: %s", cutText(name, 100), detail(f))
 	}
 	r.Rejects.Note(1, e)
 }

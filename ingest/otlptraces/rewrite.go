@@ -226,11 +226,11 @@ func (r *Request) cutHead(h head, size int, lim bounds, attrField byte, appendTo
 		c.out = appendTo(c.out, &short)
 		c.done.unknown = !c.done.any() && size > lim.bytes
 		rewritten = c.marks(attrField, lim.bytes)
-		c.head = append(c.head[:0], 1<<3|asBytes)
+		c.head = append(c.head[:0], 1<<3|wire.Bytes)
 		c.head = binary.AppendUvarint(c.head, uint64(len(c.out)))
 		c.head = append(c.head, c.out...)
 		if url := s.Bytes(short.texts[0]); len(url) > 0 {
-			c.head = append(c.head, 3<<3|asBytes)
+			c.head = append(c.head, 3<<3|wire.Bytes)
 			c.head = binary.AppendUvarint(c.head, uint64(len(url)))
 			c.head = append(c.head, url...)
 		}
@@ -257,7 +257,7 @@ func (r *Request) cutResource(k int, lim bounds, isLast bool) error {
 	s := &r.Spans
 	res := s.Resources[k]
 	h := head{begin: res.AttrBegin, end: res.AttrEnd, dropped: res.DroppedAttrs, texts: [3]signal.ByteRange{res.SchemaURL}}
-	off, rewritten, err := r.cutHead(h, int(r.resources[k].size), lim, 1, func(dst []byte, h *head) []byte {
+	off, rewritten, err := r.cutHead(h, int(r.resources[k].Size), lim, 1, func(dst []byte, h *head) []byte {
 		return otlpspans.AppendResource(dst, s, &signal.Resource{AttrBegin: h.begin, AttrEnd: h.end, DroppedAttrs: h.dropped})
 	})
 	if err != nil || !rewritten {
@@ -278,7 +278,7 @@ func (r *Request) cutScope(k int, lim bounds, isLast bool) error {
 		begin: scope.AttrBegin, end: scope.AttrEnd, dropped: scope.DroppedAttrs,
 		texts: [3]signal.ByteRange{scope.SchemaURL, scope.Name, scope.Version},
 	}
-	off, rewritten, err := r.cutHead(h, int(r.scopes[k].size), lim, 3, func(dst []byte, h *head) []byte {
+	off, rewritten, err := r.cutHead(h, int(r.scopes[k].Size), lim, 3, func(dst []byte, h *head) []byte {
 		return otlpspans.AppendScope(dst, s, &signal.Scope{
 			Name: h.texts[1], Version: h.texts[2], AttrBegin: h.begin, AttrEnd: h.end, DroppedAttrs: h.dropped,
 		})

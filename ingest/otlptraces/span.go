@@ -24,7 +24,7 @@ func (r *Request) span(off, end int) error {
 	s := &r.Spans
 	asked := false
 	var id signal.TraceID
-	if b := s.Buf[off:end]; r.keep != nil && r.envelope.reason == wire.ReasonNone && len(b) >= 18 && b[0] == 1<<3|asBytes && b[1] == 16 {
+	if b := s.Buf[off:end]; r.keep != nil && r.envelope.Reason == wire.ReasonNone && len(b) >= 18 && b[0] == 1<<3|wire.Bytes && b[1] == 16 {
 		id = signal.TraceID(b[2:18])
 		if id != (signal.TraceID{}) {
 			if !r.keep(id) {
@@ -38,13 +38,13 @@ func (r *Request) span(off, end int) error {
 	if err := r.decodeSpan(off, end, uint32(len(r.scopes)-1)); err != nil {
 		return err
 	}
-	f := r.fault
-	if r.envelope.reason != wire.ReasonNone {
+	f := r.walk.Fault
+	if r.envelope.Reason != wire.ReasonNone {
 		f = r.envelope
 	}
 	row := len(s.SpanIDs) - 1
 	switch {
-	case f.reason != wire.ReasonNone:
+	case f.Reason != wire.ReasonNone:
 		r.reject(f, s.Bytes(s.Names[row]))
 	case r.keep != nil && (!asked || s.TraceIDs[row] != id) && !r.keep(s.TraceIDs[row]):
 		r.drop()
@@ -72,7 +72,7 @@ func (r *Request) pop(row int) {
 }
 
 // decodeSpan appends the row of a Span message of the given scope; what is wrong
-// with it is in r.fault. Attributes of the span come first in Attrs, then those of
+// with it is in r.walk.Fault. Attributes of the span come first in Attrs, then those of
 // its events, then those of its links.
 func (r *Request) decodeSpan(off, end int, scope uint32) error {
 	r.beginMessage()
@@ -100,10 +100,10 @@ func (r *Request) decodeSpan(off, end int, scope uint32) error {
 	}
 	sp := &r.sp
 	if sp.trace == (signal.TraceID{}) {
-		r.refuse(wire.ReasonInvalidTraceID, "trace id", idZero)
+		r.walk.Refuse(wire.ReasonInvalidTraceID, "trace id", idZero)
 	}
 	if sp.id.IsZero() {
-		r.refuse(wire.ReasonInvalidSpanID, "span id", idZero)
+		r.walk.Refuse(wire.ReasonInvalidSpanID, "span id", idZero)
 	}
 	s.Scope = append(s.Scope, scope)
 	s.TraceIDs = append(s.TraceIDs, sp.trace)
@@ -126,7 +126,7 @@ func (r *Request) decodeSpan(off, end int, scope uint32) error {
 	s.EventEnd = append(s.EventEnd, uint32(len(s.Events)))
 	s.LinkBegin = append(s.LinkBegin, uint32(links))
 	s.LinkEnd = append(s.LinkEnd, uint32(len(s.Links)))
-	r.messages = append(r.messages, rangeOf(off, end))
+	r.messages = append(r.messages, signal.RangeOf(off, end))
 	return nil
 }
 
@@ -147,48 +147,48 @@ func (r *Request) spanFields(off, end int) error {
 	for i := off; i < end; {
 		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
-			return r.malformed(b, i, what)
+			return r.walk.Malformed(b, i, what)
 		}
 		var err error
 		switch tag {
-		case 9<<3 | asBytes:
+		case 9<<3 | wire.Bytes:
 			err = r.attribute(b, s, e)
-		case 1<<3 | asBytes:
+		case 1<<3 | wire.Bytes:
 			sp.trace = r.traceID(b[s:e], "trace id")
-		case 2<<3 | asBytes:
+		case 2<<3 | wire.Bytes:
 			sp.id = r.spanID(b[s:e], "span id")
-		case 3<<3 | asBytes:
+		case 3<<3 | wire.Bytes:
 			sp.state = r.text(b, s, e, "trace state")
-		case 4<<3 | asBytes:
+		case 4<<3 | wire.Bytes:
 			sp.parent = r.spanID(b[s:e], "parent's span id")
-		case 5<<3 | asBytes:
+		case 5<<3 | wire.Bytes:
 			sp.name = r.text(b, s, e, "name")
-		case 6<<3 | asVarint:
+		case 6<<3 | wire.Varint:
 			sp.kind = varintAt(b, s)
-		case 7<<3 | asFixed64:
+		case 7<<3 | wire.Fixed64:
 			sp.start = binary.LittleEndian.Uint64(b[s:])
-		case 8<<3 | asFixed64:
+		case 8<<3 | wire.Fixed64:
 			sp.end = binary.LittleEndian.Uint64(b[s:])
-		case 10<<3 | asVarint:
+		case 10<<3 | wire.Varint:
 			sp.droppedAttrs = uint32(varintAt(b, s))
-		case 11<<3 | asBytes:
+		case 11<<3 | wire.Bytes:
 			if r.events, err = wire.Grow(&r.budget, r.events, 8); err == nil {
-				r.events = append(r.events, rangeOf(s, e))
+				r.events = append(r.events, signal.RangeOf(s, e))
 			}
-		case 12<<3 | asVarint:
+		case 12<<3 | wire.Varint:
 			sp.droppedEvents = uint32(varintAt(b, s))
-		case 13<<3 | asBytes:
+		case 13<<3 | wire.Bytes:
 			if r.links, err = wire.Grow(&r.budget, r.links, 8); err == nil {
-				r.links = append(r.links, rangeOf(s, e))
+				r.links = append(r.links, signal.RangeOf(s, e))
 			}
-		case 14<<3 | asVarint:
+		case 14<<3 | wire.Varint:
 			sp.droppedLinks = uint32(varintAt(b, s))
-		case 15<<3 | asBytes:
+		case 15<<3 | wire.Bytes:
 			err = r.status(s, e)
-		case 16<<3 | asFixed32:
+		case 16<<3 | wire.Fixed32:
 			sp.flags = binary.LittleEndian.Uint32(b[s:])
 		default:
-			err = r.unknown(i, what, tag, 16)
+			err = r.walk.Unknown(i, what, tag, 16)
 		}
 		if err != nil {
 			return err
@@ -205,15 +205,15 @@ func (r *Request) status(off, end int) error {
 	for i := off; i < end; {
 		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
-			return r.malformed(b, i, what)
+			return r.walk.Malformed(b, i, what)
 		}
 		switch {
-		case tag == 2<<3|asBytes:
+		case tag == 2<<3|wire.Bytes:
 			r.sp.message = r.text(b, s, e, "status message")
-		case tag == 3<<3|asVarint:
+		case tag == 3<<3|wire.Varint:
 			r.sp.status = varintAt(b, s)
 		case tag>>3 != 1: // 1 was a code once, and no more
-			if err := r.unknown(i, what, tag, 3); err != nil {
+			if err := r.walk.Unknown(i, what, tag, 3); err != nil {
 				return err
 			}
 		}
@@ -234,19 +234,19 @@ func (r *Request) event(off, end int) (err error) {
 	for i := off; i < end; {
 		tag, c, e := wire.Tagged(b, i)
 		if e < 0 {
-			return r.malformed(b, i, what)
+			return r.walk.Malformed(b, i, what)
 		}
 		switch tag {
-		case 1<<3 | asFixed64:
+		case 1<<3 | wire.Fixed64:
 			ev.Time = int64(binary.LittleEndian.Uint64(b[c:]))
-		case 2<<3 | asBytes:
+		case 2<<3 | wire.Bytes:
 			ev.Name = r.text(b, c, e, "name of an event")
-		case 3<<3 | asBytes:
+		case 3<<3 | wire.Bytes:
 			err = r.attribute(b, c, e)
-		case 4<<3 | asVarint:
+		case 4<<3 | wire.Varint:
 			ev.DroppedAttrs = uint32(varintAt(b, c))
 		default:
-			err = r.unknown(i, what, tag, 4)
+			err = r.walk.Unknown(i, what, tag, 4)
 		}
 		if err != nil {
 			return err
@@ -271,23 +271,23 @@ func (r *Request) link(off, end int) (err error) {
 	for i := off; i < end; {
 		tag, c, e := wire.Tagged(b, i)
 		if e < 0 {
-			return r.malformed(b, i, what)
+			return r.walk.Malformed(b, i, what)
 		}
 		switch tag {
-		case 1<<3 | asBytes:
+		case 1<<3 | wire.Bytes:
 			l.TraceID = r.traceID(b[c:e], "trace id of a link")
-		case 2<<3 | asBytes:
+		case 2<<3 | wire.Bytes:
 			l.SpanID = r.spanID(b[c:e], "span id of a link")
-		case 3<<3 | asBytes:
+		case 3<<3 | wire.Bytes:
 			l.State = r.text(b, c, e, "trace state of a link")
-		case 4<<3 | asBytes:
+		case 4<<3 | wire.Bytes:
 			err = r.attribute(b, c, e)
-		case 5<<3 | asVarint:
+		case 5<<3 | wire.Varint:
 			l.DroppedAttrs = uint32(varintAt(b, c))
-		case 6<<3 | asFixed32:
+		case 6<<3 | wire.Fixed32:
 			l.Flags = binary.LittleEndian.Uint32(b[c:])
 		default:
-			err = r.unknown(i, what, tag, 6)
+			err = r.walk.Unknown(i, what, tag, 6)
 		}
 		if err != nil {
 			return err
@@ -306,7 +306,7 @@ func (r *Request) traceID(b []byte, what string) (id signal.TraceID) {
 		return signal.TraceID(b)
 	}
 	if len(b) != 0 {
-		r.refuse(wire.ReasonInvalidTraceID, what, len(b))
+		r.walk.Refuse(wire.ReasonInvalidTraceID, what, len(b))
 	}
 	return id
 }
@@ -317,7 +317,7 @@ func (r *Request) spanID(b []byte, what string) (id signal.SpanID) {
 		return signal.SpanID(b)
 	}
 	if len(b) != 0 {
-		r.refuse(wire.ReasonInvalidSpanID, what, len(b))
+		r.walk.Refuse(wire.ReasonInvalidSpanID, what, len(b))
 	}
 	return id
 }
@@ -325,8 +325,8 @@ func (r *Request) spanID(b []byte, what string) (id signal.SpanID) {
 // text notes the string at b[s:e].
 func (r *Request) text(b []byte, s, e int, what string) signal.ByteRange {
 	if !utf8.Valid(b[s:e]) {
-		r.refuse(wire.ReasonInvalidUTF8, what, 0)
+		r.walk.Refuse(wire.ReasonInvalidUTF8, what, 0)
 	}
 	r.longest = max(r.longest, e-s)
-	return rangeOf(s, e)
+	return signal.RangeOf(s, e)
 }

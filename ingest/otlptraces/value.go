@@ -8,9 +8,6 @@ import (
 	"github.com/vedette-io/vedette/internal/signal"
 )
 
-// maxDepth is how deep arrays and maps may lie in each other.
-const maxDepth = 64
-
 // attribute appends the attribute of a KeyValue message.
 func (r *Request) attribute(b []byte, s, e int) (err error) {
 	attrs := &r.Spans.Attrs
@@ -22,19 +19,19 @@ func (r *Request) attribute(b []byte, s, e int) (err error) {
 	a, ok := usual(b, s, e)
 	if !ok {
 		a = signal.Attr{}
-		if err := r.keyValue(b, s, e, 0, &a); err != nil {
+		if err := r.keyValue(b, s, e, &a); err != nil {
 			return err
 		}
 		*attrs = append(*attrs, a)
 		return nil
 	}
 	if !utf8.Valid(b[a.Key.Off : a.Key.Off+a.Key.Len]) {
-		r.refuse(wire.ReasonInvalidUTF8, "key of an attribute", 0)
+		r.walk.Refuse(wire.ReasonInvalidUTF8, "key of an attribute", 0)
 	}
 	if a.Type == signal.AttrString {
 		v := a.Range()
 		if !utf8.Valid(b[v.Off : v.Off+v.Len]) {
-			r.refuse(wire.ReasonInvalidUTF8, "value of an attribute", 0)
+			r.walk.Refuse(wire.ReasonInvalidUTF8, "value of an attribute", 0)
 		}
 		r.longest = max(r.longest, int(v.Len))
 	}
@@ -56,10 +53,10 @@ func usual(b []byte, s, e int) (a signal.Attr, ok bool) {
 	}
 	v, end := second+2, e // the value
 	switch {
-	case b[s] == 1<<3|asBytes && b[second] == 2<<3|asBytes:
-		a.Key = rangeOf(first, second)
-	case b[s] == 2<<3|asBytes && b[second] == 1<<3|asBytes:
-		a.Key = rangeOf(v, end)
+	case b[s] == 1<<3|wire.Bytes && b[second] == 2<<3|wire.Bytes:
+		a.Key = signal.RangeOf(first, second)
+	case b[s] == 2<<3|wire.Bytes && b[second] == 1<<3|wire.Bytes:
+		a.Key = signal.RangeOf(v, end)
 		v, end = first, second
 	default:
 		return a, false
@@ -68,23 +65,23 @@ func usual(b []byte, s, e int) (a signal.Attr, ok bool) {
 		return a, false
 	}
 	switch c := v + 1; b[v] {
-	case 1<<3 | asBytes:
+	case 1<<3 | wire.Bytes:
 		if b[c] >= 0x80 || c+1+int(b[c]) != end {
 			return a, false
 		}
-		a.Type, a.Num = signal.AttrString, signal.PackRange(rangeOf(c+1, end))
-	case 3<<3 | asVarint:
+		a.Type, a.Num = signal.AttrString, signal.PackRange(signal.RangeOf(c+1, end))
+	case 3<<3 | wire.Varint:
 		n, next := wire.Uvarint(b, c)
 		if next != end {
 			return a, false
 		}
 		a.Type, a.Num = signal.AttrInt, n
-	case 2<<3 | asVarint:
+	case 2<<3 | wire.Varint:
 		if b[c] > 1 || c+1 != end {
 			return a, false
 		}
 		a.Type, a.Num = signal.AttrBool, uint64(b[c])
-	case 4<<3 | asFixed64:
+	case 4<<3 | wire.Fixed64:
 		if c+8 != end {
 			return a, false
 		}
@@ -95,27 +92,27 @@ func usual(b []byte, s, e int) (a signal.Attr, ok bool) {
 	return a, true
 }
 
-// keyValue reads any KeyValue message, at the given depth of nesting, into a.
-func (r *Request) keyValue(b []byte, off, end, depth int, a *signal.Attr) error {
+// keyValue reads any KeyValue message into a.
+func (r *Request) keyValue(b []byte, off, end int, a *signal.Attr) error {
 	const what = "attribute"
 	b = b[:end]
 	for i := off; i < end; {
 		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
-			return r.malformed(b, i, what)
+			return r.walk.Malformed(b, i, what)
 		}
 		var err error
 		switch tag {
-		case 1<<3 | asBytes:
+		case 1<<3 | wire.Bytes:
 			if !utf8.Valid(b[s:e]) {
-				r.refuse(wire.ReasonInvalidUTF8, "key of an attribute", 0)
+				r.walk.Refuse(wire.ReasonInvalidUTF8, "key of an attribute", 0)
 			}
-			a.Key = rangeOf(s, e)
-		case 2<<3 | asBytes:
-			err = r.anyValue(b, s, e, depth, a)
-		case 3<<3 | asVarint: // an index of profiles
+			a.Key = signal.RangeOf(s, e)
+		case 2<<3 | wire.Bytes:
+			err = r.anyValue(b, s, e, a)
+		case 3<<3 | wire.Varint: // an index of profiles
 		default:
-			err = r.unknown(i, what, tag, 3)
+			err = r.walk.Unknown(i, what, tag, 3)
 		}
 		if err != nil {
 			return err
@@ -127,38 +124,38 @@ func (r *Request) keyValue(b []byte, off, end, depth int, a *signal.Attr) error 
 
 // anyValue reads an AnyValue message, or one of several pieces, into a: the last
 // value counts.
-func (r *Request) anyValue(b []byte, off, end, depth int, a *signal.Attr) error {
+func (r *Request) anyValue(b []byte, off, end int, a *signal.Attr) error {
 	const what = "value"
 	b = b[:end]
 	for i := off; i < end; {
 		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
-			return r.malformed(b, i, what)
+			return r.walk.Malformed(b, i, what)
 		}
 		var err error
 		switch tag {
-		case 1<<3 | asBytes:
+		case 1<<3 | wire.Bytes:
 			a.Type, a.Num = signal.AttrString, signal.PackRange(r.text(b, s, e, "value of an attribute"))
-		case 2<<3 | asVarint:
+		case 2<<3 | wire.Varint:
 			a.Type, a.Num = signal.AttrBool, min(varintAt(b, s), 1)
-		case 3<<3 | asVarint:
+		case 3<<3 | wire.Varint:
 			a.Type, a.Num = signal.AttrInt, varintAt(b, s)
-		case 4<<3 | asFixed64:
+		case 4<<3 | wire.Fixed64:
 			a.Type, a.Num = signal.AttrDouble, binary.LittleEndian.Uint64(b[s:])
-		case 5<<3 | asBytes, 6<<3 | asBytes:
-			a.Type, a.Num = signal.AttrArray, signal.PackRange(rangeOf(s, e))
+		case 5<<3 | wire.Bytes, 6<<3 | wire.Bytes:
+			a.Type, a.Num = signal.AttrArray, signal.PackRange(signal.RangeOf(s, e))
 			if tag>>3 == 6 {
 				a.Type = signal.AttrMap
 			}
 			r.longest = max(r.longest, e-s)
-			err = r.list(b, s, e, depth+1, tag>>3 == 6)
-		case 7<<3 | asBytes:
-			a.Type, a.Num = signal.AttrBytes, signal.PackRange(rangeOf(s, e))
+			err = r.walk.List(b, s, e, 1, tag>>3 == 6, "value of an attribute")
+		case 7<<3 | wire.Bytes:
+			a.Type, a.Num = signal.AttrBytes, signal.PackRange(signal.RangeOf(s, e))
 			r.longest = max(r.longest, e-s)
-		case 8<<3 | asVarint: // an index of profiles
+		case 8<<3 | wire.Varint: // an index of profiles
 			a.Type, a.Num = signal.AttrEmpty, 0
 		default:
-			err = r.unknown(i, what, tag, 8)
+			err = r.walk.Unknown(i, what, tag, 8)
 		}
 		if err != nil {
 			return err
@@ -168,33 +165,7 @@ func (r *Request) anyValue(b []byte, off, end, depth int, a *signal.Attr) error 
 	return nil
 }
 
-// list looks at an ArrayValue or a KeyValueList.
-func (r *Request) list(b []byte, off, end, depth int, pairs bool) error {
-	const what = "list of values"
-	if depth > maxDepth {
-		r.refuse(wire.ReasonInvalidSpan, "value is nested too deep", depth)
-		return nil
-	}
-	b = b[:end]
-	for i := off; i < end; {
-		tag, s, e := wire.Tagged(b, i)
-		if e < 0 {
-			return r.malformed(b, i, what)
-		}
-		var err error
-		var a signal.Attr
-		switch {
-		case tag != 1<<3|asBytes:
-			err = r.unknown(i, what, tag, 1)
-		case pairs:
-			err = r.keyValue(b, s, e, depth, &a)
-		default:
-			err = r.anyValue(b, s, e, depth, &a)
-		}
-		if err != nil {
-			return err
-		}
-		i = e
-	}
-	return nil
+func varintAt(b []byte, i int) uint64 {
+	v, _ := wire.Uvarint(b, i)
+	return v
 }

@@ -13,29 +13,6 @@ const (
 	fieldSpan          = 2 // of ScopeSpans
 )
 
-// envelope is what surrounds messages: the fields beside them are
-// extras[begin:end].
-type envelope struct {
-	begin, end uint32
-	size       uint32 // of the extras
-}
-
-// extra adds the field at [off, end) to the envelope at hand.
-func (r *Request) extra(e *envelope, off, end int) error {
-	if n := len(r.extras); n > int(e.begin) && r.extras[n-1].Off+r.extras[n-1].Len == uint32(off) {
-		r.extras[n-1].Len += uint32(end - off)
-	} else {
-		var err error
-		if r.extras, err = wire.Grow(&r.budget, r.extras, 8); err != nil {
-			return err
-		}
-		r.extras = append(r.extras, rangeOf(off, end))
-	}
-	e.end = uint32(len(r.extras))
-	e.size += uint32(end - off)
-	return nil
-}
-
 // request decodes an ExportTraceServiceRequest.
 func (r *Request) request(off, end int) error {
 	const what = "request"
@@ -43,13 +20,13 @@ func (r *Request) request(off, end int) error {
 	for i := off; i < end; {
 		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
-			return r.malformed(b, i, what)
+			return r.walk.Malformed(b, i, what)
 		}
-		if tag == fieldResourceSpans<<3|asBytes {
+		if tag == fieldResourceSpans<<3|wire.Bytes {
 			if err := r.resourceSpans(s, e); err != nil {
 				return err
 			}
-		} else if err := r.unknown(i, what, tag, 1); err != nil {
+		} else if err := r.walk.Unknown(i, what, tag, 1); err != nil {
 			return err
 		}
 		i = e
@@ -65,7 +42,7 @@ func (r *Request) resourceSpans(off, end int) error {
 	if err != nil {
 		return err
 	}
-	r.envelope = r.fault
+	r.envelope = r.walk.Fault
 	if err := r.addResource(res, env); err != nil {
 		return err
 	}
@@ -89,36 +66,36 @@ func (r *Request) resourceSpans(off, end int) error {
 
 // resourceHead decodes a ResourceSpans message but for the spans, which are in
 // fields with the tag child.
-func (r *Request) resourceHead(off, end int) (res signal.Resource, env envelope, child uint64, err error) {
+func (r *Request) resourceHead(off, end int) (res signal.Resource, env wire.Envelope, child uint64, err error) {
 	const what = "resource spans"
-	env = envelope{begin: uint32(len(r.extras)), end: uint32(len(r.extras))}
+	env = r.extras.Envelope()
 	res.AttrBegin = uint32(len(r.Spans.Attrs))
-	child = fieldOldScopeSpans<<3 | asBytes
+	child = fieldOldScopeSpans<<3 | wire.Bytes
 	r.beginMessage()
 	b := r.Spans.Buf[:end]
 	for i := off; i < end; {
 		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
-			return res, env, 0, r.malformed(b, i, what)
+			return res, env, 0, r.walk.Malformed(b, i, what)
 		}
 		isExtra := true
 		switch tag {
-		case 1<<3 | asBytes:
+		case 1<<3 | wire.Bytes:
 			err = r.resource(s, e, &res)
-		case fieldScopeSpans<<3 | asBytes:
+		case fieldScopeSpans<<3 | wire.Bytes:
 			child, isExtra = tag, false
-		case fieldOldScopeSpans<<3 | asBytes:
+		case fieldOldScopeSpans<<3 | wire.Bytes:
 			isExtra = false
-		case 3<<3 | asBytes:
+		case 3<<3 | wire.Bytes:
 			res.SchemaURL = r.text(b, s, e, "schema URL of a resource")
 		default:
-			err = r.unknown(i, what, tag, 3)
+			err = r.walk.Unknown(i, what, tag, 3)
 			if tag>>3 == fieldOldScopeSpans {
-				err = r.unknown(i, what, tag, fieldOldScopeSpans)
+				err = r.walk.Unknown(i, what, tag, fieldOldScopeSpans)
 			}
 		}
 		if err == nil && isExtra {
-			err = r.extra(&env, i, e)
+			err = r.extras.Add(&r.budget, &env, i, e)
 		}
 		if err != nil {
 			return res, env, 0, err
@@ -130,7 +107,7 @@ func (r *Request) resourceHead(off, end int) (res signal.Resource, env envelope,
 }
 
 // addResource appends a resource, cut if it is beyond the limits.
-func (r *Request) addResource(res signal.Resource, env envelope) (err error) {
+func (r *Request) addResource(res signal.Resource, env wire.Envelope) (err error) {
 	s := &r.Spans
 	if r.resources, err = wire.Grow(&r.budget, r.resources, 12); err != nil {
 		return err
@@ -140,7 +117,7 @@ func (r *Request) addResource(res signal.Resource, env envelope) (err error) {
 	}
 	r.resources = append(r.resources, env)
 	s.Resources = append(s.Resources, res)
-	if r.longest > r.limits.value || r.most > r.limits.attrs || int(env.size) > r.limits.bytes {
+	if r.longest > r.limits.value || r.most > r.limits.attrs || int(env.Size) > r.limits.bytes {
 		return r.cutResource(len(r.resources)-1, r.limits, true)
 	}
 	return nil
@@ -154,18 +131,18 @@ func (r *Request) resource(off, end int, res *signal.Resource) error {
 	for i := off; i < end; {
 		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
-			return r.malformed(b, i, what)
+			return r.walk.Malformed(b, i, what)
 		}
 		var err error
 		switch tag {
-		case 1<<3 | asBytes:
+		case 1<<3 | wire.Bytes:
 			err = r.attribute(b, s, e)
-		case 2<<3 | asVarint:
+		case 2<<3 | wire.Varint:
 			res.DroppedAttrs = uint32(varintAt(b, s))
-		case 3<<3 | asBytes:
-			err = r.entity(s, e)
+		case 3<<3 | wire.Bytes:
+			err = r.walk.Entity(b, s, e)
 		default:
-			err = r.unknown(i, what, tag, 3)
+			err = r.walk.Unknown(i, what, tag, 3)
 		}
 		if err != nil {
 			return err
@@ -173,25 +150,6 @@ func (r *Request) resource(off, end int, res *signal.Resource) error {
 		i = e
 	}
 	r.most = max(r.most, len(r.Spans.Attrs)-int(res.AttrBegin))
-	return nil
-}
-
-// entity looks at an EntityRef, of which nothing is kept in columns.
-func (r *Request) entity(off, end int) error {
-	const what = "entity reference"
-	b := r.Spans.Buf[:end]
-	for i := off; i < end; {
-		tag, s, e := wire.Tagged(b, i)
-		if e < 0 {
-			return r.malformed(b, i, what)
-		}
-		if tag&7 == asBytes && tag>>3 <= 4 {
-			r.text(b, s, e, what)
-		} else if err := r.unknown(i, what, tag, 4); err != nil {
-			return err
-		}
-		i = e
-	}
 	return nil
 }
 
@@ -203,8 +161,8 @@ func (r *Request) scopeSpans(off, end int) error {
 		return err
 	}
 	outer := r.envelope
-	if outer.reason == wire.ReasonNone {
-		r.envelope = r.fault
+	if outer.Reason == wire.ReasonNone {
+		r.envelope = r.walk.Fault
 	}
 	if err := r.addScope(scope, env); err != nil {
 		return err
@@ -212,7 +170,7 @@ func (r *Request) scopeSpans(off, end int) error {
 	b := r.Spans.Buf[:end]
 	for i := off; i < end; {
 		tag, s, e := wire.Tagged(b, i)
-		if tag == fieldSpan<<3|asBytes {
+		if tag == fieldSpan<<3|wire.Bytes {
 			if err := r.span(s, e); err != nil {
 				return err
 			}
@@ -229,31 +187,31 @@ func (r *Request) scopeSpans(off, end int) error {
 }
 
 // scopeHead decodes a ScopeSpans message of the given resource but for the spans.
-func (r *Request) scopeHead(off, end int, resource uint32) (scope signal.Scope, env envelope, err error) {
+func (r *Request) scopeHead(off, end int, resource uint32) (scope signal.Scope, env wire.Envelope, err error) {
 	const what = "scope spans"
-	env = envelope{begin: uint32(len(r.extras)), end: uint32(len(r.extras))}
+	env = r.extras.Envelope()
 	scope = signal.Scope{Resource: resource, AttrBegin: uint32(len(r.Spans.Attrs))}
 	r.beginMessage()
 	b := r.Spans.Buf[:end]
 	for i := off; i < end; {
 		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
-			return scope, env, r.malformed(b, i, what)
+			return scope, env, r.walk.Malformed(b, i, what)
 		}
-		if tag == fieldSpan<<3|asBytes {
+		if tag == fieldSpan<<3|wire.Bytes {
 			i = e
 			continue
 		}
 		switch tag {
-		case 1<<3 | asBytes:
+		case 1<<3 | wire.Bytes:
 			err = r.scope(s, e, &scope)
-		case 3<<3 | asBytes:
+		case 3<<3 | wire.Bytes:
 			scope.SchemaURL = r.text(b, s, e, "schema URL of a scope")
 		default:
-			err = r.unknown(i, what, tag, 3)
+			err = r.walk.Unknown(i, what, tag, 3)
 		}
 		if err == nil {
-			err = r.extra(&env, i, e)
+			err = r.extras.Add(&r.budget, &env, i, e)
 		}
 		if err != nil {
 			return scope, env, err
@@ -265,7 +223,7 @@ func (r *Request) scopeHead(off, end int, resource uint32) (scope signal.Scope, 
 }
 
 // addScope appends a scope, cut if it is beyond the limits.
-func (r *Request) addScope(scope signal.Scope, env envelope) (err error) {
+func (r *Request) addScope(scope signal.Scope, env wire.Envelope) (err error) {
 	s := &r.Spans
 	if r.scopes, err = wire.Grow(&r.budget, r.scopes, 12); err != nil {
 		return err
@@ -275,7 +233,7 @@ func (r *Request) addScope(scope signal.Scope, env envelope) (err error) {
 	}
 	r.scopes = append(r.scopes, env)
 	s.Scopes = append(s.Scopes, scope)
-	if r.longest > r.limits.value || r.most > r.limits.attrs || int(env.size) > r.limits.bytes {
+	if r.longest > r.limits.value || r.most > r.limits.attrs || int(env.Size) > r.limits.bytes {
 		return r.cutScope(len(r.scopes)-1, r.limits, true)
 	}
 	return nil
@@ -288,20 +246,20 @@ func (r *Request) scope(off, end int, scope *signal.Scope) error {
 	for i := off; i < end; {
 		tag, s, e := wire.Tagged(b, i)
 		if e < 0 {
-			return r.malformed(b, i, what)
+			return r.walk.Malformed(b, i, what)
 		}
 		var err error
 		switch tag {
-		case 1<<3 | asBytes:
+		case 1<<3 | wire.Bytes:
 			scope.Name = r.text(b, s, e, "name of a scope")
-		case 2<<3 | asBytes:
+		case 2<<3 | wire.Bytes:
 			scope.Version = r.text(b, s, e, "version of a scope")
-		case 3<<3 | asBytes:
+		case 3<<3 | wire.Bytes:
 			err = r.attribute(b, s, e)
-		case 4<<3 | asVarint:
+		case 4<<3 | wire.Varint:
 			scope.DroppedAttrs = uint32(varintAt(b, s))
 		default:
-			err = r.unknown(i, what, tag, 4)
+			err = r.walk.Unknown(i, what, tag, 4)
 		}
 		if err != nil {
 			return err
@@ -314,6 +272,6 @@ func (r *Request) scope(off, end int, scope *signal.Scope) error {
 
 // beginMessage forgets what is known of the message at hand.
 func (r *Request) beginMessage() {
-	r.fault = fault{}
+	r.walk.Fault = wire.Fault{}
 	r.longest, r.most = 0, 0
 }

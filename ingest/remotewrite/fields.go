@@ -132,7 +132,7 @@ func (r *Request) refuseField(tag, end int, reason wire.Reason, detail string, c
 	if r.drops, err = wire.Grow(&r.budget, r.drops, 8); err != nil {
 		return err
 	}
-	r.drops = append(r.drops, byteRange(tag, end))
+	r.drops = append(r.drops, signal.RangeOf(tag, end))
 	return nil
 }
 

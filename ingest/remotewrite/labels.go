@@ -76,7 +76,7 @@ func isASCII(b []byte) bool {
 // label decodes the 1.0 Label message at [i, end) of the body.
 func (r *Request) label(i, end int) (pair, error) {
 	b := r.body[:end]
-	p := pair{name: byteRange(i, i), value: byteRange(i, i)}
+	p := pair{name: signal.RangeOf(i, i), value: signal.RangeOf(i, i)}
 	for i < end {
 		num, wt, next := wire.Field(b, i)
 		if next < 0 {
@@ -97,9 +97,9 @@ func (r *Request) label(i, end int) (pair, error) {
 			return p, r.syntax(i, "label: field %d is longer than the %d bytes left", num, end-next)
 		}
 		if num == 1 {
-			p.name = byteRange(s, e)
+			p.name = signal.RangeOf(s, e)
 		} else {
-			p.value = byteRange(s, e)
+			p.value = signal.RangeOf(s, e)
 		}
 		i = e
 	}
@@ -216,7 +216,7 @@ func (r *Request) appendPairs() (signal.ByteRange, error) {
 		buf = labels.Append(buf, r.at(p.name), r.at(p.value))
 	}
 	r.Metrics.Buf = buf
-	return byteRange(off, len(buf)), nil
+	return signal.RangeOf(off, len(buf)), nil
 }
 
 // growBuf makes room for n more bytes in the batch's Buf.

@@ -242,10 +242,6 @@ func (r *Request) noteFirst(reason wire.Reason, detail string) {
 	}
 }
 
-func byteRange(off, end int) signal.ByteRange {
-	return signal.ByteRange{Off: uint32(off), Len: uint32(end - off)}
-}
-
 // intern returns b as a string without allocating for those seen before.
 func (r *Request) intern(b []byte) string {
 	if len(b) == 0 {

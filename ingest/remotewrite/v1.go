@@ -56,7 +56,7 @@ func (r *Request) seriesV1(off, end int) error {
 				if r.rowIsEmpty() {
 					return nil
 				}
-				return r.endRow(labels.HashCanonical(b[off:next]), byteRange(off, next), byteRange(off, end))
+				return r.endRow(labels.HashCanonical(b[off:next]), signal.RangeOf(off, next), signal.RangeOf(off, end))
 			}
 			if !errors.Is(err, errNotContiguous) {
 				return err
@@ -92,7 +92,7 @@ func (r *Request) slowSeriesV1(off, end int) error {
 			return err
 		}
 	}
-	return r.endRow(labels.HashCanonical(r.Metrics.Bytes(lset)), lset, byteRange(off, end))
+	return r.endRow(labels.HashCanonical(r.Metrics.Bytes(lset)), lset, signal.RangeOf(off, end))
 }
 
 // inPlace returns where the labels in r.pairs lie in canonical form, if that is
@@ -112,7 +112,7 @@ func (r *Request) inPlace(off int) (signal.ByteRange, bool) {
 		}
 		pos += labels.Size(name, value)
 	}
-	return byteRange(off, pos), true
+	return signal.RangeOf(off, pos), true
 }
 
 // rowIsEmpty reports whether nothing was kept of the series at hand.
@@ -208,7 +208,7 @@ func (r *Request) metadataV1(off, end int) error {
 	if r.metas, err = wire.Grow(&r.budget, r.metas, 8); err != nil {
 		return err
 	}
-	r.metas = append(r.metas, byteRange(off, end))
+	r.metas = append(r.metas, signal.RangeOf(off, end))
 	return r.addMetadata(int32(typ), family, help, unit)
 }
 

@@ -71,7 +71,7 @@ func (r *Request) addSymbol(off, end int) error {
 	clean := utf8.Valid(r.body[off:end]) &&
 		(l.MaxLabelNameBytes == 0 || n <= l.MaxLabelNameBytes) &&
 		(l.MaxLabelValueBytes == 0 || n <= l.MaxLabelValueBytes)
-	r.symbols = append(r.symbols, symbol{byteRange(off, end), clean})
+	r.symbols = append(r.symbols, symbol{signal.RangeOf(off, end), clean})
 	return nil
 }
 
@@ -119,7 +119,7 @@ func (r *Request) seriesV2(off, end int) error {
 		r.takeBack()
 		return nil
 	}
-	if err := r.endRow(labels.HashCanonical(m.Bytes(lset)), lset, byteRange(off, end)); err != nil {
+	if err := r.endRow(labels.HashCanonical(m.Bytes(lset)), lset, signal.RangeOf(off, end)); err != nil {
 		return err
 	}
 	r.remember(ok)
@@ -292,7 +292,7 @@ func (r *Request) canonicalRefs() (lset signal.ByteRange, name []byte, ok bool, 
 		return r.notCanonical(off)
 	}
 	r.named = named
-	return byteRange(off, end), r.at(r.symbols[refs[2*named+1]].text), true, nil
+	return signal.RangeOf(off, end), r.at(r.symbols[refs[2*named+1]].text), true, nil
 }
 
 func (r *Request) notCanonical(off int) (signal.ByteRange, []byte, bool, error) {

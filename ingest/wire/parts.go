@@ -2,6 +2,7 @@ package wire
 
 import (
 	"fmt"
+	"slices"
 
 	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/internal/signal"
@@ -20,14 +21,6 @@ type Part struct {
 	MaxTime   int64
 }
 
-// share is a part under construction and the memory it keeps for the next one.
-type share struct {
-	partition int
-	rows      []uint32 // of the batch, rising
-	own       signal.Metrics
-	payload   []byte
-}
-
 // Parter divides batches. The zero value is ready.
 type Parter struct {
 	// Begins reports whether a share may begin with a row where others precede
@@ -35,7 +28,8 @@ type Parter struct {
 	// says yes to all.
 	Begins func(row uint32) bool
 
-	shares []share
+	shares Shares
+	own    []signal.Metrics // beside shares.List
 	parts  []Part
 	home   []int32  // share of every row
 	row    []uint32 // its index there
@@ -61,25 +55,29 @@ func (p *Parter) Whole(m *signal.Metrics, format buffer.Format, payload []byte) 
 // the first part; if the payload keeps it inside its rows (inRows), there is no
 // part without rows.
 func (p *Parter) Divide(m *signal.Metrics, format buffer.Format, o PartOptions, inRows bool, route func(row int) int, encode Encoder) ([]Part, error) {
-	p.begin(o.Partitions)
+	p.Reset()
+	p.shares.Begin(o.Partitions)
+	list := p.shares.List
 	for i := range m.Hash {
 		k := 0
 		if o.Partitions > 1 {
 			k = route(i)
 		}
-		p.shares[k].rows = append(p.shares[k].rows, uint32(i))
+		list[k].Rows = append(list[k].Rows, uint32(i))
 	}
 	first := true
-	for i := 0; i < len(p.shares); i++ {
-		s := &p.shares[i]
-		if len(s.rows) == 0 && (!first || inRows || len(m.Metadata) == 0) {
+	for i := 0; i < len(p.shares.List); i++ {
+		s := &p.shares.List[i]
+		if len(s.Rows) == 0 && (!first || inRows || len(m.Metadata) == 0) {
 			continue
 		}
-		s.payload = encode(s.payload[:0], s.rows, first)
-		if o.MaxBytes > 0 && len(s.payload) > o.MaxBytes {
-			if !p.halve(i) {
-				return nil, &SizeError{What: "payload of one series for the buffer", Got: len(s.payload), Limit: o.MaxBytes}
+		s.Payload = encode(s.Payload[:0], s.Rows, first)
+		if o.MaxBytes > 0 && len(s.Payload) > o.MaxBytes {
+			mid := p.middle(s.Rows)
+			if mid == 0 {
+				return nil, &SizeError{What: "payload of one series for the buffer", Got: len(s.Payload), Limit: o.MaxBytes}
 			}
+			p.shares.Halve(i, mid)
 			i--
 			continue
 		}
@@ -87,48 +85,6 @@ func (p *Parter) Divide(m *signal.Metrics, format buffer.Format, o PartOptions, 
 	}
 	p.scatter(m)
 	return p.finish(format), nil
-}
-
-// begin empties n shares.
-func (p *Parter) begin(n int) {
-	for len(p.shares) < n {
-		if cap(p.shares) > len(p.shares) {
-			p.shares = p.shares[:len(p.shares)+1]
-			continue
-		}
-		p.shares = append(p.shares, share{})
-	}
-	p.shares = p.shares[:n]
-	for i := range p.shares {
-		p.shares[i].reset(i)
-	}
-}
-
-func (s *share) reset(partition int) {
-	s.partition = partition
-	s.rows, s.payload = s.rows[:0], s.payload[:0]
-	s.own.Buf = nil // it is the batch's
-	s.own.Reset()
-}
-
-// halve moves the second half of share i to a new one at the end, for the same
-// partition; it reports false if the share cannot be divided.
-func (p *Parter) halve(i int) bool {
-	mid := p.middle(p.shares[i].rows)
-	if mid == 0 {
-		return false
-	}
-	n := len(p.shares)
-	if cap(p.shares) > n {
-		p.shares = p.shares[:n+1]
-	} else {
-		p.shares = append(p.shares, share{})
-	}
-	s, t := &p.shares[i], &p.shares[n]
-	t.reset(s.partition)
-	t.rows = append(t.rows, s.rows[mid:]...)
-	s.rows = s.rows[:mid]
-	return true
 }
 
 // middle returns where to divide rows, about in the middle; 0 says nowhere.
@@ -151,16 +107,16 @@ func (p *Parter) middle(rows []uint32) int {
 func (p *Parter) scatter(m *signal.Metrics) {
 	p.home, p.row = resize(p.home, len(m.Hash)), resize(p.row, len(m.Hash))
 	metadata := m.Metadata
-	for k := range p.shares {
-		s := &p.shares[k]
-		if len(s.payload) == 0 {
+	p.own = slices.Grow(p.own, len(p.shares.List))[:len(p.shares.List)]
+	for k, s := range p.shares.List {
+		if len(s.Payload) == 0 {
 			continue
 		}
-		d := &s.own
+		d := &p.own[k]
 		d.Buf = m.Buf
 		d.Metadata = append(d.Metadata, metadata...)
 		metadata = nil
-		for j, i := range s.rows {
+		for j, i := range s.Rows {
 			p.home[i], p.row[i] = int32(k), uint32(j)
 			begin := uint32(0)
 			if i > 0 {
@@ -178,17 +134,17 @@ func (p *Parter) scatter(m *signal.Metrics) {
 		}
 	}
 	for _, h := range m.Histograms {
-		d := &p.shares[p.home[h.Series]].own
+		d := &p.own[p.home[h.Series]]
 		h.Series = p.row[h.Series]
 		d.Histograms = append(d.Histograms, h)
 	}
 	for _, e := range m.Exemplars {
-		d := &p.shares[p.home[e.Series]].own
+		d := &p.own[p.home[e.Series]]
 		e.Series = p.row[e.Series]
 		d.Exemplars = append(d.Exemplars, e)
 	}
 	for _, i := range m.Deltas {
-		d := &p.shares[p.home[i]].own
+		d := &p.own[p.home[i]]
 		d.Deltas = append(d.Deltas, p.row[i])
 	}
 }
@@ -203,13 +159,12 @@ func resize[T any](s []T, n int) []T {
 // finish lists the shares that have something.
 func (p *Parter) finish(format buffer.Format) []Part {
 	p.parts = p.parts[:0]
-	for i := range p.shares {
-		s := &p.shares[i]
-		if len(s.payload) == 0 {
+	for i, s := range p.shares.List {
+		if len(s.Payload) == 0 {
 			continue
 		}
-		part := Part{Partition: s.partition, Format: format, Metrics: &s.own, Payload: s.payload}
-		part.MinTime, part.MaxTime = TimeRange(&s.own)
+		part := Part{Partition: s.Partition, Format: format, Metrics: &p.own[i], Payload: s.Payload}
+		part.MinTime, part.MaxTime = TimeRange(&p.own[i])
 		p.parts = append(p.parts, part)
 	}
 	return p.parts
@@ -219,18 +174,20 @@ func (p *Parter) finish(format buffer.Format) []Part {
 func (p *Parter) Reset() {
 	clear(p.parts)
 	p.parts = p.parts[:0]
-	for i := range p.shares {
-		p.shares[i].reset(i)
+	for i := range p.own {
+		p.own[i].Buf = nil // it is the batch's
+		p.own[i].Reset()
 	}
-	p.shares = p.shares[:0]
+	p.own = p.own[:0]
+	p.shares.Reset()
 }
 
 // CapBytes is the memory that p keeps.
 func (p *Parter) CapBytes() int {
-	n := 4*cap(p.home) + 4*cap(p.row)
-	for _, s := range p.shares[:cap(p.shares)] {
-		n += 28*cap(s.own.Hash) + 24*cap(s.own.Times) + 48*cap(s.own.Histograms) + 32*cap(s.own.Exemplars) +
-			64*cap(s.own.Metadata) + 4*cap(s.rows) + cap(s.payload)
+	n := 4*cap(p.home) + 4*cap(p.row) + p.shares.CapBytes()
+	for i := range p.own[:cap(p.own)] {
+		d := &p.own[:cap(p.own)][i]
+		n += 28*cap(d.Hash) + 24*cap(d.Times) + 48*cap(d.Histograms) + 32*cap(d.Exemplars) + 64*cap(d.Metadata)
 	}
 	return n
 }

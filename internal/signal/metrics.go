@@ -9,6 +9,9 @@ import (
 // ByteRange is a run of bytes in a batch's Buf.
 type ByteRange struct{ Off, Len uint32 }
 
+// RangeOf returns the range [off, end).
+func RangeOf(off, end int) ByteRange { return ByteRange{Off: uint32(off), Len: uint32(end - off)} }
+
 // Metrics is one tenant's batch of metric data in columns. Rows of the series
 // columns (Hash, Labels, SampleEnd) describe one series each, in the order in
 // which the sender wrote them; series i owns the samples
