@@ -8,6 +8,7 @@ import (
 
 	"github.com/vedette-io/vedette/internal/labels"
 	"github.com/vedette-io/vedette/internal/signal"
+	"github.com/vedette-io/vedette/storage/block"
 	"github.com/vedette-io/vedette/storage/index"
 )
 
@@ -31,7 +32,7 @@ func (db *DB) AppendMetrics(ctx context.Context, b *signal.Metrics, source, topi
 	if err != nil {
 		return signal.AppendResult{}, err
 	}
-	a := appender{db: db, t: t, b: b, now: db.now(), key: sourceKey{source, topic, partition}, offset: offset}
+	a := appender{db: db, t: t, b: b, now: db.now(), key: block.SourceKey{Source: source, Topic: topic, Partition: partition}, offset: offset}
 	a.minTime = a.now.Add(-db.config.Retention).UnixMilli()
 	a.maxTime = a.now.Add(maxFuture).UnixMilli()
 
@@ -58,7 +59,7 @@ type appender struct {
 	b      *signal.Metrics
 	res    signal.AppendResult
 	now    time.Time
-	key    sourceKey
+	key    block.SourceKey
 	offset int64
 
 	minTime, maxTime int64

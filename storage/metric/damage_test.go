@@ -3,6 +3,7 @@ package metric
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math"
 	"path/filepath"
@@ -11,7 +12,9 @@ import (
 
 	promlabels "github.com/prometheus/prometheus/model/labels"
 
+	"github.com/vedette-io/vedette/internal/signal"
 	"github.com/vedette-io/vedette/internal/vfs"
+	"github.com/vedette-io/vedette/storage/block"
 )
 
 // fill writes n flushes of samples of 40 series and returns the model of them.
@@ -41,21 +44,21 @@ func fill(t *testing.T, db *DB, flushes int) *model {
 func blockDirs(t *testing.T, fs vfs.FS, dir string) []string {
 	t.Helper()
 	var out []string
-	if err := eachBlockDir(fs, dir, func(w, n string) error { out = append(out, filepath.Join(w, n)); return nil }); err != nil {
+	if err := eachBlockDir(fs, dir, func(path string, _ bool) error { out = append(out, path); return nil }); err != nil {
 		t.Fatal(err)
 	}
 	return out
 }
 
-// chunksAt returns an offset in the first chunks page of a block.
-func chunksAt(t *testing.T, fs vfs.FS, dir string) int64 {
+// pageAt returns an offset in the first page of a section of a block.
+func pageAt(t *testing.T, fs vfs.FS, dir, section string) int64 {
 	t.Helper()
 	b, err := openBlock(fs, dir)
 	if err != nil {
 		t.Fatal(err)
 	}
-	off, size, ok := b.r.Locate(sectionChunks, 0)
-	if err := b.unpin(); err != nil || !ok {
+	off, size, ok := b.r.Locate(section, 0)
+	if err := b.Unpin(); err != nil || !ok {
 		t.Fatal(err, ok)
 	}
 	return off + size/2
@@ -111,7 +114,7 @@ func TestDamagedFooterIsSetAside(t *testing.T) {
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
-	if got := blockDirs(t, fs, "/s"); len(got) != 5 || !strings.HasSuffix(got[1], corruptSuffix) {
+	if got := blockDirs(t, fs, "/s"); len(got) != 5 || !strings.HasSuffix(got[1], ".corrupt") {
 		t.Fatalf("blocks: %q", got)
 	}
 }
@@ -128,7 +131,7 @@ func TestRepairKeepsWhatCanBeRead(t *testing.T) {
 		t.Fatalf("verify: %+v, %v", before, err)
 	}
 	dirs := blockDirs(t, fs, "/s")
-	damage(t, fs, dirs[1], chunksAt(t, fs, dirs[1]))
+	damage(t, fs, dirs[1], pageAt(t, fs, dirs[1], sectionChunks))
 	r, err := Repair(fs, "/s")
 	if err != nil || len(r.Repaired) != 1 || r.LostEntries == 0 {
 		t.Fatalf("repair: %+v, %v", r, err)
@@ -175,7 +178,7 @@ func TestMergeQuarantines(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := blockDirs(t, fs, "/s")[2]
-	damage(t, fs, dir, chunksAt(t, fs, dir))
+	damage(t, fs, dir, pageAt(t, fs, dir, sectionChunks))
 	db = openTest(t, fs, "/s", testConfig())
 	if err := db.Compact(context.Background()); err == nil {
 		t.Fatal("merge of a damaged block: no error")
@@ -196,6 +199,100 @@ func TestMergeQuarantines(t *testing.T) {
 	}
 }
 
+// A block that was set aside keeps its place: merges do not close over it, what
+// comes later has other numbers and other series, and a repair brings back what can
+// be read of it.
+func TestSetAsideKeepsItsPlace(t *testing.T) {
+	for _, broken := range []int{1, 3} {
+		t.Run(fmt.Sprint(broken), func(t *testing.T) {
+			fs := vfs.NewMem()
+			db := openTest(t, fs, "/s", testConfig())
+			m := &model{floats: map[string]map[int64]float64{}}
+			ctx := context.Background()
+			flush := func(db *DB, f int) {
+				t.Helper()
+				var bb batchBuilder
+				for _, name := range []string{"all", fmt.Sprint("only", f)} {
+					ls := promlabels.FromStrings("__name__", name)
+					i := bb.series(ls)
+					bb.float(t0+int64(f)*1000, float64(f), 0)
+					bb.b.Exemplars = append(bb.b.Exemplars, signal.Exemplar{Series: i, Time: t0 + int64(f)*1000})
+					if m.floats[ls.String()] == nil {
+						m.floats[ls.String()] = map[int64]float64{}
+					}
+					m.floats[ls.String()][t0+int64(f)*1000] = float64(f)
+				}
+				bb.appendTo(t, db, int64(f))
+				if err := db.Flush(ctx); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for f := range 4 {
+				flush(db, f)
+			}
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+			dir := blockDirs(t, fs, "/s")[broken]
+			damage(t, fs, dir, pageAt(t, fs, dir, sectionExemplars))
+			db = openTest(t, fs, "/s", testConfig())
+			if err := db.Compact(ctx); err == nil {
+				t.Fatal("merge of a damaged block: no error")
+			}
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+			db = openTest(t, fs, "/s", testConfig())
+			flush(db, 4)
+			if err := db.Compact(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+			r, err := Repair(fs, "/s")
+			if err != nil || len(r.Repaired) != 1 || r.LostEntries != 0 {
+				t.Fatalf("repair: %+v, %v", r, err)
+			}
+			db = openTest(t, fs, "/s", testConfig())
+			m.check(t, db, math.MinInt64, math.MaxInt64)
+			if err := db.Compact(ctx); err != nil {
+				t.Fatal(err)
+			}
+			m.check(t, db, math.MinInt64, math.MaxInt64)
+			if got := db.totals(); got.blocks != 1 || got.broken != 0 {
+				t.Errorf("got %d blocks, %d set aside, want 1 and none", got.blocks, got.broken)
+			}
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
+// Blocks of a later version are refused, not set aside: the older Vedette is at
+// fault.
+func TestNewerVersionIsRefused(t *testing.T) {
+	fs := vfs.NewMem()
+	dir := "/s/default/metrics/0/" + (block.Flushes{}).Name()
+	if err := fs.MkdirAll(filepath.Dir(dir)); err != nil {
+		t.Fatal(err)
+	}
+	w, err := block.Create(fs, dir, block.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := w.Close(fmt.Appendf(nil, `{"version":%d,"windowMs":1}`, currentMetaVersion+1)); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := Open(Options{FS: fs, Dir: "/s", Config: testConfig()}); !errors.Is(err, block.ErrVersion) {
+		t.Fatalf("got %v, want ErrVersion", err)
+	}
+	if got := blockDirs(t, fs, "/s"); len(got) != 1 || got[0] != dir {
+		t.Fatalf("blocks: %q", got)
+	}
+}
+
 // A query that meets a damaged block answers without it, says so, and the next
 // maintenance takes the block out of service.
 func TestQueryGoesOnWithoutDamagedBlock(t *testing.T) {
@@ -206,7 +303,7 @@ func TestQueryGoesOnWithoutDamagedBlock(t *testing.T) {
 		t.Fatal(err)
 	}
 	dir := blockDirs(t, fs, "/s")[1]
-	off := chunksAt(t, fs, dir)
+	off := pageAt(t, fs, dir, sectionChunks)
 	db = openTest(t, fs, "/s", testConfig())
 	ctx := context.Background()
 	sel := Selector{Tenant: "default", MinTime: math.MinInt64, MaxTime: math.MaxInt64, Matchers: all()}
@@ -216,7 +313,7 @@ func TestQueryGoesOnWithoutDamagedBlock(t *testing.T) {
 	}
 	first.Close()
 	w := db.lookupTenant("default").all()[0]
-	if err := w.blocks[1].unpin(); err != nil {
+	if err := w.blocks[1].Unpin(); err != nil {
 		t.Fatal(err)
 	}
 	damage(t, fs, dir, off)

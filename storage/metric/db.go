@@ -23,6 +23,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/vedette-io/vedette/internal/vfs"
+	"github.com/vedette-io/vedette/storage/block"
 )
 
 const (
@@ -60,7 +61,7 @@ type DB struct {
 	tenants map[string]*tenant
 
 	appliedMu sync.Mutex
-	appliedTo map[sourceKey]int64 // offset below which everything is in a head or in blocks
+	appliedTo map[block.SourceKey]int64 // offset below which everything is in a head or in blocks
 
 	buffered atomic.Int64 // samples in tables, those being flushed included
 	flushMu  sync.Mutex   // one flush, deletion or snapshot at a time
@@ -97,7 +98,7 @@ func Open(o Options) (*DB, error) {
 		fs: o.FS, dir: o.Dir, config: o.Config, logger: o.Logger, now: o.Now, tracer: o.Tracer,
 		outOfOrderMs: o.Config.OutOfOrderWindow.Milliseconds(),
 		tenants:      make(map[string]*tenant),
-		appliedTo:    make(map[sourceKey]int64),
+		appliedTo:    make(map[block.SourceKey]int64),
 		flushC:       make(chan struct{}, 1),
 		room:         make(chan struct{}),
 	}
@@ -169,11 +170,11 @@ func (db *DB) openTenant(name string) (*tenant, error) {
 		}
 		for _, b := range w.blocks {
 			if b.meta.WindowMs != db.windowMs() {
-				return nil, errors.Join(fmt.Errorf("block %s has a window of %s, the configuration says %s: the window of existing data cannot change", b.r.Dir(), time.Duration(b.meta.WindowMs)*time.Millisecond, db.config.Window), w.close())
+				return nil, errors.Join(fmt.Errorf("block %s has a window of %s, the configuration says %s: the window of existing data cannot change", b.Dir(), time.Duration(b.meta.WindowMs)*time.Millisecond, db.config.Window), w.close())
 			}
 			md, err := b.readMetadata()
 			if err != nil {
-				db.logger.Error("read metadata of a block", "block", b.r.Dir(), "err", err)
+				db.logger.Error("read metadata of a block", "block", b.Dir(), "err", err)
 			}
 			t.metadata.add(md...)
 		}
@@ -294,7 +295,7 @@ func (t *tenant) all() []*window {
 
 // applied notes that everything below next of a partition is in heads or
 // blocks.
-func (db *DB) applied(k sourceKey, next int64) {
+func (db *DB) applied(k block.SourceKey, next int64) {
 	db.appliedMu.Lock()
 	db.appliedTo[k] = max(db.appliedTo[k], next)
 	db.appliedMu.Unlock()
@@ -304,7 +305,7 @@ func (db *DB) applied(k sourceKey, next int64) {
 // given of the partition is in durable blocks, or was refused; 0 if it was
 // given nothing.
 func (db *DB) Durable(source, topic string, partition int32) int64 {
-	k := sourceKey{source, topic, partition}
+	k := block.SourceKey{Source: source, Topic: topic, Partition: partition}
 	// The order matters: what is applied after this reading can only be newer.
 	db.appliedMu.Lock()
 	next := db.appliedTo[k]
@@ -330,7 +331,7 @@ func (db *DB) Durable(source, topic string, partition int32) int64 {
 // Covered returns the highest offset up to which a block says that it holds the
 // partition's data; 0 if none does. Other windows may hold less.
 func (db *DB) Covered(source, topic string, partition int32) int64 {
-	k := sourceKey{source, topic, partition}
+	k := block.SourceKey{Source: source, Topic: topic, Partition: partition}
 	var next int64
 	_ = db.eachTenant(func(t *tenant) error {
 		for _, w := range t.all() {
@@ -410,7 +411,7 @@ func (db *DB) flushTenant(ctx context.Context, t *tenant) error {
 	}
 	t.appendMu.Lock()
 	db.appliedMu.Lock()
-	applied := make(map[sourceKey]int64, len(db.appliedTo))
+	applied := make(map[block.SourceKey]int64, len(db.appliedTo))
 	for k, v := range db.appliedTo {
 		applied[k] = v
 	}

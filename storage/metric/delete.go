@@ -6,6 +6,8 @@ import (
 	"fmt"
 	"path/filepath"
 	"slices"
+
+	"github.com/vedette-io/vedette/storage/block"
 )
 
 // Delete hides the samples of sel that are stored now; what is written later is
@@ -82,7 +84,8 @@ func (db *DB) cleanWindow(ctx context.Context, w *window) error {
 	return nil
 }
 
-// Compact merges the blocks of every window into one each.
+// Compact merges the blocks of every window into one each, as far as no block
+// between them was set aside as damaged.
 func (db *DB) Compact(ctx context.Context) error {
 	var errs []error
 	_ = db.eachTenant(func(t *tenant) error {
@@ -90,8 +93,12 @@ func (db *DB) Compact(ctx context.Context) error {
 			w.mu.RLock()
 			blocks := slices.Clone(w.blocks)
 			w.mu.RUnlock()
-			if len(blocks) > 1 {
-				errs = append(errs, db.merge(ctx, w, blocks, true))
+			for len(blocks) > 0 {
+				n := adjacent(blocks)
+				if n > 1 {
+					errs = append(errs, db.merge(ctx, w, blocks[:n], true))
+				}
+				blocks = blocks[n:]
 			}
 		}
 		return nil
@@ -140,21 +147,7 @@ func (w *window) link(to string) error {
 	blocks := slices.Clone(w.blocks)
 	w.mu.RUnlock()
 	for _, b := range blocks {
-		from := b.r.Dir()
-		name := filepath.Join(to, filepath.Base(from))
-		if err := w.fs.MkdirAll(name); err != nil {
-			return err
-		}
-		files, err := w.fs.List(from)
-		if err != nil {
-			return err
-		}
-		for _, f := range files {
-			if err := w.fs.Link(filepath.Join(from, f), filepath.Join(name, f)); err != nil {
-				return err
-			}
-		}
-		if err := w.fs.SyncDir(name); err != nil {
+		if err := block.Link(w.fs, b.Dir(), filepath.Join(to, filepath.Base(b.Dir()))); err != nil {
 			return err
 		}
 	}

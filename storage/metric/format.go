@@ -3,9 +3,8 @@ package metric
 import (
 	"encoding/json"
 	"fmt"
-	"strconv"
-	"strings"
 
+	"github.com/vedette-io/vedette/storage/block"
 	"github.com/vedette-io/vedette/storage/encoding"
 	"github.com/vedette-io/vedette/storage/index"
 )
@@ -79,10 +78,8 @@ type Meta struct {
 	WindowStart int64 `json:"windowStart"` // unix milliseconds
 	WindowMs    int64 `json:"windowMs"`
 
-	First      uint32 `json:"first"` // flush numbers, both inclusive
-	Last       uint32 `json:"last"`
-	Generation uint32 `json:"generation"`
-	Level      int    `json:"level"` // how often the samples have been merged
+	block.Flushes
+	Level int `json:"level"` // how often the samples have been merged
 
 	MinTime int64 `json:"minTime"` // unix milliseconds
 	MaxTime int64 `json:"maxTime"`
@@ -99,16 +96,7 @@ type Meta struct {
 	FirstSeries uint32 `json:"firstSeries"`
 	Series      uint32 `json:"series"`
 
-	Sources []Source `json:"sources"`
-}
-
-// Source is a range of a log's offsets whose data for the window is in a block.
-type Source struct {
-	Source    string `json:"source"`
-	Topic     string `json:"topic"`
-	Partition int32  `json:"partition"`
-	From      int64  `json:"from"`
-	To        int64  `json:"to"` // exclusive
+	Sources []block.Source `json:"sources"`
 }
 
 func (m *Meta) encode() []byte {
@@ -124,30 +112,11 @@ func decodeMeta(b []byte) (Meta, error) {
 	if err := json.Unmarshal(b, &m); err != nil {
 		return Meta{}, fmt.Errorf("decode meta: %w", err)
 	}
-	if m.Version < 1 || m.Version > currentMetaVersion {
-		return Meta{}, fmt.Errorf("decode meta: version %d, want at most %d", m.Version, currentMetaVersion)
+	if m.Version > currentMetaVersion {
+		return Meta{}, fmt.Errorf("decode meta: version %d, want at most %d: %w", m.Version, currentMetaVersion, block.ErrVersion)
 	}
-	if m.Last < m.First || m.WindowMs <= 0 {
-		return Meta{}, fmt.Errorf("decode meta: flushes %d to %d, window of %d ms", m.First, m.Last, m.WindowMs)
+	if m.Version < 1 || m.Last < m.First || m.WindowMs <= 0 {
+		return Meta{}, fmt.Errorf("decode meta: version %d, flushes %d to %d, window of %d ms", m.Version, m.First, m.Last, m.WindowMs)
 	}
 	return m, nil
-}
-
-// blockName is the directory name of a block.
-func blockName(first, last, generation uint32) string {
-	return fmt.Sprintf("b-%08x-%08x-%d", first, last, generation)
-}
-
-func parseBlockName(name string) (first, last, generation uint32, ok bool) {
-	parts := strings.Split(name, "-")
-	if len(parts) != 4 || parts[0] != "b" || len(parts[1]) != 8 || len(parts[2]) != 8 {
-		return 0, 0, 0, false
-	}
-	f, err1 := strconv.ParseUint(parts[1], 16, 32)
-	l, err2 := strconv.ParseUint(parts[2], 16, 32)
-	g, err3 := strconv.ParseUint(parts[3], 10, 32)
-	if err1 != nil || err2 != nil || err3 != nil || l < f {
-		return 0, 0, 0, false
-	}
-	return uint32(f), uint32(l), uint32(g), true
 }

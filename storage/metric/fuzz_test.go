@@ -49,7 +49,7 @@ func FuzzSections(f *testing.F) {
 		var n int64
 		b.verify(&n)
 		_ = b.definitions(index.New())
-		if err := b.unpin(); err != nil {
+		if err := b.Unpin(); err != nil {
 			t.Fatal(err)
 		}
 	})

@@ -24,7 +24,7 @@ func TestOldBlocksStayReadable(t *testing.T) {
 				t.Fatal(err)
 			}
 			defer func() {
-				if err := b.unpin(); err != nil {
+				if err := b.Unpin(); err != nil {
 					t.Error(err)
 				}
 			}()

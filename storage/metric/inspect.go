@@ -11,18 +11,15 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"time"
 
 	promlabels "github.com/prometheus/prometheus/model/labels"
 
 	"github.com/vedette-io/vedette/internal/vfs"
+	"github.com/vedette-io/vedette/storage/block"
 	"github.com/vedette-io/vedette/storage/encoding"
 	"github.com/vedette-io/vedette/storage/index"
 )
-
-// corruptSuffix marks blocks that were set aside.
-const corruptSuffix = ".corrupt"
 
 // Problem is something wrong with a block on disk.
 type Problem struct {
@@ -46,9 +43,8 @@ type Report struct {
 // may have open for writing, and decodes all of it.
 func Verify(fsys vfs.FS, dir string) (Report, error) {
 	var r Report
-	err := eachBlockDir(fsys, dir, func(window, name string) error {
-		path := filepath.Join(window, name)
-		if strings.HasSuffix(name, corruptSuffix) {
+	err := eachBlockDir(fsys, dir, func(path string, aside bool) error {
+		if aside {
 			r.Problems = append(r.Problems, Problem{path, errors.New("was set aside as damaged")})
 			return nil
 		}
@@ -61,13 +57,14 @@ func Verify(fsys vfs.FS, dir string) (Report, error) {
 		for _, err := range b.verify(&r.Samples) {
 			r.Problems = append(r.Problems, Problem{path, err})
 		}
-		return b.unpin()
+		return b.Unpin()
 	})
 	return r, err
 }
 
-// eachBlockDir calls f for every block directory below a store's directory.
-func eachBlockDir(fsys vfs.FS, dir string, f func(window, name string) error) error {
+// eachBlockDir calls f for every block directory below a store's directory; aside
+// says that the block was set aside.
+func eachBlockDir(fsys vfs.FS, dir string, f func(path string, aside bool) error) error {
 	tenants, err := fsys.List(dir)
 	if err != nil {
 		return fmt.Errorf("read store %s: %w", dir, err)
@@ -87,10 +84,11 @@ func eachBlockDir(fsys vfs.FS, dir string, f func(window, name string) error) er
 				return fmt.Errorf("read window %s: %w", window, err)
 			}
 			for _, n := range names {
-				if _, _, _, ok := parseBlockName(strings.TrimSuffix(n, corruptSuffix)); !ok {
+				_, aside, ok := block.ParseName(n)
+				if !ok {
 					continue
 				}
-				if err := f(window, n); err != nil {
+				if err := f(filepath.Join(window, n), aside); err != nil {
 					return err
 				}
 			}
@@ -200,40 +198,35 @@ func (s *salvager) entry(p *chunkPage, e int) (part, error) {
 // store open.
 func Repair(fsys vfs.FS, dir string) (Report, error) {
 	var r Report
-	type damaged struct{ window, name string }
-	var todo []damaged
-	err := eachBlockDir(fsys, dir, func(window, name string) error {
-		bad := strings.HasSuffix(name, corruptSuffix)
-		b, err := openBlock(fsys, filepath.Join(window, name))
+	var todo []string
+	err := eachBlockDir(fsys, dir, func(path string, bad bool) error {
+		b, err := openBlock(fsys, path)
 		if err != nil {
-			r.Problems = append(r.Problems, Problem{filepath.Join(window, name), fmt.Errorf("nothing can be read: %w", err)})
+			r.Problems = append(r.Problems, Problem{path, fmt.Errorf("nothing can be read: %w", err)})
 			return nil
 		}
 		r.Blocks++
-		if !bad {
-			bad = len(b.verify(&r.Samples)) > 0
+		if bad || len(b.verify(&r.Samples)) > 0 {
+			todo = append(todo, path)
 		}
-		if bad {
-			todo = append(todo, damaged{window, name})
-		}
-		return b.unpin()
+		return b.Unpin()
 	})
-	for _, d := range todo {
+	for _, path := range todo {
 		if err == nil {
-			err = repairBlock(fsys, d.window, d.name, &r)
+			err = repairBlock(fsys, path, &r)
 		}
 	}
 	return r, err
 }
 
-func repairBlock(fsys vfs.FS, windowDir, name string, r *Report) error {
-	path := filepath.Join(windowDir, name)
+func repairBlock(fsys vfs.FS, path string, r *Report) error {
+	windowDir := filepath.Dir(path)
 	start, _ := strconv.ParseInt(filepath.Base(windowDir), 10, 64)
 	b, err := openBlock(fsys, path)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = b.unpin() }()
+	defer func() { _ = b.Unpin() }()
 	// The series come from all blocks of the window.
 	w, err := openWindow(fsys, windowDir, start, b.meta.WindowMs, slog.New(slog.DiscardHandler))
 	if err != nil {
@@ -242,7 +235,7 @@ func repairBlock(fsys vfs.FS, windowDir, name string, r *Report) error {
 	defer func() { _ = w.close() }()
 	if !slices.ContainsFunc(w.blocks, func(o *blockReader) bool { return o.meta.First == b.meta.First }) {
 		w.blocks = append(w.blocks, b)
-		b.pin()
+		b.Pin()
 		w.cover(b)
 		slices.SortFunc(w.blocks, func(a, b *blockReader) int { return cmp.Compare(a.meta.First, b.meta.First) })
 	}
@@ -254,7 +247,7 @@ func repairBlock(fsys vfs.FS, windowDir, name string, r *Report) error {
 	}
 	meta := b.meta
 	meta.Generation++
-	out, err := newBlockWriter(fsys, filepath.Join(windowDir, blockName(meta.First, meta.Last, meta.Generation)), resetCounts(meta))
+	out, err := newBlockWriter(fsys, filepath.Join(windowDir, meta.Name()), resetCounts(meta))
 	if err != nil {
 		return err
 	}
@@ -267,10 +260,7 @@ func repairBlock(fsys vfs.FS, windowDir, name string, r *Report) error {
 		r.Problems = append(r.Problems, Problem{path, p})
 	}
 	r.Repaired = append(r.Repaired, path)
-	if err := fsys.Rename(path, strings.TrimSuffix(path, corruptSuffix)+".damaged"); err != nil {
-		return fmt.Errorf("repair block: %w", err)
-	}
-	return fsys.SyncDir(windowDir)
+	return block.SetReplaced(fsys, path)
 }
 
 // resetCounts keeps what a writer does not count itself.
@@ -326,22 +316,22 @@ func Dump(fsys vfs.FS, dir string, o DumpOptions, out io.Writer) error {
 			_ = w.close()
 		}
 	}()
-	return eachBlockDir(fsys, dir, func(windowDir, name string) error {
-		if strings.HasSuffix(name, corruptSuffix) {
-			_, err := fmt.Fprintf(out, "block %s: set aside as damaged\n", filepath.Join(windowDir, name))
+	return eachBlockDir(fsys, dir, func(path string, aside bool) error {
+		if aside {
+			_, err := fmt.Fprintf(out, "block %s: set aside as damaged\n", path)
 			return err
 		}
-		b, err := openBlock(fsys, filepath.Join(windowDir, name))
+		b, err := openBlock(fsys, path)
 		if err != nil {
-			_, err = fmt.Fprintf(out, "block %s: %v\n", filepath.Join(windowDir, name), err)
+			_, err = fmt.Fprintf(out, "block %s: %v\n", path, err)
 			return err
 		}
-		defer func() { _ = b.unpin() }()
+		defer func() { _ = b.Unpin() }()
 		b.dumpMeta(out)
 		if !o.Series && !o.Samples {
 			return nil
 		}
-		if w == nil || w.dir != windowDir {
+		if windowDir := filepath.Dir(path); w == nil || w.dir != windowDir {
 			if w != nil {
 				_ = w.close()
 			}
@@ -355,13 +345,13 @@ func Dump(fsys vfs.FS, dir string, o DumpOptions, out io.Writer) error {
 
 // readOnlyWindow loads a window's index without touching its files.
 func readOnlyWindow(fsys vfs.FS, dir string, m Meta) (*window, error) {
-	w := &window{fs: fsys, dir: dir, start: m.WindowStart, end: m.WindowStart + m.WindowMs, logger: slog.New(slog.DiscardHandler), durable: make(map[sourceKey]int64)}
+	w := &window{fs: fsys, dir: dir, start: m.WindowStart, end: m.WindowStart + m.WindowMs, logger: slog.New(slog.DiscardHandler), durable: make(map[block.SourceKey]int64)}
 	names, err := fsys.List(dir)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	for _, n := range names {
-		if _, _, _, ok := parseBlockName(n); !ok {
+		if _, aside, ok := block.ParseName(n); !ok || aside {
 			continue
 		}
 		if b, err := openBlock(fsys, filepath.Join(dir, n)); err == nil {
@@ -375,7 +365,7 @@ func readOnlyWindow(fsys vfs.FS, dir string, m Meta) (*window, error) {
 
 func (b *blockReader) dumpMeta(out io.Writer) {
 	m := &b.meta
-	fmt.Fprintf(out, "block %s\n", b.r.Dir())
+	fmt.Fprintf(out, "block %s\n", b.Dir())
 	fmt.Fprintf(out, "  version %d, level %d, flushes %d to %d, %d bytes\n", m.Version, m.Level, m.First, m.Last, b.r.Size())
 	fmt.Fprintf(out, "  %s to %s\n", stamp(m.MinTime), stamp(m.MaxTime))
 	fmt.Fprintf(out, "  %d samples (%d native histograms), %d entries, %d chunks, %d exemplars\n", m.Samples, m.Histograms, m.Entries, m.Chunks, m.Exemplars)

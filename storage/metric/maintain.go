@@ -130,32 +130,55 @@ func (db *DB) Maintain(ctx context.Context) error {
 func (w *window) plan(now time.Time, outOfOrder time.Duration) (blocks []*blockReader, last bool) {
 	w.mu.RLock()
 	defer w.mu.RUnlock()
-	if len(w.blocks) < 2 {
-		return nil, false
+	idle := now.Sub(w.touched) >= idleAfter && w.table == nil
+	closed := now.UnixMilli() > w.end+outOfOrder.Milliseconds()
+	for rest := w.blocks; len(rest) > 0; {
+		run := rest[:adjacent(rest)]
+		if blocks = planLevel(run); len(blocks) > 0 {
+			return slices.Clone(blocks), false
+		}
+		if idle && len(run) > 1 && (closed || isWorthwhile(run)) {
+			return slices.Clone(run[max(0, len(run)-maxMergeInputs):]), true
+		}
+		rest = rest[len(run):]
 	}
-	for from := 0; from < len(w.blocks); {
+	return nil, false
+}
+
+// adjacent returns how many of some blocks, which are not none, follow one another
+// from the first on. Where a damaged block was set aside, a repair may bring it back.
+func adjacent(blocks []*blockReader) int {
+	n := 1
+	for n < len(blocks) && blocks[n].meta.Follows(blocks[n-1].meta.Flushes) {
+		n++
+	}
+	return n
+}
+
+// planLevel chooses mergeFanout or more neighbours of one level.
+func planLevel(run []*blockReader) []*blockReader {
+	for from := 0; from < len(run); {
 		to := from + 1
-		for to < len(w.blocks) && w.blocks[to].meta.Level == w.blocks[from].meta.Level {
+		for to < len(run) && run[to].meta.Level == run[from].meta.Level {
 			to++
 		}
 		if to-from >= mergeFanout {
-			return slices.Clone(w.blocks[from:min(to, from+maxMergeInputs)]), false
+			return run[from:min(to, from+maxMergeInputs)]
 		}
 		from = to
 	}
-	if now.Sub(w.touched) < idleAfter || w.table != nil {
-		return nil, false
-	}
+	return nil
+}
+
+// isWorthwhile reports whether blocks that nothing is added to are worth a merge:
+// it must not write much anew for little that is joined.
+func isWorthwhile(run []*blockReader) bool {
 	total, largest := int64(0), int64(0)
-	for _, b := range w.blocks {
+	for _, b := range run {
 		total += b.meta.Samples
 		largest = max(largest, b.meta.Samples)
 	}
-	closed := now.UnixMilli() > w.end+outOfOrder.Milliseconds()
-	if closed || total <= idleMergeSamples && (total-largest)*4 >= largest {
-		return slices.Clone(w.blocks[max(0, len(w.blocks)-maxMergeInputs):]), true
-	}
-	return nil, false
+	return total <= idleMergeSamples && (total-largest)*4 >= largest
 }
 
 // merge replaces blocks, which are adjacent, by one.
@@ -184,7 +207,7 @@ func (db *DB) mergeLocked(ctx context.Context, w *window, blocks []*blockReader,
 	meta := mergedMeta(blocks, last)
 	ctx, span := db.tracer.Start(ctx, "store merge", trace.WithAttributes(attribute.String("window", w.dir),
 		attribute.Int("blocks", len(blocks)), attribute.Int("level", meta.Level)))
-	dir := filepath.Join(w.dir, blockName(meta.First, meta.Last, meta.Generation))
+	dir := filepath.Join(w.dir, meta.Name())
 	err = mergeBlocks(ctx, w.fs, dir, meta, blocks, func(out *blockWriter) {
 		w.mu.RLock()
 		defer w.mu.RUnlock()
@@ -222,12 +245,12 @@ func (w *window) quarantine(blocks []*blockReader, reason error) error {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	for _, b := range blocks {
-		if b.r.Dir() != c.Block || !slices.Contains(w.blocks, b) {
+		if b.Dir() != c.Block || !slices.Contains(w.blocks, b) {
 			continue
 		}
 		w.blocks = slices.DeleteFunc(slices.Clone(w.blocks), func(o *blockReader) bool { return o == b })
 		w.setAside(filepath.Base(c.Block), reason)
-		return b.unpin()
+		return b.Unpin()
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/vedette-io/vedette/internal/vfs"
+	"github.com/vedette-io/vedette/storage/block"
 	"github.com/vedette-io/vedette/storage/encoding"
 )
 
@@ -338,7 +339,7 @@ func mergedMeta(blocks []*blockReader, last bool) Meta {
 	first, end := blocks[0].meta, blocks[len(blocks)-1].meta
 	m := Meta{
 		WindowStart: first.WindowStart, WindowMs: first.WindowMs,
-		First: first.First, Last: end.Last,
+		Flushes:   block.Flushes{First: first.First, Last: end.Last},
 		FirstPair: first.FirstPair, Pairs: end.FirstPair + end.Pairs - first.FirstPair,
 		FirstSeries: first.FirstSeries, Series: end.FirstSeries + end.Series - first.FirstSeries,
 	}
@@ -348,7 +349,7 @@ func mergedMeta(blocks []*blockReader, last bool) Meta {
 			m.Generation = b.meta.Generation + 1
 		}
 		for _, s := range b.meta.Sources {
-			m.addSource(s)
+			m.Sources = block.AddSource(m.Sources, s)
 		}
 	}
 	m.Level++
@@ -356,15 +357,4 @@ func mergedMeta(blocks []*blockReader, last bool) Meta {
 		m.Level = max(m.Level, settledLevel)
 	}
 	return m
-}
-
-func (m *Meta) addSource(s Source) {
-	for i := range m.Sources {
-		o := &m.Sources[i]
-		if o.Source == s.Source && o.Topic == s.Topic && o.Partition == s.Partition {
-			o.From, o.To = min(o.From, s.From), max(o.To, s.To)
-			return
-		}
-	}
-	m.Sources = append(m.Sources, s)
 }

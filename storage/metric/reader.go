@@ -15,10 +15,10 @@ import (
 	"github.com/vedette-io/vedette/storage/index"
 )
 
-// blockReader reads one block. It is shared by queries and merges; the last to
-// unpin it closes the file, and deletes the directory if the block has been
-// replaced meanwhile.
+// blockReader reads one block. It is shared by queries and merges.
 type blockReader struct {
+	block.Shared
+	fs   vfs.FS
 	r    *block.Reader
 	meta Meta
 
@@ -28,10 +28,6 @@ type blockReader struct {
 	firsts   []uint32 // number of each times page's first column
 
 	tombstones atomic.Pointer[tombstones]
-
-	pins    atomic.Int32
-	dropped atomic.Bool
-	fs      vfs.FS
 }
 
 func openBlock(fs vfs.FS, dir string) (*blockReader, error) {
@@ -40,6 +36,9 @@ func openBlock(fs vfs.FS, dir string) (*blockReader, error) {
 		return nil, err
 	}
 	m, err := decodeMeta(r.Meta())
+	if errors.Is(err, block.ErrVersion) {
+		return nil, errors.Join(fmt.Errorf("open block %s: %w", dir, err), r.Close())
+	}
 	if err != nil {
 		return nil, errors.Join(&block.CorruptionError{Block: dir, Reason: err.Error()}, r.Close())
 	}
@@ -49,7 +48,7 @@ func openBlock(fs vfs.FS, dir string) (*blockReader, error) {
 		return nil, errors.Join(err, r.Close())
 	}
 	b.tombstones.Store(ts)
-	b.pins.Store(1)
+	b.Share(fs, dir, r)
 	return b, nil
 }
 
@@ -63,23 +62,9 @@ func openWritten(fs vfs.FS, dir string) (*blockReader, error) {
 	return b, nil
 }
 
-func (b *blockReader) pin() { b.pins.Add(1) }
-
-func (b *blockReader) unpin() error {
-	if b.pins.Add(-1) > 0 {
-		return nil
-	}
-	dir := b.r.Dir()
-	err := b.r.Close()
-	if b.dropped.Load() {
-		err = errors.Join(err, block.Remove(b.fs, dir))
-	}
-	return err
-}
-
 // corrupt wraps what is wrong with a page.
 func (b *blockReader) corrupt(section string, page int, format string, args ...any) error {
-	return &block.CorruptionError{Block: b.r.Dir(), Section: section, Page: page, Reason: fmt.Sprintf(format, args...)}
+	return &block.CorruptionError{Block: b.Dir(), Section: section, Page: page, Reason: fmt.Sprintf(format, args...)}
 }
 
 // loadKeys decodes the keys page once.

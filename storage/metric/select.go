@@ -108,7 +108,7 @@ func (s *SeriesSet) addWindow(w *window, byHash map[labels.Hash]int, b *promlabe
 	s.parts = append(s.parts, part)
 	for _, blk := range w.blocks {
 		if blk.meta.MinTime <= s.sel.MaxTime && blk.meta.MaxTime >= s.sel.MinTime {
-			blk.pin()
+			blk.Pin()
 			part.blocks = append(part.blocks, newBlockPart(blk, w, &s.sel))
 		}
 	}
@@ -209,7 +209,7 @@ func (s *SeriesSet) Warnings() []error {
 func (s *SeriesSet) Close() {
 	for _, p := range s.parts {
 		for _, b := range p.blocks {
-			_ = b.b.unpin()
+			_ = b.b.Unpin()
 		}
 		for _, t := range p.tables {
 			t.snap.table.unpin()

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/vedette-io/vedette/internal/signal"
+	"github.com/vedette-io/vedette/storage/block"
 	"github.com/vedette-io/vedette/storage/index"
 )
 
@@ -39,9 +40,9 @@ type table struct {
 	exemplars  []exemplarRow
 	metadata   []signal.Metadata
 
-	sources    map[sourceKey]int64 // lowest offset that the table has data of
-	covers     []Source            // once frozen: what the block will say it holds
-	since      time.Time           // of the first append
+	sources    map[block.SourceKey]int64 // lowest offset that the table has data of
+	covers     []block.Source            // once frozen: what the block will say it holds
+	since      time.Time                 // of the first append
 	minTime    int64
 	maxTime    int64
 	outOfOrder bool // some series has a sample that is older than its one before
@@ -71,15 +72,8 @@ type exemplarRow struct {
 	labels string // canonical bytes
 }
 
-// sourceKey names a partition of a log.
-type sourceKey struct {
-	source    string
-	topic     string
-	partition int32
-}
-
 func newTable(now time.Time) *table {
-	t := &table{sources: make(map[sourceKey]int64), since: now, minTime: math.MaxInt64, maxTime: math.MinInt64}
+	t := &table{sources: make(map[block.SourceKey]int64), since: now, minTime: math.MaxInt64, maxTime: math.MinInt64}
 	t.pins.Store(1)
 	return t
 }

@@ -92,7 +92,7 @@ func (b *blockReader) tombstone(d deletion) error {
 			return fmt.Errorf("write tombstones: %w", err)
 		}
 	}
-	if err := vfs.WriteFile(b.fs, filepath.Join(b.r.Dir(), tombstonesFile), buf.Bytes()); err != nil {
+	if err := vfs.WriteFile(b.fs, filepath.Join(b.Dir(), tombstonesFile), buf.Bytes()); err != nil {
 		return fmt.Errorf("write tombstones: %w", err)
 	}
 	b.tombstones.Store(t)

@@ -1,7 +1,6 @@
 package metric
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -45,7 +44,7 @@ type window struct {
 
 	blocks  []*blockReader // by flush number
 	next    uint32         // number of the next flush
-	durable map[sourceKey]int64
+	durable map[block.SourceKey]int64
 	pairs   uint32 // pairs and series that blocks define
 	series  uint32
 
@@ -70,7 +69,7 @@ const (
 // openWindow opens the blocks of a window's directory, which may be new.
 // Damaged blocks are set aside under their name with ".corrupt" behind it.
 func openWindow(fs vfs.FS, dir string, start, length int64, logger *slog.Logger) (*window, error) {
-	w := &window{fs: fs, dir: dir, start: start, end: start + length, logger: logger, durable: make(map[sourceKey]int64)}
+	w := &window{fs: fs, dir: dir, start: start, end: start + length, logger: logger, durable: make(map[block.SourceKey]int64)}
 	if err := fs.MkdirAll(dir); err != nil {
 		return nil, fmt.Errorf("open window %s: %w", dir, err)
 	}
@@ -82,11 +81,20 @@ func openWindow(fs vfs.FS, dir string, start, length int64, logger *slog.Logger)
 		return nil, fmt.Errorf("open window %s: %w", dir, err)
 	}
 	for _, name := range names {
-		if _, _, _, ok := parseBlockName(name); !ok {
+		f, aside, ok := block.ParseName(name)
+		if !ok {
 			continue
 		}
+		w.next = max(w.next, f.Last+1)
 		b, err := openBlock(fs, filepath.Join(dir, name))
 		switch {
+		case aside && err == nil:
+			// A repair may bring it back, with the series that it defines.
+			w.coverSeries(&b.meta)
+			if err := b.Unpin(); err != nil {
+				return nil, errors.Join(err, w.close())
+			}
+		case aside: // nothing of it can be read
 		case errors.Is(err, block.ErrCorruption):
 			w.setAside(name, err)
 		case err != nil:
@@ -106,12 +114,8 @@ func openWindow(fs vfs.FS, dir string, start, length int64, logger *slog.Logger)
 func (w *window) setAside(name string, reason error) {
 	w.broken = append(w.broken, name)
 	w.logger.Error("set a damaged block aside", "block", filepath.Join(w.dir, name), "err", reason)
-	if _, last, _, ok := parseBlockName(name); ok {
-		w.next = max(w.next, last+1)
-	}
-	from, to := filepath.Join(w.dir, name), filepath.Join(w.dir, name+".corrupt")
-	if err := w.fs.Rename(from, to); err != nil {
-		w.logger.Error("rename a damaged block", "block", from, "err", err)
+	if err := block.SetAside(w.fs, filepath.Join(w.dir, name)); err != nil {
+		w.logger.Error("rename a damaged block", "block", filepath.Join(w.dir, name), "err", err)
 	}
 }
 
@@ -128,13 +132,10 @@ func (w *window) suspect(b *blockReader, err error) {
 // dropContained deletes blocks whose flushes another block holds too: what a
 // crash between a merge and its clean-up left.
 func (w *window) dropContained() {
-	slices.SortFunc(w.blocks, func(a, b *blockReader) int {
-		return cmp.Or(cmp.Compare(a.meta.First, b.meta.First), cmp.Compare(b.meta.Last, a.meta.Last),
-			cmp.Compare(b.meta.Generation, a.meta.Generation))
-	})
+	slices.SortFunc(w.blocks, func(a, b *blockReader) int { return a.meta.Compare(b.meta.Flushes) })
 	kept := w.blocks[:0]
 	for _, b := range w.blocks {
-		if n := len(kept); n > 0 && b.meta.Last <= kept[n-1].meta.Last {
+		if n := len(kept); n > 0 && kept[n-1].meta.Replaces(b.meta.Flushes) {
 			w.drop(b)
 			continue
 		}
@@ -145,9 +146,8 @@ func (w *window) dropContained() {
 
 // drop deletes a block once nobody reads it.
 func (w *window) drop(b *blockReader) {
-	b.dropped.Store(true)
-	if err := b.unpin(); err != nil {
-		w.logger.Warn("delete block", "block", b.r.Dir(), "err", err)
+	if err := b.Drop(); err != nil {
+		w.logger.Warn("delete block", "block", b.Dir(), "err", err)
 	}
 }
 
@@ -155,12 +155,16 @@ func (w *window) drop(b *blockReader) {
 func (w *window) cover(b *blockReader) {
 	m := &b.meta
 	w.next = max(w.next, m.Last+1)
+	w.coverSeries(m)
+	for _, s := range m.Sources {
+		w.durable[s.Key()] = max(w.durable[s.Key()], s.To)
+	}
+}
+
+// coverSeries takes note of which series a block defines.
+func (w *window) coverSeries(m *Meta) {
 	w.pairs = max(w.pairs, m.FirstPair+m.Pairs)
 	w.series = max(w.series, m.FirstSeries+m.Series)
-	for _, s := range m.Sources {
-		k := sourceKey{s.Source, s.Topic, s.Partition}
-		w.durable[k] = max(w.durable[k], s.To)
-	}
 }
 
 // loadLocked builds the index from the blocks, unless it is there.
@@ -172,7 +176,7 @@ func (w *window) loadLocked() error {
 	for _, b := range w.blocks {
 		if err := b.definitions(x); err != nil {
 			// What follows is padded; the block's samples of known series stay.
-			w.logger.Error("read series of a block", "block", b.r.Dir(), "err", err)
+			w.logger.Error("read series of a block", "block", b.Dir(), "err", err)
 		}
 	}
 	if err := x.PadTo(max(int(w.pairs), x.Pairs()), max(int(w.series), x.Len())); err != nil {
@@ -187,7 +191,7 @@ func (w *window) loadLocked() error {
 	}
 	for _, b := range w.blocks {
 		if err := w.loadNewest(b); err != nil {
-			w.logger.Error("read newest samples of a block", "block", b.r.Dir(), "err", err)
+			w.logger.Error("read newest samples of a block", "block", b.Dir(), "err", err)
 		}
 	}
 	return nil
@@ -251,7 +255,7 @@ func (w *window) acquire() error {
 // holds flushMu, and the tenant's appendMu, so that the cut is between batches.
 // Applied are the offsets below which all batches of a log are complete; one
 // that broke off halfway is behind them and will come again.
-func (w *window) beginFlush(applied map[sourceKey]int64) *table {
+func (w *window) beginFlush(applied map[block.SourceKey]int64) *table {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	t := w.table
@@ -260,7 +264,7 @@ func (w *window) beginFlush(applied map[sourceKey]int64) *table {
 		return nil
 	}
 	for k, from := range t.sources {
-		t.covers = append(t.covers, Source{k.source, k.topic, k.partition, from, max(from, applied[k])})
+		t.covers = append(t.covers, k.Range(from, max(from, applied[k])))
 	}
 	w.flushing = t
 	return t
@@ -274,17 +278,17 @@ func (w *window) flush(t *table) error {
 	w.mu.RLock()
 	x := w.index
 	meta := Meta{
-		WindowStart: w.start, WindowMs: w.end - w.start, First: w.next, Last: w.next,
+		WindowStart: w.start, WindowMs: w.end - w.start, Flushes: block.Flushes{First: w.next, Last: w.next},
 		FirstPair: w.pairs, Pairs: uint32(x.Pairs()) - w.pairs,
 		FirstSeries: w.series, Series: uint32(x.Len()) - w.series,
 	}
 	for _, s := range t.covers {
-		meta.addSource(s)
+		meta.Sources = block.AddSource(meta.Sources, s)
 	}
 	series := x.Len()
 	w.mu.RUnlock()
 
-	dir := filepath.Join(w.dir, blockName(meta.First, meta.Last, 0))
+	dir := filepath.Join(w.dir, meta.Name())
 	out, err := newBlockWriter(w.fs, dir, meta)
 	if err != nil {
 		return err
@@ -396,7 +400,7 @@ func uniqueFirst(times []int64, values []float64, ts []int64, vs []float64) ([]i
 func (w *window) close() error {
 	var errs []error
 	for _, b := range w.blocks {
-		errs = append(errs, b.unpin())
+		errs = append(errs, b.Unpin())
 	}
 	w.blocks = nil
 	return errors.Join(errs...)

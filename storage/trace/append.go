@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/vedette-io/vedette/internal/signal"
+	"github.com/vedette-io/vedette/storage/block"
 )
 
 // AppendSpans adds a batch that stands at offset of a log's partition. Batches
@@ -24,7 +25,7 @@ func (db *DB) AppendSpans(ctx context.Context, b *signal.Spans, source, topic st
 	if err != nil {
 		return res, err
 	}
-	k := sourceKey{source, topic, partition}
+	k := block.SourceKey{Source: source, Topic: topic, Partition: partition}
 	t.appendMu.Lock()
 	if offset >= t.taken[k] {
 		res, err = t.append(b, k, offset)
@@ -45,7 +46,7 @@ func (db *DB) AppendSpans(ctx context.Context, b *signal.Spans, source, topic st
 }
 
 // append adds a batch to the head. The caller holds appendMu.
-func (t *tenant) append(b *signal.Spans, k sourceKey, offset int64) (signal.AppendResult, error) {
+func (t *tenant) append(b *signal.Spans, k block.SourceKey, offset int64) (signal.AppendResult, error) {
 	now := t.db.now()
 	t.mu.Lock()
 	h := t.head

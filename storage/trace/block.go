@@ -2,8 +2,6 @@ package trace
 
 import (
 	"errors"
-	"path/filepath"
-	"sync/atomic"
 	"time"
 
 	"github.com/vedette-io/vedette/internal/vfs"
@@ -11,19 +9,13 @@ import (
 	"github.com/vedette-io/vedette/storage/trace/rows"
 )
 
-// blockFile is an open block. Views and merges share it; the last to unpin it
-// closes the file, and deletes the directory if the block has been replaced
-// meanwhile.
+// blockFile is an open block. Views and merges share it.
 type blockFile struct {
+	block.Shared
 	rows   *rows.Block
 	origin Origin
-	dir    string
-	fs     vfs.FS
 
 	shortest, longest time.Duration // retention of its services; set by the tenant
-
-	pins    atomic.Int32
-	dropped atomic.Bool
 }
 
 func openBlock(fs vfs.FS, dir string) (*blockFile, error) {
@@ -36,25 +28,10 @@ func openBlock(fs vfs.FS, dir string) (*blockFile, error) {
 		return nil, errors.Join(err, r.Close())
 	}
 	intern(o.Services)
-	b := &blockFile{rows: r, origin: o, dir: dir, fs: fs}
-	b.pins.Store(1)
+	b := &blockFile{rows: r, origin: o}
+	b.Share(fs, dir, r)
 	return b, nil
 }
-
-func (b *blockFile) pin() { b.pins.Add(1) }
-
-func (b *blockFile) unpin() error {
-	if b.pins.Add(-1) > 0 {
-		return nil
-	}
-	err := b.rows.Close()
-	if b.dropped.Load() {
-		err = errors.Join(err, block.Remove(b.fs, b.dir))
-	}
-	return err
-}
-
-func (b *blockFile) name() string { return filepath.Base(b.dir) }
 
 func (b *blockFile) spans() int { return int(b.rows.Meta().Spans) }
 

@@ -14,6 +14,7 @@ import (
 
 	"github.com/vedette-io/vedette/internal/signal"
 	"github.com/vedette-io/vedette/internal/vfs"
+	"github.com/vedette-io/vedette/storage/block"
 )
 
 // crashRun is a store whose power fails before a chosen file operation.
@@ -239,7 +240,7 @@ func TestCoverageOutlivesRetention(t *testing.T) {
 	m.add(b)
 	appendAt(t, db, b, 3)
 	mustFlush(t, db)
-	if name := db.lookupTenant("default").blocks[0].name(); name != blockName(3, 3, 0) {
+	if name := db.lookupTenant("default").blocks[0].origin.Name(); name != (block.Flushes{First: 3, Last: 3}).Name() {
 		t.Fatalf("the next block is %s, want number 3", name)
 	}
 	m.check(t, db)

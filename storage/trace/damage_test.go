@@ -108,7 +108,7 @@ func TestDamagedFooterIsSetAside(t *testing.T) {
 	}
 	mustClose(t, db)
 	got := blockDirs(t, fs)
-	if len(got) != 3 || !strings.HasSuffix(got[1], corruptSuffix) || filepath.Base(got[2]) != blockName(2, 4, 0) {
+	if len(got) != 3 || !strings.HasSuffix(got[1], ".corrupt") || filepath.Base(got[2]) != (block.Flushes{First: 2, Last: 4}).Name() {
 		t.Fatalf("blocks: %q", got)
 	}
 	db = openTest(t, fs, Options{})
@@ -150,7 +150,7 @@ func TestRepairOfBlockSetAside(t *testing.T) {
 	ms := fillApart(t, db, 3)
 	mustClose(t, db)
 	dir := blockDirs(t, fs)[1]
-	if err := fs.Rename(dir, dir+corruptSuffix); err != nil {
+	if err := block.SetAside(fs, dir); err != nil {
 		t.Fatal(err)
 	}
 	db = openTest(t, fs, Options{})
@@ -257,7 +257,7 @@ func TestNewerVersionIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = rows.Write(context.Background(), fs, "/s/default/"+blockName(1, 1, 0), []rows.Source{h.table.Snapshot()}, rows.WriteOptions{Origin: origin})
+	_, err = rows.Write(context.Background(), fs, "/s/default/"+(block.Flushes{First: 1, Last: 1}).Name(), []rows.Source{h.table.Snapshot()}, rows.WriteOptions{Origin: origin})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -18,6 +18,7 @@ import (
 	"go.opentelemetry.io/otel/trace/noop"
 
 	"github.com/vedette-io/vedette/internal/vfs"
+	"github.com/vedette-io/vedette/storage/block"
 	"github.com/vedette-io/vedette/storage/trace/rows"
 )
 
@@ -56,7 +57,7 @@ type DB struct {
 	tenants map[string]*tenant
 
 	appliedMu sync.Mutex
-	appliedTo map[sourceKey]int64 // offset below which everything is in a head or in blocks
+	appliedTo map[block.SourceKey]int64 // offset below which everything is in a head or in blocks
 
 	spans   atomic.Int64 // in heads, those being flushed included
 	bytes   atomic.Int64 // of memory that they take
@@ -77,7 +78,7 @@ func Open(o Options) (*DB, error) {
 		fs: o.FS, dir: o.Dir, config: o.Config, sampler: o.Sampler, logger: o.Logger, now: o.Now, tracer: o.Tracer,
 		cache:     rows.NewCache(cacheBytes),
 		tenants:   make(map[string]*tenant),
-		appliedTo: make(map[sourceKey]int64),
+		appliedTo: make(map[block.SourceKey]int64),
 		flushC:    make(chan struct{}, 1),
 		room:      make(chan struct{}),
 
@@ -194,7 +195,7 @@ func (db *DB) allTenants() []*tenant {
 
 // applied notes that everything below next of a partition is in heads or
 // blocks.
-func (db *DB) applied(k sourceKey, next int64) {
+func (db *DB) applied(k block.SourceKey, next int64) {
 	db.appliedMu.Lock()
 	db.appliedTo[k] = max(db.appliedTo[k], next)
 	db.appliedMu.Unlock()
@@ -204,7 +205,7 @@ func (db *DB) applied(k sourceKey, next int64) {
 // of the partition is in durable blocks, or was refused; 0 if it was given
 // nothing.
 func (db *DB) Durable(source, topic string, partition int32) int64 {
-	k := sourceKey{source, topic, partition}
+	k := block.SourceKey{Source: source, Topic: topic, Partition: partition}
 	// The order matters: what is applied after this reading can only be newer.
 	db.appliedMu.Lock()
 	next := db.appliedTo[k]
@@ -221,7 +222,7 @@ func (db *DB) Durable(source, topic string, partition int32) int64 {
 // partition's spans, or held them before its retention ended; 0 if none does.
 // Other tenants may hold less.
 func (db *DB) Covered(source, topic string, partition int32) int64 {
-	k := sourceKey{source, topic, partition}
+	k := block.SourceKey{Source: source, Topic: topic, Partition: partition}
 	var next int64
 	for _, t := range db.allTenants() {
 		t.mu.RLock()

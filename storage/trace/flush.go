@@ -71,7 +71,7 @@ func (t *tenant) freezeLocked() *head {
 	}
 	t.db.appliedMu.Lock()
 	for k, from := range h.from {
-		h.covers = append(h.covers, Source{k.source, k.topic, k.partition, from, max(from, t.db.appliedTo[k])})
+		h.covers = append(h.covers, k.Range(from, max(from, t.db.appliedTo[k])))
 	}
 	t.db.appliedMu.Unlock()
 	t.mu.Lock()
@@ -126,7 +126,7 @@ func (t *tenant) publishHead(ctx context.Context, h *head) error {
 	next := t.next
 	t.mu.RUnlock()
 	o := Origin{
-		First: next, Last: next, MinArrival: h.since.UnixMilli(), MaxArrival: max(h.since.UnixMilli(), h.last.UnixMilli()),
+		Flushes: block.Flushes{First: next, Last: next}, MinArrival: h.since.UnixMilli(), MaxArrival: max(h.since.UnixMilli(), h.last.UnixMilli()),
 		Sources: slices.Clone(h.covers), Services: h.operations.list(), Partial: h.operations.full(),
 	}
 	b, err := t.writeBlock(ctx, &o, []rows.Source{h.table.Snapshot()}, rows.WriteOptions{Quick: true})
@@ -144,7 +144,7 @@ func (t *tenant) publishHead(ctx context.Context, h *head) error {
 // writeBlock writes in as one block and opens it.
 func (t *tenant) writeBlock(ctx context.Context, o *Origin, in []rows.Source, w rows.WriteOptions) (*blockFile, error) {
 	w.Origin = o.encode()
-	dir := filepath.Join(t.dir, o.name())
+	dir := filepath.Join(t.dir, o.Name())
 	if _, err := rows.Write(ctx, t.db.fs, dir, in, w); err != nil {
 		return nil, err
 	}

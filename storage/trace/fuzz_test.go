@@ -13,7 +13,7 @@ import (
 // FuzzDecodeOrigin gives hostile bytes to the decoder: a value that survives a
 // round trip, or a typed error.
 func FuzzDecodeOrigin(f *testing.F) {
-	o := Origin{First: 1, Last: 2, MinArrival: 3, MaxArrival: 4, Sources: []Source{{"s", "t", 1, 2, 3}}, Dropped: make([]byte, 32),
+	o := Origin{Flushes: block.Flushes{First: 1, Last: 2}, MinArrival: 3, MaxArrival: 4, Sources: []block.Source{block.SourceKey{Source: "s", Topic: "t", Partition: 1}.Range(2, 3)}, Dropped: make([]byte, 32),
 		Services: []ServiceOperations{{"a", []Operation{{"x", 2}}}}}
 	f.Add(o.encode())
 	f.Add([]byte(`{"version":2}`))

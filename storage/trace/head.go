@@ -3,6 +3,7 @@ package trace
 import (
 	"time"
 
+	"github.com/vedette-io/vedette/storage/block"
 	"github.com/vedette-io/vedette/storage/trace/rows"
 )
 
@@ -12,13 +13,13 @@ import (
 type head struct {
 	table      *rows.Table
 	operations *operations
-	from       map[sourceKey]int64 // lowest offset that the head has spans of
-	covers     []Source            // once frozen: what the block will say it holds
-	since      time.Time           // of the first append
-	last       time.Time           // of the last one
-	bytes      int64               // as far as it is counted in DB.bytes
+	from       map[block.SourceKey]int64 // lowest offset that the head has spans of
+	covers     []block.Source            // once frozen: what the block will say it holds
+	since      time.Time                 // of the first append
+	last       time.Time                 // of the last one
+	bytes      int64                     // as far as it is counted in DB.bytes
 }
 
 func newHead(now time.Time) *head {
-	return &head{table: rows.NewTable(rows.DefaultConfig()), operations: newOperations(), from: make(map[sourceKey]int64), since: now}
+	return &head{table: rows.NewTable(rows.DefaultConfig()), operations: newOperations(), from: make(map[block.SourceKey]int64), since: now}
 }

@@ -7,11 +7,11 @@ import (
 	"fmt"
 	"io"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/vedette-io/vedette/internal/signal"
 	"github.com/vedette-io/vedette/internal/vfs"
+	"github.com/vedette-io/vedette/storage/block"
 	"github.com/vedette-io/vedette/storage/trace/rows"
 )
 
@@ -32,10 +32,9 @@ type Report struct {
 	LostSpans int64
 }
 
-func trimSetAside(name string) string { return strings.TrimSuffix(name, corruptSuffix) }
-
-// eachBlockDir calls f for every block directory below a store's directory.
-func eachBlockDir(fsys vfs.FS, dir string, f func(parent, name string) error) error {
+// eachBlockDir calls f for every block directory below a store's directory; aside
+// says that the block was set aside.
+func eachBlockDir(fsys vfs.FS, dir string, f func(path string, aside bool) error) error {
 	tenants, err := fsys.List(dir)
 	if err != nil {
 		return fmt.Errorf("read trace store %s: %w", dir, err)
@@ -47,10 +46,11 @@ func eachBlockDir(fsys vfs.FS, dir string, f func(parent, name string) error) er
 			continue // a file beside the tenants
 		}
 		for _, n := range names {
-			if _, _, _, ok := parseBlockName(trimSetAside(n)); !ok {
+			_, aside, ok := block.ParseName(n)
+			if !ok {
 				continue
 			}
-			if err := f(parent, n); err != nil {
+			if err := f(filepath.Join(parent, n), aside); err != nil {
 				return err
 			}
 		}
@@ -62,9 +62,8 @@ func eachBlockDir(fsys vfs.FS, dir string, f func(parent, name string) error) er
 // may have open for writing, and decodes all of it.
 func Verify(fsys vfs.FS, dir string) (Report, error) {
 	var r Report
-	err := eachBlockDir(fsys, dir, func(parent, name string) error {
-		path := filepath.Join(parent, name)
-		if strings.HasSuffix(name, corruptSuffix) {
+	err := eachBlockDir(fsys, dir, func(path string, aside bool) error {
+		if aside {
 			r.Problems = append(r.Problems, Problem{path, errors.New("was set aside as damaged")})
 			return nil
 		}
@@ -77,7 +76,7 @@ func Verify(fsys vfs.FS, dir string) (Report, error) {
 		for _, err := range b.verify(&r.Spans) {
 			r.Problems = append(r.Problems, Problem{path, err})
 		}
-		return b.unpin()
+		return b.Unpin()
 	})
 	return r, err
 }
@@ -160,39 +159,33 @@ func readGroup(c *rows.Cursor, g *rows.Group, i int, f func(*signal.Spans) error
 // store open.
 func Repair(fsys vfs.FS, dir string) (Report, error) {
 	var r Report
-	type damaged struct{ parent, name string }
-	var todo []damaged
-	err := eachBlockDir(fsys, dir, func(parent, name string) error {
-		bad := strings.HasSuffix(name, corruptSuffix)
-		b, err := openBlock(fsys, filepath.Join(parent, name))
+	var todo []string
+	err := eachBlockDir(fsys, dir, func(path string, bad bool) error {
+		b, err := openBlock(fsys, path)
 		if err != nil {
-			r.Problems = append(r.Problems, Problem{filepath.Join(parent, name), fmt.Errorf("nothing can be read: %w", err)})
+			r.Problems = append(r.Problems, Problem{path, fmt.Errorf("nothing can be read: %w", err)})
 			return nil
 		}
 		r.Blocks++
-		if !bad {
-			bad = len(b.verify(&r.Spans)) > 0
+		if bad || len(b.verify(&r.Spans)) > 0 {
+			todo = append(todo, path)
 		}
-		if bad {
-			todo = append(todo, damaged{parent, name})
-		}
-		return b.unpin()
+		return b.Unpin()
 	})
-	for _, d := range todo {
+	for _, path := range todo {
 		if err == nil {
-			err = repairBlock(fsys, d.parent, d.name, &r)
+			err = repairBlock(fsys, path, &r)
 		}
 	}
 	return r, err
 }
 
-func repairBlock(fsys vfs.FS, parent, name string, r *Report) error {
-	path := filepath.Join(parent, name)
+func repairBlock(fsys vfs.FS, path string, r *Report) error {
 	b, err := openBlock(fsys, path)
 	if err != nil {
 		return err
 	}
-	defer func() { _ = b.unpin() }()
+	defer func() { _ = b.Unpin() }()
 	s := b.salvage()
 	for _, err := range s.errs {
 		r.Problems = append(r.Problems, Problem{path, err})
@@ -203,16 +196,13 @@ func repairBlock(fsys vfs.FS, parent, name string, r *Report) error {
 	}
 	o := b.origin
 	o.Generation++
-	to := filepath.Join(parent, o.name())
+	to := filepath.Join(filepath.Dir(path), o.Name())
 	if _, err := rows.Write(context.Background(), fsys, to, []rows.Source{s}, rows.WriteOptions{Origin: o.encode()}); err != nil {
 		return err
 	}
 	r.LostSpans += s.lost
 	r.Repaired = append(r.Repaired, path)
-	if err := fsys.Rename(path, trimSetAside(path)+".damaged"); err != nil {
-		return fmt.Errorf("repair block: %w", err)
-	}
-	return fsys.SyncDir(parent)
+	return block.SetReplaced(fsys, path)
 }
 
 // DumpOptions say how much Dump prints.
@@ -224,9 +214,8 @@ type DumpOptions struct {
 // Dump writes what the blocks of the store in dir hold to out, for a person to
 // read.
 func Dump(fsys vfs.FS, dir string, o DumpOptions, out io.Writer) error {
-	return eachBlockDir(fsys, dir, func(parent, name string) error {
-		path := filepath.Join(parent, name)
-		if strings.HasSuffix(name, corruptSuffix) {
+	return eachBlockDir(fsys, dir, func(path string, aside bool) error {
+		if aside {
 			_, err := fmt.Fprintf(out, "block %s: set aside as damaged\n", path)
 			return err
 		}
@@ -235,7 +224,7 @@ func Dump(fsys vfs.FS, dir string, o DumpOptions, out io.Writer) error {
 			_, err = fmt.Fprintf(out, "block %s: %v\n", path, err)
 			return err
 		}
-		defer func() { _ = b.unpin() }()
+		defer func() { _ = b.Unpin() }()
 		b.dump(out)
 		if o.Services {
 			b.dumpServices(out)
@@ -249,7 +238,7 @@ func Dump(fsys vfs.FS, dir string, o DumpOptions, out io.Writer) error {
 
 func (b *blockFile) dump(out io.Writer) {
 	m, o := b.rows.Meta(), &b.origin
-	fmt.Fprintf(out, "block %s\n", b.dir)
+	fmt.Fprintf(out, "block %s\n", b.Dir())
 	fmt.Fprintf(out, "  version %d, level %d, flushes %d to %d, %d bytes\n", m.Version, o.Level, o.First, o.Last, b.size())
 	fmt.Fprintf(out, "  %d spans, %d traces, %d row groups, %d events, %d links, %d errors, %d shapes\n", m.Spans, m.Traces, m.Groups, m.Events, m.Links, m.Errors, m.Shapes)
 	fmt.Fprintf(out, "  spans start from %s to %s\n", stampNanos(m.MinStart), stampNanos(m.MaxStart))

@@ -101,7 +101,7 @@ func (t *tenant) plan(now time.Time) []*blockFile {
 	blocks := t.snapshotBlocks()
 	for from := 0; from < len(blocks); {
 		to := from + 1
-		for to < len(blocks) && blocks[to].origin.Level == blocks[from].origin.Level && follows(blocks[to-1], blocks[to]) {
+		for to < len(blocks) && blocks[to].origin.Level == blocks[from].origin.Level && blocks[to].origin.Follows(blocks[to-1].origin.Flushes) {
 			to++
 		}
 		run := blocks[from:to]
@@ -117,10 +117,6 @@ func (t *tenant) plan(now time.Time) []*blockFile {
 	}
 	return nil
 }
-
-// follows reports whether no flush lies between two blocks. One does where a
-// damaged block was set aside; a repair may bring it back.
-func follows(a, b *blockFile) bool { return a.origin.Last+1 == b.origin.First }
 
 // longest returns how many milliseconds the arrival of a merged block's spans may
 // take.

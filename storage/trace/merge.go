@@ -18,7 +18,7 @@ import (
 // services and for what sampling decides.
 func mergedOrigin(blocks []*blockFile) Origin {
 	first, last := &blocks[0].origin, &blocks[len(blocks)-1].origin
-	o := Origin{First: first.First, Last: last.Last, MinArrival: first.MinArrival, MaxArrival: first.MaxArrival}
+	o := Origin{Flushes: block.Flushes{First: first.First, Last: last.Last}, MinArrival: first.MinArrival, MaxArrival: first.MaxArrival}
 	for _, b := range blocks {
 		p := &b.origin
 		o.Level = max(o.Level, p.Level+1)
@@ -26,7 +26,7 @@ func mergedOrigin(blocks []*blockFile) Origin {
 		o.MaxArrival = max(o.MaxArrival, p.MaxArrival)
 		o.Partial = o.Partial || p.Partial
 		for _, s := range p.Sources {
-			o.Sources = addSource(o.Sources, s)
+			o.Sources = block.AddSource(o.Sources, s)
 		}
 	}
 	if len(blocks) == 1 {
@@ -131,7 +131,7 @@ func (db *DB) Compact(ctx context.Context) error {
 		blocks := t.snapshotBlocks()
 		for len(blocks) > 0 {
 			n := 1
-			for n < len(blocks) && follows(blocks[n-1], blocks[n]) {
+			for n < len(blocks) && blocks[n].origin.Follows(blocks[n-1].origin.Flushes) {
 				n++
 			}
 			if n > 1 || blocks[0].origin.Level == 0 {

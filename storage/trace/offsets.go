@@ -18,9 +18,9 @@ const offsetsFile = "offsets.json"
 
 // offsets is the content of offsetsFile.
 type offsets struct {
-	Version int      `json:"version"`
-	Next    uint32   `json:"next"` // number of the next flush, at least
-	Sources []Source `json:"sources"`
+	Version int            `json:"version"`
+	Next    uint32         `json:"next"` // number of the next flush, at least
+	Sources []block.Source `json:"sources"`
 }
 
 // readOffsets returns the offsets of a tenant; none if there is no file.
@@ -59,6 +59,6 @@ func (o *offsets) write(fsys vfs.FS, dir string) error {
 func (o *offsets) cover(b *Origin) {
 	o.Next = max(o.Next, b.Last+1)
 	for _, s := range b.Sources {
-		o.Sources = addSource(o.Sources, s)
+		o.Sources = block.AddSource(o.Sources, s)
 	}
 }

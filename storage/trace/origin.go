@@ -3,8 +3,6 @@ package trace
 import (
 	"encoding/json"
 	"fmt"
-	"strconv"
-	"strings"
 
 	"github.com/vedette-io/vedette/internal/signal"
 	"github.com/vedette-io/vedette/storage/block"
@@ -21,15 +19,13 @@ const (
 type Origin struct {
 	Version int `json:"version"`
 
-	First      uint32 `json:"first"` // flush numbers, both inclusive
-	Last       uint32 `json:"last"`
-	Generation uint32 `json:"generation"` // how often the block was rewritten under its numbers
-	Level      int    `json:"level"`      // how often the spans have been merged
+	block.Flushes
+	Level int `json:"level"` // how often the spans have been merged
 
 	MinArrival int64 `json:"minArrival"` // unix milliseconds
 	MaxArrival int64 `json:"maxArrival"`
 
-	Sources []Source `json:"sources"`
+	Sources []block.Source `json:"sources"`
 
 	// Decided says that tail sampling has been asked about the traces of the block.
 	Decided bool `json:"decided,omitempty"`
@@ -48,36 +44,6 @@ type Origin struct {
 type ServiceOperations struct {
 	Service    string      `json:"service"`
 	Operations []Operation `json:"operations"`
-}
-
-// Source is a range of a log's offsets whose spans are in a block.
-type Source struct {
-	Source    string `json:"source"`
-	Topic     string `json:"topic"`
-	Partition int32  `json:"partition"`
-	From      int64  `json:"from"`
-	To        int64  `json:"to"` // exclusive
-}
-
-func (s Source) key() sourceKey { return sourceKey{s.Source, s.Topic, s.Partition} }
-
-// sourceKey names a partition of a log.
-type sourceKey struct {
-	source    string
-	topic     string
-	partition int32
-}
-
-// addSource widens the range of a partition to hold s, too.
-func addSource(list []Source, s Source) []Source {
-	for i := range list {
-		if list[i].key() == s.key() {
-			list[i].From = min(list[i].From, s.From)
-			list[i].To = max(list[i].To, s.To)
-			return list
-		}
-	}
-	return append(list, s)
 }
 
 func (o *Origin) encode() []byte {
@@ -113,25 +79,4 @@ func (o *Origin) eachDropped(f func(signal.TraceID)) {
 	for b := o.Dropped; len(b) > 0; b = b[len(signal.TraceID{}):] {
 		f(signal.TraceID(b[:len(signal.TraceID{})]))
 	}
-}
-
-// blockName is the directory name of a block.
-func blockName(first, last, generation uint32) string {
-	return fmt.Sprintf("b-%08x-%08x-%d", first, last, generation)
-}
-
-func (o *Origin) name() string { return blockName(o.First, o.Last, o.Generation) }
-
-func parseBlockName(name string) (first, last, generation uint32, ok bool) {
-	parts := strings.Split(name, "-")
-	if len(parts) != 4 || parts[0] != "b" || len(parts[1]) != 8 || len(parts[2]) != 8 {
-		return 0, 0, 0, false
-	}
-	f, err1 := strconv.ParseUint(parts[1], 16, 32)
-	l, err2 := strconv.ParseUint(parts[2], 16, 32)
-	g, err3 := strconv.ParseUint(parts[3], 10, 32)
-	if err1 != nil || err2 != nil || err3 != nil || l < f {
-		return 0, 0, 0, false
-	}
-	return uint32(f), uint32(l), uint32(g), true
 }

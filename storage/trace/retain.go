@@ -173,7 +173,7 @@ func (t *tenant) dropBlocks(blocks []*blockFile) error {
 	t.blocks = slices.DeleteFunc(slices.Clone(t.blocks), func(b *blockFile) bool { return slices.Contains(blocks, b) })
 	t.mu.Unlock()
 	for _, b := range blocks {
-		t.db.logger.Info("dropped a block past its retention", "block", b.dir, "spans", b.spans(), "bytes", b.size())
+		t.db.logger.Info("dropped a block past its retention", "block", b.Dir(), "spans", b.spans(), "bytes", b.size())
 		t.db.metrics.retired(b.spans())
 		t.catalog.removeList(b.origin.Services)
 		t.drop(b)

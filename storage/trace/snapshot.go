@@ -6,7 +6,7 @@ import (
 	"fmt"
 	"path/filepath"
 
-	"github.com/vedette-io/vedette/internal/vfs"
+	"github.com/vedette-io/vedette/storage/block"
 )
 
 // Snapshot flushes the heads and links every block into dir, which must not
@@ -55,25 +55,9 @@ func (t *tenant) link(to string) error {
 		}
 	}
 	for _, b := range t.snapshotBlocks() {
-		if err := linkDir(t.db.fs, b.dir, filepath.Join(to, b.name())); err != nil {
+		if err := block.Link(t.db.fs, b.Dir(), filepath.Join(to, filepath.Base(b.Dir()))); err != nil {
 			return err
 		}
 	}
 	return t.db.fs.SyncDir(to)
-}
-
-func linkDir(fs vfs.FS, from, to string) error {
-	if err := fs.MkdirAll(to); err != nil {
-		return err
-	}
-	files, err := fs.List(from)
-	if err != nil {
-		return err
-	}
-	for _, f := range files {
-		if err := fs.Link(filepath.Join(from, f), filepath.Join(to, f)); err != nil {
-			return err
-		}
-	}
-	return fs.SyncDir(to)
 }

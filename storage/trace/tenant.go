@@ -1,7 +1,6 @@
 package trace
 
 import (
-	"cmp"
 	"errors"
 	"fmt"
 	"path/filepath"
@@ -11,9 +10,6 @@ import (
 	"github.com/vedette-io/vedette/internal/signal"
 	"github.com/vedette-io/vedette/storage/block"
 )
-
-// corruptSuffix marks blocks that were set aside.
-const corruptSuffix = ".corrupt"
 
 // tenant is one tenant's head and blocks.
 //
@@ -29,13 +25,13 @@ type tenant struct {
 
 	mergeMu  sync.Mutex
 	appendMu sync.Mutex
-	taken    map[sourceKey]int64 // guarded by appendMu: offset below which the tenant has every batch
+	taken    map[block.SourceKey]int64 // guarded by appendMu: offset below which the tenant has every batch
 
 	mu       sync.RWMutex
 	head     *head        // receives spans; nil when there are none
 	flushing *head        // being written; readable
 	blocks   []*blockFile // by flush number; replaced, never changed
-	covered  map[sourceKey]int64
+	covered  map[block.SourceKey]int64
 	next     uint32   // number of the next flush
 	gone     offsets  // guarded by mergeMu: what blocks covered that were dropped
 	broken   []string // blocks that were set aside
@@ -47,7 +43,7 @@ type tenant struct {
 func newTenant(db *DB, name string) *tenant {
 	return &tenant{
 		db: db, name: name, dir: filepath.Join(db.dir, name), catalog: newCatalog(),
-		taken: make(map[sourceKey]int64), covered: make(map[sourceKey]int64),
+		taken: make(map[block.SourceKey]int64), covered: make(map[block.SourceKey]int64),
 	}
 }
 
@@ -72,13 +68,15 @@ func (t *tenant) open() error {
 		t.cover(s)
 	}
 	for _, name := range names {
-		if _, last, _, ok := parseBlockName(name); ok {
-			t.next = max(t.next, last+1)
-			err = t.openBlock(name)
-		} else if _, last, _, ok := parseBlockName(trimSetAside(name)); ok {
-			t.next = max(t.next, last+1)
+		f, aside, ok := block.ParseName(name)
+		if !ok {
+			continue
 		}
-		if err != nil {
+		t.next = max(t.next, f.Last+1)
+		if aside {
+			continue
+		}
+		if err := t.openBlock(name); err != nil {
 			return err
 		}
 	}
@@ -120,22 +118,18 @@ func (t *tenant) openBlock(name string) error {
 func (t *tenant) setAside(name string, reason error) {
 	t.broken = append(t.broken, name)
 	t.db.logger.Error("set a damaged block aside", "block", filepath.Join(t.dir, name), "err", reason)
-	from := filepath.Join(t.dir, name)
-	if err := t.db.fs.Rename(from, from+corruptSuffix); err != nil {
-		t.db.logger.Error("rename a damaged block", "block", from, "err", err)
+	if err := block.SetAside(t.db.fs, filepath.Join(t.dir, name)); err != nil {
+		t.db.logger.Error("rename a damaged block", "block", filepath.Join(t.dir, name), "err", err)
 	}
 }
 
 // dropContained deletes blocks whose flushes another block holds too: what a
 // crash between a merge and its clean-up left.
 func (t *tenant) dropContained() {
-	slices.SortFunc(t.blocks, func(a, b *blockFile) int {
-		return cmp.Or(cmp.Compare(a.origin.First, b.origin.First), cmp.Compare(b.origin.Last, a.origin.Last),
-			cmp.Compare(b.origin.Generation, a.origin.Generation))
-	})
+	slices.SortFunc(t.blocks, func(a, b *blockFile) int { return a.origin.Compare(b.origin.Flushes) })
 	kept := t.blocks[:0]
 	for _, b := range t.blocks {
-		if n := len(kept); n > 0 && b.origin.Last <= kept[n-1].origin.Last {
+		if n := len(kept); n > 0 && kept[n-1].origin.Replaces(b.origin.Flushes) {
 			t.drop(b)
 			continue
 		}
@@ -146,9 +140,8 @@ func (t *tenant) dropContained() {
 
 // drop deletes a block once nobody reads it.
 func (t *tenant) drop(b *blockFile) {
-	b.dropped.Store(true)
-	if err := b.unpin(); err != nil {
-		t.db.logger.Warn("delete block", "block", b.dir, "err", err)
+	if err := b.Drop(); err != nil {
+		t.db.logger.Warn("delete block", "block", b.Dir(), "err", err)
 	}
 }
 
@@ -161,10 +154,10 @@ func (t *tenant) coverBlock(b *blockFile) {
 	}
 }
 
-func (t *tenant) cover(s Source) { t.covered[s.key()] = max(t.covered[s.key()], s.To) }
+func (t *tenant) cover(s block.Source) { t.covered[s.Key()] = max(t.covered[s.Key()], s.To) }
 
 // unflushed returns the lowest offset of a partition that a head has spans of.
-func (t *tenant) unflushed(k sourceKey) (from int64, ok bool) {
+func (t *tenant) unflushed(k block.SourceKey) (from int64, ok bool) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	for _, h := range []*head{t.flushing, t.head} {
@@ -234,24 +227,24 @@ func (t *tenant) quarantine(reason error) error {
 		return nil
 	}
 	t.mu.Lock()
-	i := slices.IndexFunc(t.blocks, func(b *blockFile) bool { return b.dir == c.Block })
+	i := slices.IndexFunc(t.blocks, func(b *blockFile) bool { return b.Dir() == c.Block })
 	if i < 0 {
 		t.mu.Unlock()
 		return nil
 	}
 	b := t.blocks[i]
 	t.blocks = slices.Delete(slices.Clone(t.blocks), i, i+1)
-	t.setAside(b.name(), reason)
+	t.setAside(filepath.Base(b.Dir()), reason)
 	t.mu.Unlock()
 	t.catalog.removeList(b.origin.Services)
-	return b.unpin()
+	return b.Unpin()
 }
 
 // close releases the blocks. Nobody may use the tenant afterwards.
 func (t *tenant) close() error {
 	var errs []error
 	for _, b := range t.blocks {
-		errs = append(errs, b.unpin())
+		errs = append(errs, b.Unpin())
 	}
 	t.blocks = nil
 	return errors.Join(errs...)

@@ -53,7 +53,7 @@ func (t *tenant) view(minTime, maxTime int64) *View {
 	t.mu.RLock()
 	v.blocks = t.blocks
 	for _, b := range v.blocks {
-		b.pin()
+		b.Pin()
 	}
 	for _, h := range []*head{t.flushing, t.head} {
 		if h != nil {
@@ -177,7 +177,7 @@ func (v *View) Suspect(err error) {
 		return
 	}
 	for _, b := range v.blocks {
-		if b.dir == c.Block {
+		if b.Dir() == c.Block {
 			v.tenant.suspect(b, err)
 		}
 	}
@@ -199,8 +199,8 @@ func (v *View) Warnings() []error {
 // Close lets go of the blocks. A second Close does nothing.
 func (v *View) Close() {
 	for _, b := range v.blocks {
-		if err := b.unpin(); err != nil {
-			v.db.logger.Warn("delete block", "block", b.dir, "err", err)
+		if err := b.Unpin(); err != nil {
+			v.db.logger.Warn("delete block", "block", b.Dir(), "err", err)
 		}
 	}
 	v.blocks, v.heads, v.sources, v.groups = nil, nil, nil, nil
