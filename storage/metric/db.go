@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"log/slog"
+	"maps"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -379,10 +380,15 @@ func (db *DB) Flush(ctx context.Context) error {
 }
 
 func (db *DB) flushLocked(ctx context.Context) error {
+	return db.eachFlush(func(t *tenant) error { return t.flush(ctx) })
+}
+
+// eachFlush calls flush for every tenant, and wakes whoever waits for room.
+func (db *DB) eachFlush(flush func(*tenant) error) error {
 	begin := time.Now()
 	var errs []error
 	_ = db.eachTenant(func(t *tenant) error {
-		errs = append(errs, db.flushTenant(ctx, t))
+		errs = append(errs, flush(t))
 		return nil
 	})
 	db.roomMu.Lock()
@@ -394,61 +400,76 @@ func (db *DB) flushLocked(ctx context.Context) error {
 	return err
 }
 
-func (db *DB) flushTenant(ctx context.Context, t *tenant) error {
-	type frozen struct {
-		w *window
-		t *table
-	}
-	var tables []frozen
-	var errs []error
-	windows := t.all()
-	for _, w := range windows {
-		w.flushMu.Lock()
-		defer w.flushMu.Unlock()
-		if err := db.flushTable(ctx, w, w.flushing); err != nil { // an earlier flush did not succeed
-			errs = append(errs, err)
-		}
-	}
+// flush writes the tables that an earlier flush did not get rid of, and then those
+// of now. The caller holds the store's flushMu.
+func (t *tenant) flush(ctx context.Context) error {
+	err := t.write(ctx, t.all())
 	t.appendMu.Lock()
-	db.appliedMu.Lock()
-	applied := make(map[block.SourceKey]int64, len(db.appliedTo))
-	for k, v := range db.appliedTo {
-		applied[k] = v
-	}
-	db.appliedMu.Unlock()
-	for _, w := range windows {
-		if w.flushing != nil {
-			continue
-		}
-		if tb := w.beginFlush(applied); tb != nil {
-			tables = append(tables, frozen{w, tb})
-		}
-	}
+	windows := t.freezeLocked()
 	t.appendMu.Unlock()
-	for _, f := range tables {
+	return errors.Join(err, t.write(ctx, windows))
+}
+
+// freezeLocked freezes the tables of the windows that have one and are not being
+// flushed, and returns these windows. The caller holds appendMu: the cut is between
+// batches.
+func (t *tenant) freezeLocked() []*window {
+	t.db.appliedMu.Lock()
+	applied := maps.Clone(t.db.appliedTo)
+	t.db.appliedMu.Unlock()
+	var windows []*window
+	for _, w := range t.all() {
+		if w.freeze(applied) {
+			windows = append(windows, w)
+		}
+	}
+	return windows
+}
+
+// freezeAll freezes the tables of all tenants at one moment, so that their blocks
+// hold the same part of every log. Nothing of theirs is being flushed.
+func (db *DB) freezeAll() {
+	db.mu.RLock()
+	defer db.mu.RUnlock()
+	for _, t := range db.tenants {
+		t.appendMu.Lock()
+		defer t.appendMu.Unlock()
+	}
+	for _, t := range db.tenants {
+		t.freezeLocked()
+	}
+}
+
+// write flushes the frozen tables of windows.
+func (t *tenant) write(ctx context.Context, windows []*window) error {
+	var errs []error
+	for _, w := range windows {
 		if err := ctx.Err(); err != nil {
 			return errors.Join(append(errs, err)...)
 		}
-		if err := db.flushTable(ctx, f.w, f.t); err != nil {
-			errs = append(errs, err)
-		}
+		errs = append(errs, t.writeWindow(ctx, w))
 	}
 	return errors.Join(errs...)
 }
 
-func (db *DB) flushTable(ctx context.Context, w *window, t *table) error {
-	if t == nil {
+func (t *tenant) writeWindow(ctx context.Context, w *window) error {
+	w.flushMu.Lock() // the window is not dropped meanwhile
+	defer w.flushMu.Unlock()
+	w.mu.RLock()
+	frozen := w.flushing
+	w.mu.RUnlock()
+	if frozen == nil {
 		return nil
 	}
-	rows := t.rows()
-	_, span := db.tracer.Start(ctx, "store flush", trace.WithAttributes(
+	rows := frozen.rows()
+	_, span := t.db.tracer.Start(ctx, "store flush", trace.WithAttributes(
 		attribute.String("window", w.dir), attribute.Int("samples", rows)))
-	err := w.flush(t)
+	err := w.flush(frozen)
 	endSpan(span, err)
 	if err != nil {
 		return fmt.Errorf("flush window %s: %w", w.dir, err)
 	}
-	db.buffered.Add(-int64(rows))
+	t.db.buffered.Add(-int64(rows))
 	return nil
 }
 

@@ -317,3 +317,67 @@ func TestRunsAreSmall(t *testing.T) {
 		t.Fatalf("a run takes %d bytes, want at most 100 KiB", n)
 	}
 }
+
+// TestSnapshotIsOfOneMoment appends to two tenants while the first one's head is
+// written: what a restored store says it covers holds for both.
+func TestSnapshotIsOfOneMoment(t *testing.T) {
+	during := func() {}
+	fs := vfs.Faulty(vfs.NewMem(), func(op vfs.Op) error {
+		if op.Kind == vfs.OpCreate && strings.Contains(op.Name, "/s/a/") {
+			f := during
+			during = func() {}
+			f()
+		}
+		return nil
+	})
+	db := openTest(t, fs, "/s", testConfig())
+	ctx := context.Background()
+	var log []*signal.Metrics
+	want := map[string]int{}
+	add := func(tenant string) {
+		offset := int64(len(log))
+		b := &one("m", t0+offset*1000, float64(offset)).b
+		b.Tenant = tenant
+		log = append(log, b)
+		want[tenant]++
+		if _, err := db.AppendMetrics(ctx, b, "src", "metrics", 0, offset); err != nil {
+			t.Error(err)
+		}
+	}
+	add("a")
+	add("b")
+	during = func() {
+		add("a")
+		add("b")
+	}
+	if err := db.Snapshot(ctx, "/copy"); err != nil {
+		t.Fatal(err)
+	}
+	add("a")
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+	db = openTest(t, fs, "/copy", testConfig())
+	for offset := db.Covered("src", "metrics", 0); offset < int64(len(log)); offset++ {
+		if _, err := db.AppendMetrics(ctx, log[offset], "src", "metrics", 0, offset); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for tenant, n := range want {
+		set, err := db.Select(ctx, Selector{Tenant: tenant, MinTime: math.MinInt64, MaxTime: math.MaxInt64, Matchers: all()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		var s Samples
+		if set.Len() != 1 {
+			t.Fatalf("tenant %s: %d series, want 1", tenant, set.Len())
+		}
+		if err := set.Samples(0, &s); err != nil || len(s.Times) != n {
+			t.Errorf("tenant %s: got %d samples, want %d: %v", tenant, len(s.Times), n, err)
+		}
+		set.Close()
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -115,7 +115,13 @@ func (db *DB) Snapshot(ctx context.Context, dir string) error {
 	if _, err := db.fs.Stat(dir); err == nil {
 		return fmt.Errorf("snapshot to %s: it exists", dir)
 	}
+	// What came in during the first flush is frozen at one moment, so that no tenant
+	// holds more of a log than another: a restored store reads on from there.
 	if err := db.flushLocked(ctx); err != nil {
+		return fmt.Errorf("snapshot to %s: %w", dir, err)
+	}
+	db.freezeAll()
+	if err := db.eachFlush(func(t *tenant) error { return t.write(ctx, t.all()) }); err != nil {
 		return fmt.Errorf("snapshot to %s: %w", dir, err)
 	}
 	err := db.eachTenant(func(t *tenant) error {

@@ -251,23 +251,26 @@ func (w *window) acquire() error {
 	return nil
 }
 
-// beginFlush freezes the table, if there is one, and returns it. The caller
-// holds flushMu, and the tenant's appendMu, so that the cut is between batches.
-// Applied are the offsets below which all batches of a log are complete; one
-// that broke off halfway is behind them and will come again.
-func (w *window) beginFlush(applied map[block.SourceKey]int64) *table {
+// freeze makes the table, if there is one and no other is being flushed, the one
+// that flushes. The caller holds the tenant's appendMu, so that the cut is between
+// batches. Applied are the offsets below which all batches of a log are complete;
+// one that broke off halfway is behind them and will come again.
+func (w *window) freeze(applied map[block.SourceKey]int64) bool {
 	w.mu.Lock()
 	defer w.mu.Unlock()
 	t := w.table
+	if w.flushing != nil || t == nil {
+		return false
+	}
 	w.table = nil
-	if t == nil || t.rows() == 0 {
-		return nil
+	if t.rows() == 0 {
+		return false
 	}
 	for k, from := range t.sources {
 		t.covers = append(t.covers, k.Range(from, max(from, applied[k])))
 	}
 	w.flushing = t
-	return t
+	return true
 }
 
 // flush writes a frozen table as a block. The caller holds flushMu; on error
