@@ -8,6 +8,7 @@ import (
 	"context"
 	"fmt"
 	"net/http"
+	"strings"
 )
 
 const (
@@ -47,6 +48,13 @@ func Validate(id string) error {
 
 func allowed(c byte) bool {
 	return c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '.'
+}
+
+// IsDirectory reports whether id can be the name of a directory of its own, which
+// more can be than Validate allows. It guards the file system below doors that check
+// what users may choose.
+func IsDirectory(id string) bool {
+	return id != "" && len(id) <= 150 && id[0] != '.' && !strings.ContainsAny(id, "/\\\x00")
 }
 
 // FromRequest returns the tenant that r names in Header, Default if it names

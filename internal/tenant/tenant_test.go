@@ -25,6 +25,17 @@ func TestValidate(t *testing.T) {
 	}
 }
 
+func TestIsDirectory(t *testing.T) {
+	for id, want := range map[string]bool{
+		"default": true, "a b": true, "é|b": true, strings.Repeat("a", 150): true,
+		"": false, ".": false, "..": false, ".lock": false, "a/b": false, `a\b`: false, "a\x00": false, strings.Repeat("a", 151): false,
+	} {
+		if got := IsDirectory(id); got != want {
+			t.Errorf("IsDirectory(%q) = %t, want %t", id, got, want)
+		}
+	}
+}
+
 func TestFromRequest(t *testing.T) {
 	check := func(header []string, want string, wantErr bool) {
 		t.Helper()

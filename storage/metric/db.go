@@ -12,7 +12,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strconv"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -23,6 +22,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
+	tenants "github.com/vedette-io/vedette/internal/tenant"
 	"github.com/vedette-io/vedette/internal/vfs"
 	"github.com/vedette-io/vedette/storage/block"
 )
@@ -54,6 +54,7 @@ type DB struct {
 	outOfOrderMs int64
 	logger       *slog.Logger
 	now          func() time.Time
+	steady       func() time.Time // does not jump when the clock is set anew
 	metrics      *dbMetrics
 	tracer       trace.Tracer
 	lock         io.Closer
@@ -109,8 +110,10 @@ func Open(o Options) (*DB, error) {
 	if db.logger == nil {
 		db.logger = slog.New(slog.DiscardHandler)
 	}
+	db.steady = db.now
 	if db.now == nil {
-		db.now = time.Now
+		opened := time.Now()
+		db.now, db.steady = time.Now, func() time.Time { return opened.Add(time.Since(opened)) }
 	}
 	if db.tracer == nil {
 		db.tracer = noop.NewTracerProvider().Tracer("")
@@ -190,12 +193,6 @@ func (db *DB) openTenant(name string) (*tenant, error) {
 
 func (db *DB) windowMs() int64 { return db.config.Window.Milliseconds() }
 
-// validTenant reports whether name can be a directory of its own. Doors check
-// the names that users may choose; this guards the file system.
-func validTenant(name string) bool {
-	return name != "" && len(name) <= 150 && name[0] != '.' && !strings.ContainsAny(name, "/\\\x00")
-}
-
 // tenant returns the tenant called name, made if it does not exist.
 func (db *DB) tenant(name string) (*tenant, error) {
 	db.mu.RLock()
@@ -204,7 +201,7 @@ func (db *DB) tenant(name string) (*tenant, error) {
 	if t != nil {
 		return t, nil
 	}
-	if !validTenant(name) {
+	if !tenants.IsDirectory(name) {
 		return nil, fmt.Errorf("append metrics: tenant %q cannot be stored", name)
 	}
 	db.mu.Lock()

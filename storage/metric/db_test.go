@@ -146,6 +146,27 @@ func TestRetentionByTimeAndSize(t *testing.T) {
 	}
 }
 
+// A clock that is set a year ahead while the store is open deletes nothing.
+func TestClockSetAnewDeletesNothing(t *testing.T) {
+	c := testConfig()
+	db, err := Open(Options{Dir: "/s", FS: vfs.NewMem(), Config: c})
+	if err != nil {
+		t.Fatal(err)
+	}
+	one("m", time.Now().UnixMilli(), 1).appendTo(t, db, 0)
+	db.now = func() time.Time { return time.Now().Add(365*24*time.Hour + c.Retention) }
+	if err := db.Maintain(context.Background()); err != nil || len(db.lookupTenant("default").all()) != 1 {
+		t.Errorf("got %d windows, want 1: %v", len(db.lookupTenant("default").all()), err)
+	}
+	db.steady = db.now
+	if err := db.Maintain(context.Background()); err != nil || len(db.lookupTenant("default").all()) != 0 {
+		t.Errorf("after the retention: got %d windows, want none: %v", len(db.lookupTenant("default").all()), err)
+	}
+	if err := db.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
 func TestExemplarsAndMetadataSurviveEverything(t *testing.T) {
 	fs := vfs.NewMem()
 	db := openTest(t, fs, "/s", testConfig())

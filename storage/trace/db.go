@@ -17,6 +17,7 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"go.opentelemetry.io/otel/trace/noop"
 
+	tenants "github.com/vedette-io/vedette/internal/tenant"
 	"github.com/vedette-io/vedette/internal/vfs"
 	"github.com/vedette-io/vedette/storage/block"
 	"github.com/vedette-io/vedette/storage/trace/rows"
@@ -125,7 +126,7 @@ func (db *DB) open() error {
 		return err
 	}
 	for _, name := range names {
-		if !validTenant(name) {
+		if !tenants.IsDirectory(name) {
 			continue
 		}
 		if fi, err := db.fs.Stat(filepath.Join(db.dir, name)); err != nil || !fi.IsDir() {
@@ -140,18 +141,12 @@ func (db *DB) open() error {
 	return nil
 }
 
-// validTenant reports whether name can be a directory of its own. Doors check
-// the names that users may choose; this guards the file system.
-func validTenant(name string) bool {
-	return name != "" && len(name) <= 150 && name[0] != '.' && !strings.ContainsAny(name, "/\\\x00")
-}
-
 // tenant returns the tenant called name, made if it does not exist.
 func (db *DB) tenant(name string) (*tenant, error) {
 	if t := db.lookupTenant(name); t != nil {
 		return t, nil
 	}
-	if !validTenant(name) {
+	if !tenants.IsDirectory(name) {
 		return nil, fmt.Errorf("append spans: tenant %q cannot be stored", name)
 	}
 	db.mu.Lock()
