@@ -3,6 +3,7 @@ package tls
 import (
 	"bytes"
 	"fmt"
+	"os"
 	"os/exec"
 	"strconv"
 	"testing"
@@ -15,9 +16,18 @@ import (
 )
 
 // inMemory are programs that do TLS in memory and carry the bytes themselves.
-var inMemory = []struct{ name, program, target, server, client string }{
-	{"asyncio", "python3", "python3*", "testdata/asyncio_server.py", "testdata/asyncio_client.py"},
-	{"node", "node", "node*", "testdata/node_server.js", "testdata/node_client.js"},
+var inMemory = []struct{ name, program, server, client string }{
+	{"asyncio", "python3", "testdata/asyncio_server.py", "testdata/asyncio_client.py"},
+	{"node", "node", "testdata/node_server.js", "testdata/node_client.js"},
+}
+
+// named makes what the test starts from now on a service of a name that nothing else
+// on this host has: without a port, requests cannot be told from those of others.
+func named(t *testing.T) (service string) {
+	t.Helper()
+	service = fmt.Sprintf("in-memory-%d", os.Getpid())
+	t.Setenv("OTEL_SERVICE_NAME", service)
+	return service
 }
 
 // awaitReaders waits until what a number of processes read from memory is watched.
@@ -40,9 +50,10 @@ func TestMemoryServer(t *testing.T) {
 				t.Skip(tc.program + " is missing")
 			}
 			cert, key := featuretest.Certificate(t)
+			service := named(t)
 			server := launch(t, program, tc.server, cert, key)
 			port := server.line(t)
-			f, reg := start(t, tc.target)
+			f, reg := start(t, service)
 			watching(t, reg, 1)
 			url := "https://127.0.0.1:" + port + "/status/"
 			featuretest.Get(t, featuretest.NewTLSClient(t, false, false), "GET", url+"404", nil)
@@ -111,9 +122,10 @@ func TestMemoryClient(t *testing.T) {
 				t.Skip(tc.program + " is missing")
 			}
 			port, _ := featuretest.StartNginxTLS(t)
+			service := named(t)
 			client := launch(t, program, tc.client, port)
 			require.Equal(t, "ready", client.line(t))
-			f, reg := start(t, tc.target)
+			f, reg := start(t, service)
 			watching(t, reg, 1)
 			ask := func(n int) {
 				_, err := client.in.Write([]byte(strconv.Itoa(n) + "\n"))
