@@ -205,3 +205,53 @@ func TestDisksOfSchedulers(t *testing.T) {
 		require.Empty(t, count, name)
 	}
 }
+
+// crun has the limits in a group that it makes below the scope of systemd's.
+func TestLimitsOfCrun(t *testing.T) {
+	scope := "machine.slice/libpod-" + idA + ".scope"
+	v2, v1 := map[string]string{"proc/stat": "btime 1700000000\n"}, map[string]string{"proc/stat": "btime 1700000000\n"}
+	for file, texts := range map[string][2]string{ // of the scope and of the group in it
+		"cgroup.procs":   {"", "41\n"},
+		"cpu.stat":       {"usage_usec 7000000\nnr_periods 0\nnr_throttled 0\nthrottled_usec 0\n", "usage_usec 7000000\nnr_periods 9\nnr_throttled 5\nthrottled_usec 2000000\n"},
+		"cpu.max":        {"max 100000\n", "20000 100000\n"},
+		"cpu.weight":     {"50\n", "100\n"},
+		"memory.max":     {"max\n", "52428800\n"},
+		"memory.current": {"4096\n", "4096\n"},
+		"memory.stat":    {"anon 1\n", "anon 1\n"},
+		"memory.events":  {"max 3\noom_kill 2\n", "max 3\noom_kill 2\n"},
+	} {
+		v2["sys/fs/cgroup/"+scope+"/"+file] = texts[0]
+		v2["sys/fs/cgroup/"+scope+"/container/"+file] = texts[1]
+	}
+	v2["sys/fs/cgroup/cgroup.controllers"] = "cpu memory\n"
+	for file, texts := range map[string][2]string{
+		"cpu,cpuacct cgroup.procs":      {"", "41\n"},
+		"cpu,cpuacct cpuacct.usage":     {"7000000000\n", "7000000000\n"},
+		"cpu,cpuacct cpu.shares":        {"513\n", "1024\n"},
+		"cpu,cpuacct cpu.stat":          {"nr_periods 0\nnr_throttled 0\nthrottled_time 0\n", "nr_periods 9\nnr_throttled 5\nthrottled_time 2000000000\n"},
+		"cpu,cpuacct cpu.cfs_quota_us":  {"-1\n", "20000\n"},
+		"cpu,cpuacct cpu.cfs_period_us": {"100000\n", "100000\n"},
+		"memory memory.limit_in_bytes":  {"9223372036854771712\n", "52428800\n"},
+		"memory memory.usage_in_bytes":  {"4096\n", "4096\n"},
+		"memory memory.stat":            {"rss 1\n", "rss 1\n"},
+		"memory memory.failcnt":         {"0\n", "3\n"},
+		"memory memory.oom_control":     {"oom_kill 0\n", "oom_kill 2\n"},
+	} {
+		controller, name, _ := strings.Cut(file, " ")
+		v1["sys/fs/cgroup/"+controller+"/cgroup.procs"] = ""
+		v1["sys/fs/cgroup/"+controller+"/"+scope+"/"+name] = texts[0]
+		v1["sys/fs/cgroup/"+controller+"/"+scope+"/container/"+name] = texts[1]
+	}
+	for version, files := range map[string]map[string]string{"v2": v2, "v1": v1} {
+		root := t.TempDir()
+		write(t, root, files)
+		got := expose(t, newTest(t, testConfig(root)))
+		for name, want := range map[string]string{
+			"processes": "1", "spec_cpu_quota": "20000", "spec_cpu_period": "100000", "spec_memory_limit_bytes": "5.24288e+07",
+			"cpu_cfs_periods_total": "9", "cpu_cfs_throttled_periods_total": "5", "cpu_cfs_throttled_seconds_total": "2",
+			"memory_failcnt": "3", "oom_events_total": "2",
+		} {
+			require.Contains(t, got, "container_"+name+`{container="",id="/`+scope+`",image="",name="`+idA+`",namespace="",pod=""} `+want+"\n", version)
+		}
+	}
+}

@@ -14,6 +14,10 @@ import (
 const (
 	maxDepth  = 24
 	maxWalked = 1 << 16 // cgroups that one walk looks at
+
+	// crunsGroup is what crun makes below the scope that it has systemd make; limits
+	// are there.
+	crunsGroup = "container"
 )
 
 // cgroup is one cgroup that is listed.
@@ -23,6 +27,7 @@ type cgroup struct {
 	inode   uint64   // tells a cgroup from an earlier one of the same path
 	started int64    // Unix seconds
 	below   []string // of containers and services: all cgroups inside, whose processes are its own
+	limited string   // of containers: the cgroup inside that has the limits, if any has
 }
 
 // walk finds the cgroups to list, containers first, and says how many of them
@@ -94,7 +99,11 @@ func (w *walker) visit(path string, depth int, owners ...*cgroup) error {
 		w.found = append(w.found, g)
 	}
 	for _, name := range children {
-		if err := w.visit(filepath.Join(path, name), depth+1, owners...); err != nil {
+		inside := filepath.Join(path, name)
+		if len(owners) > 0 && who.kind == kindContainer && name == crunsGroup && (who.runtime == "podman" || who.runtime == "cri-o") {
+			owners[len(owners)-1].limited = inside
+		}
+		if err := w.visit(inside, depth+1, owners...); err != nil {
 			return err
 		}
 	}

@@ -56,26 +56,55 @@ func (h hierarchies) cpu(g *cgroup) (cpuStats, bool) {
 		}
 		s.total = float64(stat["usage_usec"]) / 1e6
 		s.user, s.system = float64(stat["user_usec"])/1e6, float64(stat["system_usec"])/1e6
-		s.periods, s.throttled = stat["nr_periods"], stat["nr_throttled"]
-		s.throttledSeconds = float64(stat["throttled_usec"]) / 1e6
+		s.throttledBy(stat)
 	default:
 		return s, false
 	}
 	if stat, ok := readPairs(h.file("cpu", g.path, "cpu.stat")); ok {
-		s.periods, s.throttled = stat["nr_periods"], stat["nr_throttled"]
-		s.throttledSeconds = float64(stat["throttled_time"]) / 1e9
+		s.throttledBy(stat)
+	}
+	if s.periods == 0 && g.limited != "" {
+		stat, ok := readPairs(h.file("cpu", g.limited, "cpu.stat"))
+		if !ok && h.unified != "" {
+			stat, _ = readPairs(filepath.Join(h.unified, g.limited, "cpu.stat"))
+		}
+		s.throttledBy(stat)
 	}
 	return s, true
 }
 
+// throttledBy takes from cpu.stat, of either version, how often a cgroup used up what it
+// has of a period.
+func (s *cpuStats) throttledBy(stat map[string]uint64) {
+	s.periods, s.throttled = stat["nr_periods"], stat["nr_throttled"]
+	s.throttledSeconds = float64(stat["throttled_usec"])/1e6 + float64(stat["throttled_time"])/1e9
+}
+
 // spec reads the limits of a cgroup.
 func (h hierarchies) spec(g *cgroup) spec {
+	s := h.specAt(g.path)
+	if g.limited == "" {
+		return s
+	}
+	inside := h.specAt(g.limited)
+	if s.quota == 0 && inside.quota != 0 {
+		s.quota, s.period = inside.quota, inside.period
+	}
+	for _, v := range []struct{ to, from *uint64 }{{&s.limit, &inside.limit}, {&s.swapLimit, &inside.swapLimit}, {&s.low, &inside.low}} {
+		if *v.to == 0 {
+			*v.to = *v.from
+		}
+	}
+	return s
+}
+
+func (h hierarchies) specAt(path string) spec {
 	var s spec
-	v2 := func(name string) string { return filepath.Join(h.unified, g.path, name) }
-	if h.onV1("cpu", g.path) {
-		s.shares, s.hasCPU = readUint(h.file("cpu", g.path, "cpu.shares"))
-		s.period, _ = readUint(h.file("cpu", g.path, "cpu.cfs_period_us"))
-		s.quota, _ = readUint(h.file("cpu", g.path, "cpu.cfs_quota_us")) // -1 is none
+	v2 := func(name string) string { return filepath.Join(h.unified, path, name) }
+	if h.onV1("cpu", path) {
+		s.shares, s.hasCPU = readUint(h.file("cpu", path, "cpu.shares"))
+		s.period, _ = readUint(h.file("cpu", path, "cpu.cfs_period_us"))
+		s.quota, _ = readUint(h.file("cpu", path, "cpu.cfs_quota_us")) // -1 is none
 	} else if h.unified != "" {
 		if weight, ok := readUint(v2("cpu.weight")); ok && weight > 0 {
 			s.hasCPU = true
@@ -90,10 +119,10 @@ func (h hierarchies) spec(g *cgroup) spec {
 			s.period, _ = parseUint(period)
 		}
 	}
-	if h.onV1("memory", g.path) {
-		s.limit, s.hasMemory = readUint(h.file("memory", g.path, "memory.limit_in_bytes"))
-		s.swapLimit, _ = readUint(h.file("memory", g.path, "memory.memsw.limit_in_bytes"))
-		s.low, _ = readUint(h.file("memory", g.path, "memory.soft_limit_in_bytes"))
+	if h.onV1("memory", path) {
+		s.limit, s.hasMemory = readUint(h.file("memory", path, "memory.limit_in_bytes"))
+		s.swapLimit, _ = readUint(h.file("memory", path, "memory.memsw.limit_in_bytes"))
+		s.low, _ = readUint(h.file("memory", path, "memory.soft_limit_in_bytes"))
 	} else if h.unified != "" {
 		s.limit, s.hasMemory = readUint(v2("memory.max"))
 		s.swapLimit, _ = readUint(v2("memory.swap.max"))
@@ -105,6 +134,15 @@ func (h hierarchies) spec(g *cgroup) spec {
 		}
 	}
 	return s
+}
+
+// limitedBy are the cgroups whose limits are those of a cgroup; version 1 counts for
+// each how often it was hit.
+func (g *cgroup) limitedBy() []string {
+	if g.limited == "" {
+		return []string{g.path}
+	}
+	return []string{g.path, g.limited}
 }
 
 // memory reads the use of memory; false is a cgroup that is not accounted for.
@@ -128,7 +166,14 @@ func (h hierarchies) memoryV1(g *cgroup) (memoryStats, bool) {
 	}
 	s.usage = usage
 	s.peak, s.hasPeak = readUint(file("memory.max_usage_in_bytes"))
-	s.hits, _ = readUint(file("memory.failcnt"))
+	for _, path := range g.limitedBy() {
+		hits, _ := readUint(h.file("memory", path, "memory.failcnt"))
+		s.hits += hits
+		if oom, ok := readPairs(h.file("memory", path, "memory.oom_control")); ok {
+			kills, counted := oom["oom_kill"] // from Linux 4.13 on
+			s.oomKills, s.hasOOM = s.oomKills+kills, counted
+		}
+	}
 	s.kernel, s.hasKernel = readUint(file("memory.kmem.usage_in_bytes"))
 	prefix := ""
 	if tree, ok := readUint(file("memory.use_hierarchy")); ok && tree == 1 {
@@ -138,9 +183,6 @@ func (h hierarchies) memoryV1(g *cgroup) (memoryStats, bool) {
 	s.active, s.inactive = stat["total_active_file"], stat["total_inactive_file"]
 	s.faults, s.majorFaults = stat["pgfault"], stat["pgmajfault"]
 	s.allFaults, s.allMajorFaults = stat["total_pgfault"], stat["total_pgmajfault"]
-	if oom, ok := readPairs(file("memory.oom_control")); ok {
-		s.oomKills, s.hasOOM = oom["oom_kill"] // from Linux 4.13 on
-	}
 	s.workingSet = s.usage - min(s.usage, s.inactive)
 	return s, true
 }
