@@ -14,7 +14,7 @@ func TestWays(t *testing.T) {
 	for i, w := range ways {
 		t.Run(w.name, func(t *testing.T) {
 			require.Equal(t, i > 0, w.lacks != "")
-			f := New(DefaultConfig(), bounds())
+			f := New(roomy(), bounds())
 			f.only = w.name
 			reg := featuretest.Start(t, f, nil)
 			for _, tc := range []struct {
