@@ -171,6 +171,7 @@ func child(t testing.TB, service, program string, args ...string) {
 	t.Cleanup(func() {
 		_ = cmd.Process.Kill()
 		_ = cmd.Wait()
+		_ = os.Remove(fmt.Sprintf("/tmp/perf-%d.map", cmd.Process.Pid)) // which Node leaves
 	})
 }
 
