@@ -261,7 +261,8 @@ func watchdog(pid int) (release func(), err error) {
 }
 
 // awaitServing waits until the broker answers a request: a port that accepts
-// connections may still belong to one that starts.
+// connections may still belong to one that starts. One that is alone has to be in
+// its own list of brokers as well: until then it makes no topics.
 func (b *Broker) awaitServing(exited <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
@@ -275,7 +276,13 @@ func (b *Broker) awaitServing(exited <-chan struct{}) error {
 			return fmt.Errorf("it does not serve after %s", patience)
 		case <-tick.C:
 		}
-		if serves(ctx, b.Addr()) {
+		if !serves(ctx, b.Addr()) {
+			continue
+		}
+		if strings.Contains(b.voters, ",") { // others may be down
+			return nil
+		}
+		if meta, err := metadata(ctx, b.Addr(), nil); err == nil && len(meta.Brokers) > 0 {
 			return nil
 		}
 	}

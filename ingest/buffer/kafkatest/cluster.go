@@ -55,6 +55,8 @@ func RunCluster(dir string, n int, opts Options) (*Cluster, error) {
 		"default.replication.factor":       replicas,
 		"min.insync.replicas":              strconv.Itoa(max(n-1, 1)),
 		"offsets.topic.replication.factor": replicas,
+		// So long nobody takes the place of a node that has died.
+		"broker.session.timeout.ms": "2000",
 		// A follower that has died keeps writes waiting for as long.
 		"replica.lag.time.max.ms":               "3000",
 		"replica.fetch.wait.max.ms":             "100",

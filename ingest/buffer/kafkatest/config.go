@@ -48,8 +48,9 @@ func (b *Broker) config() string {
 		"num.network.threads":                              "2",
 		"num.io.threads":                                   "2",
 		"log.cleaner.dedupe.buffer.size":                   "2097152",
-		// A broker that was killed waits for its own session to end otherwise.
-		"broker.session.timeout.ms":    "2000",
+		// One that was killed waits, when it starts again, for its own session to end;
+		// one that lives is fenced, and does nothing, where the machine is busy for as long.
+		"broker.session.timeout.ms":    "6000",
 		"broker.heartbeat.interval.ms": "500",
 	}
 	listeners := []string{"PLAINTEXT://" + address(b.ports.plain), "CONTROLLER://" + address(b.ports.controller)}
