@@ -161,7 +161,6 @@ func TestCloseEndsGoroutines(t *testing.T) {
 // the limit at once, and what waits stays within it.
 func TestOutageBoundsMemory(t *testing.T) {
 	cfg := testConfig(t, shared.Broker(t).Addr())
-	cfg.Producer.Timeout = 500 * time.Millisecond
 	cfg.Producer.MaxInFlightBytes = 1 << 20
 	n := &network{}
 	b := openWith(t, cfg, options{dial: n.dial})
@@ -169,6 +168,7 @@ func TestOutageBoundsMemory(t *testing.T) {
 	record := []buffer.Record{{Tenant: "t", Format: 1, Payload: make([]byte, 100_000)}}
 	_, err := b.Append(ctx, testTopic, 0, record)
 	require.NoError(t, err)
+	b.cfg.Producer.Timeout = 500 * time.Millisecond // nothing is under way
 	n.cut()
 	var limit, unreachable, most atomic.Int64
 	var wg sync.WaitGroup
@@ -240,9 +240,7 @@ func TestBrokerKilled(t *testing.T) {
 // may take; only those that wait for it would hang.
 func TestRefusedAtOnce(t *testing.T) {
 	broker := shared.Broker(t)
-	cfg := testConfig(t, broker.Addr())
-	cfg.Producer.Timeout = time.Second
-	b := openTest(t, cfg)
+	b := openTest(t, testConfig(t, broker.Addr()))
 	ctx := testContext(t)
 	record := func(id string) []buffer.Record {
 		return []buffer.Record{{Tenant: "t", Format: 1, Payload: []byte(id + " ")}}
@@ -250,6 +248,7 @@ func TestRefusedAtOnce(t *testing.T) {
 	c := consume(t, b, "g", true)
 	_, err := b.Append(ctx, testTopic, 0, record("before"))
 	require.NoError(t, err)
+	b.cfg.Producer.Timeout = time.Second // nothing is under way
 	require.NoError(t, broker.Kill())
 	var full *buffer.FullError
 	_, err = b.Append(ctx, testTopic, 0, record("first"))
@@ -285,6 +284,7 @@ func TestRefusedAtOnce(t *testing.T) {
 // and comes back once it can.
 func TestTakeover(t *testing.T) {
 	cfg := testConfig(t, shared.Broker(t).Addr())
+	cfg.Consumer.SessionTimeout = 2 * time.Second
 	n := &network{}
 	producer, a, b := openTest(t, cfg), openWith(t, cfg, options{dial: n.dial}), openTest(t, cfg)
 	p := produceTo(t, producer, 4, "p", 100)
@@ -323,8 +323,10 @@ func TestGracefulHandover(t *testing.T) {
 	require.Equal(t, 1, got, "partitions, once those that move have moved")
 	second.await(t, 50)
 	second.stop(t)
-	before := first.claims
-	require.LessOrEqual(t, before, 3)
+	first.mu.Lock()
+	claims := first.claims
+	first.mu.Unlock()
+	require.LessOrEqual(t, claims, 3)
 	p.end()
 	require.Empty(t, p.bad)
 	awaitAll(t, p.acked, first, second)

@@ -17,34 +17,32 @@ import (
 // without answers: appends are refused in time, and all goes on afterwards.
 func TestBrokerHangs(t *testing.T) {
 	broker := shared.Broker(t)
-	cfg := testConfig(t, broker.Addr())
-	cfg.Producer.Timeout = 500 * time.Millisecond
-	b := openTest(t, cfg)
-	ctx := testContext(t)
+	b := openTest(t, testConfig(t, broker.Addr()))
 	c := consume(t, b, "g", true)
 	record := func(payload string) []buffer.Record {
 		return []buffer.Record{{Tenant: "t", Format: 1, Payload: []byte(payload)}}
 	}
-	_, err := b.Append(ctx, testTopic, 0, record("before"))
+	_, err := b.Append(testContext(t), testTopic, 0, record("before"))
 	require.NoError(t, err)
 	c.await(t, 1)
+	b.cfg.Producer.Timeout = 500 * time.Millisecond // nothing is under way
 	pid := broker.Pid()
 	require.NoError(t, syscall.Kill(pid, syscall.SIGSTOP))
 	t.Cleanup(func() { _ = syscall.Kill(pid, syscall.SIGCONT) })
 	var full *buffer.FullError
 	require.Eventually(t, func() bool { // its threads do not stop at once
-		_, err := b.Append(ctx, testTopic, 0, record("meanwhile"))
+		_, err := b.Append(testContext(t), testTopic, 0, record("meanwhile"))
 		return errors.As(err, &full)
 	}, patience, 10*time.Millisecond)
 	require.Positive(t, full.RetryAfter)
 	for range 2 {
-		_, err := b.Append(ctx, testTopic, 0, record("meanwhile"))
+		_, err := b.Append(testContext(t), testTopic, 0, record("meanwhile"))
 		require.ErrorAs(t, err, &full)
 	}
 	require.Zero(t, b.inFlight.Load())
 	require.NoError(t, syscall.Kill(pid, syscall.SIGCONT))
 	require.Eventually(t, func() bool {
-		_, err := b.Append(ctx, testTopic, 0, record("after"))
+		_, err := b.Append(testContext(t), testTopic, 0, record("after"))
 		return err == nil
 	}, patience, 10*time.Millisecond)
 	require.Eventually(t, func() bool {

@@ -27,14 +27,15 @@ func TestMain(m *testing.M) {
 
 const testTopic = buffer.TopicMetrics
 
-// testConfig is for topics of the test alone.
+// testConfig is for topics of the test alone. Sessions do not end only because the
+// machine is busy.
 func testConfig(t testing.TB, addr string) Config {
 	cfg := DefaultConfig()
 	cfg.Brokers = []string{addr}
 	cfg.Topics.Prefix = fmt.Sprintf("t%d.", prefixes.Add(1))
 	cfg.Topics.Partitions = map[string]int{testTopic: 2}
 	cfg.Topics.MaxMessageBytes = 1 << 20
-	cfg.Consumer.SessionTimeout = 2 * time.Second
+	cfg.Consumer.SessionTimeout = 30 * time.Second
 	return cfg
 }
 
