@@ -104,6 +104,7 @@ type conn struct {
 	begun      [2]bool          // seq is known
 	held       []protocol.Piece // received before what they answer was seen
 	overdue    int              // how often that never came
+	gone       bool             // its process was, when that was looked at last
 	last       *totals          // the series counted last, and its key
 	lastKey    seriesKey
 }
@@ -349,7 +350,7 @@ func (t *Table) noteLossLocked(c *conn) {
 }
 
 // Sweep forgets the connections and retires the counts of processes that are
-// gone.
+// gone, once they have been for two calls: what they did last is told late.
 func (t *Table) Sweep(now time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -362,8 +363,13 @@ func (t *Table) Sweep(now time.Time) {
 		if _, known := alive[c.Process]; !known {
 			alive[c.Process] = t.env.Resolver.Alive(c.Process)
 		}
-		if !alive[c.Process] {
+		switch {
+		case alive[c.Process]:
+			c.gone = false
+		case c.gone:
 			t.dropLocked(c, 0)
+		default:
+			c.gone, c.last = true, nil // the ledger may retire that
 		}
 		c = next
 	}

@@ -363,3 +363,27 @@ func TestTableCountsOnce(t *testing.T) {
 		require.EqualValues(t, 2, m[0].GetHistogram().GetSampleCount())
 	}
 }
+
+// A process that has ended may have been answered just before: that is told when its
+// pieces are read, though it was looked for between them.
+func TestTableLateAnswers(t *testing.T) {
+	table, reg := newTable(t, TableOptions{}, nil)
+	k := newTalk(1, identity.Key{PID: 1 << 30, StartNanos: 1})
+	now := time.Unix(1000, 0)
+	for n := range 3 {
+		k.say(table, protocol.Received, true, ":method", "GET", ":path", "/")
+		if n == 0 {
+			table.Sweep(now)
+		}
+		k.say(table, protocol.Sent, true, ":status", "200")
+		k.id += 2
+	}
+	require.Equal(t, counts{"200": 3}, countsOf(t, reg, "http_server_request_duration_seconds", "80", "http_response_status_code"))
+	for range 2 {
+		now = now.Add(10 * time.Second)
+		table.Sweep(now)
+		require.Equal(t, counts{"200": 3}, countsOf(t, reg, "http_server_request_duration_seconds", "80", "http_response_status_code"))
+	}
+	require.Empty(t, table.conns)
+	require.Zero(t, table.memory)
+}
