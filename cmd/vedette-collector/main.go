@@ -5,9 +5,11 @@ package main
 
 import (
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
 	"runtime/debug"
+	"strings"
 
 	"go.opentelemetry.io/collector/component"
 	"go.opentelemetry.io/collector/confmap"
@@ -24,11 +26,36 @@ func main() {
 	_, _ = footprint.Drop() // what 850 packages have run through before main
 	stop := footprint.Keep(slog.New(slog.DiscardHandler))
 	defer stop()
-	if err := otelcol.NewCommand(settings()).Execute(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
+	if !execute(os.Args[1:], os.Stderr) {
 		stop()
 		os.Exit(1)
 	}
+}
+
+// execute runs the command, and says what is wrong, each fault in a line.
+func execute(args []string, stderr io.Writer) bool {
+	root := otelcol.NewCommand(settings())
+	root.SilenceErrors = true
+	root.SetArgs(args)
+	cmd, err := root.ExecuteC()
+	if err == nil {
+		return true
+	}
+	if cmd.Name() != "validate" && !isOfConfig(err) {
+		fmt.Fprintln(stderr, err)
+		return false
+	}
+	file := ""
+	if f := cmd.Flags().Lookup("config"); f != nil {
+		file = strings.Trim(f.Value.String(), "[]")
+	}
+	for _, line := range explain(err) {
+		if file != "" {
+			line = file + ": " + line
+		}
+		fmt.Fprintln(stderr, line)
+	}
+	return false
 }
 
 // settings are what the command is made of.

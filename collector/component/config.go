@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/collector/confmap"
@@ -62,10 +63,13 @@ func Decode(conf *confmap.Conf, into any) error {
 	}
 	err = config.Decode("configuration", data, into, config.Options{})
 	var problems config.Problems
-	if errors.As(err, &problems) {
-		for i := range problems {
-			problems[i].Line = 0 // of no file that the user has
-		}
+	if !errors.As(err, &problems) {
+		return err
 	}
-	return err
+	var errs []error
+	for _, p := range problems { // without file and line, which are not the user's
+		p.File, p.Line = "", 0
+		errs = append(errs, errors.New(strings.TrimPrefix(p.Error(), ": ")))
+	}
+	return errors.Join(errs...)
 }
