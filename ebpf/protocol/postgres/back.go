@@ -158,8 +158,17 @@ func tagged(w *waiting, tag []byte) {
 
 // endUnseen reports one of a number of requests whose bytes were not copied.
 func (p *Parser) endUnseen(w *waiting) {
+	p.fold()
 	p.end(w)
 	w.sure, w.op, w.summary, w.bytes = false, sql.Other, w.summary[:0], 0
+	if w.rest != "" {
+		w.op = w.rest
+	}
+	if w.known > 0 {
+		w.known--
+	} else if w.later > 0 {
+		w.later--
+	}
 	w.failed, w.coded = false, false
 }
 
@@ -213,8 +222,12 @@ func (p *Parser) ready(unsure bool, tag []byte, failed bool) {
 			}
 		}
 		switch {
-		case k == query, k == prepare && !p.quiet, k == execute && unsure && !p.quiet, k == unseen && w.sure && unsure:
+		case k == query, k == prepare && !p.quiet, k == execute && unsure && !p.quiet, k == unseen && w.sure && unsure && w.later == 0:
 			p.end(w)
+		case k == unseen && unsure:
+			for range w.later {
+				p.endUnseen(w)
+			}
 		}
 		p.Queue.Pop()
 		if k == query || k == sync {
@@ -228,14 +241,28 @@ func (p *Parser) ready(unsure bool, tag []byte, failed bool) {
 	}
 }
 
-// readyUnseen ends the oldest of the cycles that one request stands for.
+// readyUnseen ends the oldest of the cycles that one request stands for. If what
+// answered it was not seen, the requests that were are taken to be divided evenly.
 func (p *Parser) readyUnseen(w *waiting, unsure bool, tag []byte, failed bool) {
-	if unsure && !p.quiet && (tag != nil || failed) {
-		w.failed = failed
-		tagged(w, tag)
+	n := 0
+	if unsure && !p.quiet {
+		n = (w.known + w.cycles - 1) / w.cycles
+		if n == 0 && (tag != nil || failed) {
+			n = 1
+		}
+	}
+	for i := range n {
+		if i == n-1 {
+			w.failed = failed
+			tagged(w, tag)
+		}
 		p.endUnseen(w)
 	}
-	if w.cycles--; w.cycles == 0 && !w.open {
+	if w.cycles--; w.cycles > 0 {
+		return
+	}
+	w.known = 0
+	if !w.open {
 		p.Queue.Pop()
 	}
 }

@@ -56,9 +56,12 @@ const (
 type waiting struct {
 	kind   kind
 	failed bool
-	sure   bool // of unseen: it is one at least
-	open   bool // of unseen: some belong to the cycle after those
-	cycles int  // of unseen: ReadyForQuery to come before it is over
+	sure   bool   // of unseen: it is one at least
+	open   bool   // of unseen: some belong to the cycle after those
+	cycles int    // of unseen: ReadyForQuery to come before it is over
+	known  int    // of unseen: requests that were seen, of those cycles
+	later  int    // likewise, of the cycle after those
+	rest   string // of unseen: what those do, if they do the same
 	op     string
 	state  [sqlStateBytes]byte
 	coded  bool // state is set
@@ -150,14 +153,14 @@ func (p *Parser) tellSides(piece *protocol.Piece) bool {
 	return true
 }
 
-// push adds to the queue. If there is no room, the newest stands for it, too, and
-// what is said of what is given goes nowhere.
+// push adds to the queue. If there is no room, the newest stands for it, too.
 func (p *Parser) push(k kind, o framing.Origin, bytes int64) *waiting {
+	p.fold()
 	w := p.Queue.Push(maxWaiting)
 	if w == nil {
 		p.Losses++
 		p.Queue.Last().merge(k)
-		p.spare = waiting{kind: k}
+		p.spare = waiting{kind: k, op: sql.Other}
 		return &p.spare
 	}
 	summary := w.summary
@@ -168,15 +171,40 @@ func (p *Parser) push(k kind, o framing.Origin, bytes int64) *waiting {
 	return w
 }
 
+// fold tells the request that stands for others what the last of them does.
+func (p *Parser) fold() {
+	w, k := p.Queue.Last(), p.spare.kind
+	p.spare.kind = 0
+	if w == nil || w.kind != unseen || k != execute && k != query {
+		return
+	}
+	if w.rest == "" {
+		w.rest = p.spare.op
+	} else if w.rest != p.spare.op {
+		w.rest = sql.Other
+	}
+}
+
 // merge lets a request stand for one more, which answers tell of.
 func (w *waiting) merge(k kind) {
-	if w.kind == query || w.kind == sync {
+	switch w.kind {
+	case query:
+		w.cycles, w.known = 1, 1
+	case sync:
 		w.cycles = 1
+	case execute:
+		w.later = 1
 	}
 	w.kind = unseen
+	switch k {
+	case execute, query:
+		w.later++
+	}
 	w.open = k != query && k != sync
 	if !w.open {
 		w.cycles++
+		w.known += w.later
+		w.later = 0
 	}
 }
 

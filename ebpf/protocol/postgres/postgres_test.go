@@ -339,3 +339,34 @@ func TestMoreThanWait(t *testing.T) {
 		}
 	}
 }
+
+// Of what answers a long pipeline only the beginning and the end may have been copied:
+// the requests count that were seen.
+func TestMoreThanWaitUnanswered(t *testing.T) {
+	const n = 4 * maxWaiting
+	bind := message('B', "\x00s\x00\x00\x00\x00\x00\x00\x00") + message('E', "\x00\x00\x00\x00\x00")
+	sync, ready := message('S', ""), message('Z', "I")
+	answers := strings.Repeat(message('2', "")+message('C', "INSERT 0 1\x00"), n) + ready
+	for _, asks := range []protocol.Direction{protocol.Received, protocol.Sent} {
+		p := New()
+		var seq [2]uint32
+		found := make(map[string]int)
+		take := func(d protocol.Direction, s string, head int) {
+			piece := protocol.Piece{Direction: d, Data: []byte(s), Seq: seq[d], AtNanos: 1}
+			if len(s) > head+32 {
+				piece.Data, piece.Missed, piece.Tail = []byte(s[:head]), len(s)-head-32, []byte(s[len(s)-32:])
+			}
+			seq[d] += uint32(len(s))
+			p.Take(&piece, func(r *protocol.Request) { found[strings.Clone(r.Operation)]++ })
+		}
+		take(asks, message('P', "s\x00insert into t values (1)\x00\x00\x00")+sync, 1<<20)
+		take(1-asks, message('1', "")+ready, 1<<20)
+		for range 3 {
+			for s := strings.Repeat(bind, n) + sync; len(s) > 0; s = s[min(len(s), 8192):] {
+				take(asks, s[:min(len(s), 8192)], 1<<20)
+			}
+			take(1-asks, answers, 512)
+		}
+		require.Equal(t, map[string]int{"PREPARE": 1, "INSERT": 3 * n}, found, "asks %d", asks)
+	}
+}
