@@ -122,6 +122,14 @@ func DefaultConfig() Config {
 // IsSet says whether there is a destination.
 func (c *Config) IsSet() bool { return c.Endpoint != "" || c.ToKafka() }
 
+// attemptLasts bounds how long an attempt may take.
+func (c *Config) attemptLasts() time.Duration {
+	if c.ToKafka() { // to connect, to look for what is there, and to append
+		return 3 * max(c.Kafka.Producer.Timeout, time.Second)
+	}
+	return c.Timeout
+}
+
 // ToKafka says whether messages go to Kafka.
 func (c *Config) ToKafka() bool { return len(c.Kafka.Brokers) > 0 }
 

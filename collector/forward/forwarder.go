@@ -151,6 +151,7 @@ func (f *Forwarder) ship(ctx context.Context, c buffer.Claim) error {
 	err := s.run(ctx)
 	s.q.rest(k)
 	s.commit(context.WithoutCancel(ctx))
+	s.q.sent.rest(k, s.tried)
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -261,6 +262,7 @@ func (s *shipper) deliver(ctx context.Context, messages []buffer.Message) error 
 	for attempt := 0; len(messages) > 0; attempt++ {
 		id, _ := s.q.opened.of(s.lane, messages[0].Offset)
 		b := &Batch{Source: s.q.Source(), Session: id, Topic: s.lane.topic, Partition: s.lane.partition, Partitions: s.q.Partitions(s.lane.topic), Tries: s.tried.of(messages), Messages: messages}
+		s.q.sent.before(s.lane, s.tried, messages, s.cfg.attemptLasts())
 		begin := time.Now()
 		receipt, err := s.dest.Send(ctx, b)
 		s.tried.note(messages, begin, err)
@@ -322,54 +324,6 @@ func upTo(messages []buffer.Message, offset int64) (n int) {
 	return n
 }
 
-// tried is what is known of when messages of a lane may have been sent before.
-type tried struct {
-	below  int64     // messages below this offset may have been sent
-	first  time.Time // when the oldest of them that are not acknowledged were; zero if unknown
-	latest time.Time // when any was, at the latest
-}
-
-// of returns when any of the messages may have been sent before. Of what another
-// process has left, all that is known is when it was put into the queue, and that
-// it was sent before this process began to.
-func (t *tried) of(messages []buffer.Message) buffer.Tries {
-	switch {
-	case messages[0].Offset >= t.below:
-		return buffer.Tries{}
-	case t.first.IsZero():
-		return buffer.Tries{From: appended(messages), To: t.latest}
-	}
-	return buffer.Tries{From: t.first, To: t.latest}
-}
-
-// appended returns when the first of the messages was put into the queue.
-func appended(messages []buffer.Message) time.Time { return time.UnixMilli(messages[0].Appended) }
-
-// note takes down an attempt that began at some time, and its outcome.
-func (t *tried) note(messages []buffer.Message, began time.Time, err error) {
-	next := messages[len(messages)-1].Offset + 1
-	var retry *RetryError
-	var cut *CutError
-	switch {
-	case errors.As(err, &retry) && retry.Unsent:
-		return
-	case errors.As(err, &cut) && messages[0].Offset >= t.below: // it was too large, so nothing of it was taken
-		return
-	}
-	if err == nil {
-		if t.below = max(t.below, next); next == t.below {
-			t.first = time.Time{}
-		}
-		return
-	}
-	if t.first.IsZero() {
-		if t.first = began; messages[0].Offset < t.below {
-			t.first = appended(messages)
-		}
-	}
-	t.below, t.latest = max(t.below, next), time.Now()
-}
-
 // sent notes messages that were acknowledged.
 func (s *shipper) sent(messages []buffer.Message, bytes int, r Receipt) {
 	if len(messages) == 0 {
@@ -427,6 +381,7 @@ func (s *shipper) pause(ctx context.Context, attempt int, cause error) error {
 			"queue_bytes", s.q.SizeBytes(), "queue_limit_bytes", s.q.cfg.MaxBytes, "err", cause)
 	}
 	s.commit(ctx)
+	s.q.sent.rest(s.lane, s.tried)
 	return s.sleep(ctx, attempt, after)
 }
 

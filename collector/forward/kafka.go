@@ -81,8 +81,10 @@ func (k *Kafka) Send(ctx context.Context, b *Batch) (Receipt, error) {
 	}
 	partition := k.partition(b, buf.Partitions(b.Topic))
 	records, err := missing(ctx, buf, b, partition)
+	unsent := err != nil
 	if err == nil && len(records) > 0 {
 		_, err = buf.Append(ctx, b.Topic, partition, records)
+		unsent = errors.Is(err, kafka.ErrUnsent)
 	}
 	var full *buffer.FullError
 	switch {
@@ -93,9 +95,9 @@ func (k *Kafka) Send(ctx context.Context, b *Batch) (Receipt, error) {
 	case errors.Is(err, buffer.ErrTooLarge):
 		return Receipt{}, &PermanentError{Reason: err.Error()}
 	case errors.As(err, &full):
-		return Receipt{}, &RetryError{Reason: "unavailable", After: full.RetryAfter, Err: err}
+		return Receipt{}, &RetryError{Reason: "unavailable", After: full.RetryAfter, Unsent: unsent, Err: err}
 	}
-	return Receipt{}, &RetryError{Reason: "kafka", Err: err}
+	return Receipt{}, &RetryError{Reason: "kafka", Unsent: unsent, Err: err}
 }
 
 // missing returns those of a batch's messages as records that are not in the

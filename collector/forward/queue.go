@@ -55,6 +55,7 @@ type Queue struct {
 	logger  *slog.Logger
 	metrics *metrics
 	said    saidFile
+	sent    triedFile
 	opened  sessions      // since OpenQueue as they are
 	next    atomic.Uint64 // of Add, to go round
 
@@ -86,6 +87,7 @@ func OpenQueue(o QueueOptions) (*Queue, error) {
 		cfg: o.Config, logger: cmp.Or(o.Logger, slog.New(slog.DiscardHandler)), metrics: newMetrics(o.Registerer),
 		said: saidFile{fs: o.FS, dir: o.Dir}, lanes: map[laneKey]*lane{},
 	}
+	q.sent = triedFile{fs: o.FS, dir: o.Dir, logger: q.logger}
 	if o.Config.MaxBytes < minQueueBytes {
 		return nil, fmt.Errorf("open queue: max_bytes: got %d, want %d or more", o.Config.MaxBytes, minQueueBytes)
 	}
@@ -113,6 +115,9 @@ func OpenQueue(o QueueOptions) (*Queue, error) {
 }
 
 func (q *Queue) openLanes() error {
+	if err := errors.Join(q.said.load(), q.sent.load()); err != nil {
+		return err
+	}
 	next, done := map[laneKey]int64{}, map[laneKey]int64{}
 	for _, topic := range Topics() {
 		for i := range q.log.Partitions(topic) {
@@ -125,13 +130,14 @@ func (q *Queue) openLanes() error {
 			if next[k], err = q.log.Append(context.Background(), topic, i, nil); err != nil {
 				return err
 			}
+			if unsent, ok := q.sent.unsent(k); ok {
+				next[k] = min(next[k], max(unsent, committed))
+			}
 		}
 	}
 	var err error
-	if q.opened, err = openSessions(q.said.fs, q.said.dir, next, done, q.logger); err != nil {
-		return err
-	}
-	return q.said.load()
+	q.opened, err = openSessions(q.said.fs, q.said.dir, next, done, q.logger)
+	return err
 }
 
 // Source implements buffer.Buffer.
@@ -277,7 +283,8 @@ func (q *Queue) tried(k laneKey) *tried {
 	defer q.mu.Unlock()
 	l := q.laneLocked(k)
 	if l.tried == nil {
-		l.tried = &tried{below: q.opened.begin(k), latest: time.Now()}
+		left, known := q.sent.of(k)
+		l.tried = newTried(q.opened.begin(k), left, known)
 	}
 	return l.tried
 }

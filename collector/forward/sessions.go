@@ -34,7 +34,7 @@ const (
 )
 
 // openSessions begins a session in every lane: at the offset that its next message
-// gets. What is below the lane's committed offset is forgotten.
+// gets, or before, if what is there was never sent. What is below the lane's committed offset is forgotten.
 func openSessions(fsys vfs.FS, dir string, next, committed map[laneKey]int64, logger *slog.Logger) (sessions, error) {
 	file := filepath.Join(dir, sessionsName)
 	all := sessions{}
@@ -55,7 +55,7 @@ func openSessions(fsys vfs.FS, dir string, next, committed map[laneKey]int64, lo
 		for len(list) > 1 && list[1].From <= committed[k] || len(list) > maxSessions {
 			list = list[1:]
 		}
-		if n := len(list); n > 0 && list[n-1].From >= at { // it has appended nothing
+		for n := len(list); n > 0 && list[n-1].From >= at; n = len(list) { // of it nothing was sent
 			list = list[:n-1]
 		}
 		now[k.String()] = append(list[:len(list):len(list)], session{at, rand.Uint64()})
@@ -82,8 +82,8 @@ func (s sessions) of(k laneKey, offset int64) (id uint64, end int64) {
 	return 0, end
 }
 
-// begin returns where the newest session of a lane begins: what is below may have
-// been sent by the process before this one.
+// begin returns where the newest session of a lane begins: what is below, and nothing
+// else, may have been sent by a process before this one.
 func (s sessions) begin(k laneKey) int64 {
 	if list := s[k.String()]; len(list) > 0 {
 		return list[len(list)-1].From

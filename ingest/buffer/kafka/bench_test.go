@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 	"syscall"
 	"testing"
+	"time"
 
 	"github.com/vedette-io/vedette/ingest/buffer"
 	"github.com/vedette-io/vedette/ingest/buffer/kafkatest"
@@ -139,4 +140,31 @@ func BenchmarkReplay(b *testing.B) {
 			}
 		})
 	}
+}
+
+// BenchmarkRecall reads what a repeated request makes a server read: 100 MB of messages, to find
+// the newest position of a sender.
+func BenchmarkRecall(b *testing.B) {
+	const messages = 1000
+	k, payload := benchBuffer(b, "none")
+	for i := range int64(messages) {
+		if _, err := k.Append(b.Context(), testTopic, 0, []buffer.Record{{Tenant: "t", Format: buffer.FormatRemoteWriteV1, Payload: payload,
+			From: &buffer.Position{Sender: "t/x", Session: 1, First: i, Last: i, Parts: 1}}}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	far := k.topics[testTopic].partition(k, 0).far
+	now := time.Now()
+	b.SetBytes(messages * benchPayload)
+	cpu := cpuSeconds()
+	for b.Loop() {
+		<-far.turn
+		far.drop(k)
+		far.turn <- struct{}{}
+		last, _, err := k.Recall(b.Context(), testTopic, 0, buffer.Origin{Sender: "t/x", Session: 1, Tries: buffer.Tries{From: now.Add(-time.Hour), To: now}})
+		if err != nil || last.Last != messages-1 {
+			b.Fatal(last, err)
+		}
+	}
+	b.ReportMetric((cpuSeconds()-cpu)*1e6/(float64(b.N)*messages*benchPayload/1e6), "cpu-µs/MB")
 }

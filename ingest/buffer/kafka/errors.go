@@ -4,12 +4,21 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"errors"
+	"fmt"
 
 	kafkago "github.com/segmentio/kafka-go"
 )
 
 // errLost is returned by Commit of a claim whose member has left the group.
 var errLost = errors.New("partition was taken away")
+
+// ErrUnsent is wrapped by the error of an append of which no broker has got anything.
+var ErrUnsent = errors.New("nothing was sent")
+
+func unsent(cause error) error { return fmt.Errorf("%w: %w", ErrUnsent, cause) }
+
+// errEnded is what a connection gets that begins with a request after nobody waits for it.
+var errEnded = errors.New("the request was given up")
 
 // refuses says whether an answer will be the same next time.
 func refuses(code kafkago.Error) bool {

@@ -195,6 +195,10 @@ func TestOutageBoundsMemory(t *testing.T) {
 	require.Positive(t, limit.Load())
 	require.Positive(t, unreachable.Load())
 	require.Zero(t, b.inFlight.Load())
+	require.Eventually(t, func() bool { // once those that were open are known to be cut
+		_, err := b.Append(ctx, testTopic, 0, record)
+		return errors.Is(err, ErrUnsent)
+	}, patience, 10*time.Millisecond)
 	n.mend()
 	require.Eventually(t, func() bool {
 		_, err := b.Append(ctx, testTopic, 0, record)

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"sync"
 	"time"
@@ -56,6 +57,7 @@ type appendCall struct {
 	bytes    int64 // in a batch, at most
 	deadline time.Time
 	taken    bool // it is being produced; guarded by partition.mu
+	left     bool // a request with it may have reached a broker
 	done     chan struct{}
 	offset   int64
 	err      error
@@ -64,9 +66,50 @@ type appendCall struct {
 // batchBuffer is what a batch is encoded to.
 type batchBuffer struct{ batch, spare []byte }
 
+// batchReader is a batch on its way into a request. It tells whether a connection has begun to
+// take it, and none does after that.
+type batchReader struct {
+	*bytes.Reader
+
+	mu           sync.Mutex // guards what follows
+	begun, ended bool
+}
+
+// Read implements io.Reader.
+func (r *batchReader) Read(p []byte) (int, error) {
+	if !r.begin() {
+		return 0, errEnded
+	}
+	return r.Reader.Read(p)
+}
+
+// WriteTo implements io.WriterTo.
+func (r *batchReader) WriteTo(w io.Writer) (int64, error) {
+	if !r.begin() {
+		return 0, errEnded
+	}
+	return r.Reader.WriteTo(w)
+}
+
+func (r *batchReader) begin() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.begun = r.begun || !r.ended
+	return r.begun
+}
+
+// end returns whether anything of the batch may have left.
+func (r *batchReader) end() (left bool) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.ended = true
+	return r.begun
+}
+
 // Append implements buffer.Buffer. While Kafka does not take what it is given,
 // it returns a *buffer.FullError: at once when too much waits already or when
-// Kafka is known to be away, otherwise when the timeout is over.
+// Kafka is known to be away, otherwise when the timeout is over. It wraps ErrUnsent if
+// no broker has got the records.
 func (b *Buffer) Append(ctx context.Context, name string, index int, records []buffer.Record) (int64, error) {
 	if err := ctx.Err(); err != nil {
 		return 0, err
@@ -150,7 +193,7 @@ func (p *partition) enqueue(c *appendCall) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.away != nil && p.flushing && time.Since(p.awayAt) < p.b.cfg.Producer.Timeout {
-		return p.unreachable(p.away)
+		return p.unreachable(unsent(p.away))
 	}
 	p.queue = append(p.queue, c)
 	if p.flushing {
@@ -194,7 +237,7 @@ func (p *partition) await(ctx context.Context, c *appendCall) error {
 		}
 	case <-timer.C:
 		if p.withdraw(c) {
-			return p.unreachable(context.DeadlineExceeded)
+			return p.unreachable(unsent(context.DeadlineExceeded))
 		}
 	}
 	<-c.done
@@ -311,7 +354,13 @@ func (p *partition) failExpired(calls []*appendCall, cause error) []*appendCall 
 	}
 	if len(expired) > 0 {
 		p.noteAway(cause)
-		p.fail(expired, p.unreachable(cause))
+	}
+	for _, c := range expired {
+		why := cause
+		if !c.left {
+			why = unsent(cause)
+		}
+		p.fail([]*appendCall{c}, p.unreachable(why))
 	}
 	return kept
 }
@@ -343,6 +392,7 @@ func (p *partition) request(calls []*appendCall) (int64, error) {
 		return 0, err
 	}
 	size := len(bb.batch)
+	reader := &batchReader{Reader: bytes.NewReader(bb.batch)}
 	resp, err := b.transport.RoundTrip(ctx, b.client.Addr, &rawproduce.Request{
 		Acks:    int16(kafkago.RequireAll),
 		Timeout: int32(timeout.Milliseconds()),
@@ -350,11 +400,15 @@ func (p *partition) request(calls []*appendCall) (int64, error) {
 			Topic: p.t.kafka,
 			Partitions: []rawproduce.RequestPartition{{
 				Partition: int32(p.index),
-				RecordSet: protocol.RawRecordSet{Reader: bytes.NewReader(bb.batch)},
+				RecordSet: protocol.RawRecordSet{Reader: reader},
 			}},
 		}},
 	})
-	if ctx.Err() == nil {
+	left := reader.end()
+	for _, c := range calls {
+		c.left = c.left || left
+	}
+	if ctx.Err() == nil || !left {
 		b.batches.Put(bb) // else the connection may still be reading it
 	}
 	if err != nil {

@@ -1,9 +1,11 @@
 package kafka
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"slices"
 	"strings"
 	"testing"
@@ -11,6 +13,7 @@ import (
 
 	"github.com/segmentio/kafka-go/compress"
 	"github.com/segmentio/kafka-go/protocol/produce"
+	"github.com/stretchr/testify/require"
 
 	"github.com/vedette-io/vedette/ingest/buffer"
 )
@@ -233,5 +236,28 @@ func TestCodecFor(t *testing.T) {
 		if got := codecFor(tt.calls, compress.Zstd); got != tt.want {
 			t.Errorf("got %s, want %s", got, tt.want)
 		}
+	}
+}
+
+// What a connection has not begun to send when nobody waits for it any more is never sent.
+func TestBatchReader(t *testing.T) {
+	fresh := func() *batchReader { return &batchReader{Reader: bytes.NewReader([]byte("batch"))} }
+	for name, read := range map[string]func(r *batchReader) (int64, error){
+		"read":  func(r *batchReader) (int64, error) { n, err := r.Read(make([]byte, 3)); return int64(n), err },
+		"write": func(r *batchReader) (int64, error) { return r.WriteTo(io.Discard) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			r := fresh()
+			require.False(t, r.end())
+			_, err := read(r)
+			require.ErrorIs(t, err, errEnded)
+			require.False(t, r.end())
+
+			r = fresh()
+			n, err := read(r)
+			require.NoError(t, err)
+			require.Positive(t, n)
+			require.True(t, r.end())
+		})
 	}
 }

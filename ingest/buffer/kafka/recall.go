@@ -185,6 +185,10 @@ func (r *recall) cover(ctx context.Context, p *partition, from, until time.Time)
 		defer func() { p.b.farTurn <- struct{}{} }()
 	}
 	oldest, high, err := p.b.boundsOnce(ctx, p)
+	settling := errors.Is(err, kafkago.OffsetNotAvailable)
+	if settling {
+		oldest, high, err = p.settlingBounds(ctx)
+	}
 	if err != nil {
 		return err
 	}
@@ -201,11 +205,35 @@ func (r *recall) cover(ctx context.Context, p *partition, from, until time.Time)
 		}
 		r.begin(p.b, since, at)
 	}
-	if err := r.read(ctx, p, high); err != nil {
+	if err := r.read(ctx, p, high); err != nil || settling {
 		return err
 	}
 	r.until = now
 	return nil
+}
+
+// settlingBounds returns what a leader shows that does not know yet how much of what those before it
+// have acknowledged it may show (OFFSET_NOT_AVAILABLE). It can take until something is appended,
+// as where the topic was told to want fewer replicas; so who asks before it appends has to go on. What is
+// not shown may come twice into the log, where it counts once.
+func (p *partition) settlingBounds(ctx context.Context) (oldest, high int64, err error) {
+	resp, err := p.b.client.ListOffsets(ctx, &kafkago.ListOffsetsRequest{
+		Topics: map[string][]kafkago.OffsetRequest{p.t.kafka: {kafkago.FirstOffsetOf(p.index)}},
+	})
+	if err != nil {
+		return 0, 0, err
+	}
+	for _, o := range resp.Topics[p.t.kafka] {
+		if o.Error != nil {
+			return 0, 0, o.Error
+		}
+		f, err := p.fetchOnce(ctx, o.FirstOffset, nil)
+		if err != nil {
+			return 0, 0, err
+		}
+		return o.FirstOffset, max(f.high, o.FirstOffset), nil
+	}
+	return 0, 0, fmt.Errorf("list offsets of %s/%d: got an answer without the partition", p.t.kafka, p.index)
 }
 
 // offsetAt returns the offset of the first message from a time on.
@@ -221,6 +249,9 @@ func (p *partition) offsetAt(ctx context.Context, at time.Time, oldest, high int
 	for _, o := range resp.Topics[p.t.kafka] {
 		if o.Partition != p.index {
 			continue
+		}
+		if errors.Is(o.Error, kafkago.OffsetNotAvailable) {
+			return high, nil
 		}
 		if o.Error != nil {
 			return 0, o.Error
