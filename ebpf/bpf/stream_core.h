@@ -756,6 +756,9 @@ static __always_inline int on_io(struct sock *sk, int ret, int flags, __u8 sent)
 		copied = GET(tp, copied_seq);
 		unread = GET(tp, rcv_nxt) - copied;
 		s->io.seq = copied - ret;
+		/* the peer's end counts for one, if it was read with the last data */
+		if (!unread && GET(sk, __sk_common.skc_flags) >> SOCK_DONE & 1)
+			s->io.seq--;
 		s->look.virgin = GET(tp, bytes_received) - unread == (__u64)ret;
 		if (c->ready_ns)
 			s->e.ready_ns = c->ready_ns;
