@@ -25,6 +25,7 @@ import (
 	"github.com/vedette-io/vedette/ingest/doortest"
 	"github.com/vedette-io/vedette/ingest/ingesttest"
 	"github.com/vedette-io/vedette/internal/config"
+	"github.com/vedette-io/vedette/internal/freeport"
 	"github.com/vedette-io/vedette/internal/signal"
 )
 
@@ -46,9 +47,12 @@ func TestConfig(t *testing.T) {
 // A port that is taken is reported when the server opens, and what was opened
 // before is closed again.
 func TestOpen(t *testing.T) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
+	port, err := freeport.Reserve() // it is there for the second attempt
 	require.NoError(t, err)
-	taken := l.Addr().String()
+	defer port.Release()
+	taken := port.Addr()
+	l, err := net.Listen("tcp", taken)
+	require.NoError(t, err)
 	p := doortest.New(t, doortest.Options{})
 	o := Options{
 		Config: Config{GRPC: GRPCConfig{Listen: taken}, HTTP: HTTPConfig{Listen: "127.0.0.1:0"}},
