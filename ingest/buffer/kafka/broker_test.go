@@ -114,6 +114,13 @@ func (c *consumer) all() []seen {
 	return c.messages[:len(c.messages):len(c.messages)]
 }
 
+// claimed is how many claims there were.
+func (c *consumer) claimed() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.claims
+}
+
 func (c *consumer) await(t testing.TB, n int) []seen {
 	t.Helper()
 	require.Eventually(t, func() bool { return len(c.all()) >= n }, patience, 10*time.Millisecond, "%d messages", n)

@@ -236,7 +236,7 @@ func TestBrokerKilled(t *testing.T) {
 	p.end()
 	require.Empty(t, p.bad)
 	awaitAll(t, p.acked, c)
-	t.Logf("%d acknowledged, %d refused, %d claims", len(p.acked), p.fulls.Load(), c.claims)
+	t.Logf("%d acknowledged, %d refused, %d claims", len(p.acked), p.fulls.Load(), c.claimed())
 }
 
 // TestRefusedAtOnce kills the broker: the first appends wait for it, and after
@@ -327,10 +327,7 @@ func TestGracefulHandover(t *testing.T) {
 	require.Equal(t, 1, got, "partitions, once those that move have moved")
 	second.await(t, 50)
 	second.stop(t)
-	first.mu.Lock()
-	claims := first.claims
-	first.mu.Unlock()
-	require.LessOrEqual(t, claims, 3)
+	require.LessOrEqual(t, first.claimed(), 3)
 	p.end()
 	require.Empty(t, p.bad)
 	awaitAll(t, p.acked, first, second)
