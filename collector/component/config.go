@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"strings"
 	"time"
 
 	"go.opentelemetry.io/collector/confmap"
@@ -63,13 +62,10 @@ func Decode(conf *confmap.Conf, into any) error {
 	}
 	err = config.Decode("configuration", data, into, config.Options{})
 	var problems config.Problems
-	if !errors.As(err, &problems) {
-		return err
+	if errors.As(err, &problems) {
+		for i := range problems {
+			problems[i].File, problems[i].Line = "", 0 // which are not the user's
+		}
 	}
-	var errs []error
-	for _, p := range problems { // without file and line, which are not the user's
-		p.File, p.Line = "", 0
-		errs = append(errs, errors.New(strings.TrimPrefix(p.Error(), ": ")))
-	}
-	return errors.Join(errs...)
+	return err
 }

@@ -7,7 +7,7 @@ import (
 
 // Problem is one fault of a configuration file.
 type Problem struct {
-	File string
+	File string // empty: of no file that the user has
 	Line int    // 1-based; 0 if the fault has no place in the file
 	Key  string // full path, such as "buffer.retention.max_bytes"; empty for the document
 	Text string // what is wrong, and what would be right
@@ -20,7 +20,9 @@ func (p Problem) Error() string {
 	if p.Line > 0 {
 		fmt.Fprintf(&b, ":%d", p.Line)
 	}
-	b.WriteString(": ")
+	if b.Len() > 0 {
+		b.WriteString(": ")
+	}
 	if p.Key != "" {
 		b.WriteString(p.Key)
 		b.WriteString(": ")
