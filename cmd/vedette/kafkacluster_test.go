@@ -234,14 +234,24 @@ func (c *kafkaCluster) check(t *testing.T) {
 		c.wantNumbers(t, l, "the store", got)
 	}
 	inTopic := map[string][]int64{}
+	type place struct {
+		lane      string
+		partition int
+	}
+	last := map[place]int64{}
 	messages, repeated := c.Nodes[0].ReadForwarded(t, buffer.TopicMetrics)
 	for _, m := range messages {
 		lane, n := decodeSample(t, m.Value)
 		inTopic[lane] = append(inTopic[lane], n)
+		at := place{lane, m.Partition}
+		if before, ok := last[at]; ok && n <= before && strings.HasPrefix(lane, "agent") {
+			t.Errorf("%s in partition %d: %d is behind %d", lane, m.Partition, n, before)
+		}
+		last[at] = n
 	}
 	for _, l := range c.lanes {
+		slices.Sort(inTopic[l.name])             // over all partitions: it may have moved
 		if strings.HasPrefix(l.name, "server") { // no position says which of them is a copy
-			slices.Sort(inTopic[l.name])
 			inTopic[l.name] = slices.Compact(inTopic[l.name])
 		}
 		c.wantNumbers(t, l, "the topic", inTopic[l.name])
