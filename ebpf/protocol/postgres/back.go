@@ -82,7 +82,7 @@ func (p *Parser) cycles() (n int) {
 		case query, sync:
 			n++
 		case unseen:
-			n += w.cycles
+			n += int(w.cycles)
 		}
 	}
 	return n
@@ -244,7 +244,7 @@ func (p *Parser) ready(unsure bool, tag []byte, failed bool) {
 // readyUnseen ends the oldest of the cycles that one request stands for. If what
 // answered it was not seen, the requests that were are taken to be divided evenly.
 func (p *Parser) readyUnseen(w *waiting, unsure bool, tag []byte, failed bool) {
-	n := 0
+	n := int32(0)
 	if unsure && !p.quiet {
 		n = (w.known + w.cycles - 1) / w.cycles
 		if n == 0 && (tag != nil || failed) {

@@ -15,8 +15,8 @@
 // there were.
 //
 // Memory of a connection: 2 × 512 bytes for messages that came in pieces, up to
-// 128 waiting requests of 100 bytes and 16 summaries of 256, and what 256 prepared
-// statements do, 32 of them with a summary: 2 kB for most, 45 kB at most.
+// 128 waiting requests of 112 bytes and 16 summaries of 256, and what 256 prepared
+// statements do, 32 of them with a summary: 2 kB for most, 48 kB at most.
 package postgres
 
 import (
@@ -58,9 +58,9 @@ type waiting struct {
 	failed bool
 	sure   bool   // of unseen: it is one at least
 	open   bool   // of unseen: some belong to the cycle after those
-	cycles int    // of unseen: ReadyForQuery to come before it is over
-	known  int    // of unseen: requests that were seen, of those cycles
-	later  int    // likewise, of the cycle after those
+	cycles int32  // of unseen: ReadyForQuery to come before it is over
+	known  int32  // of unseen: requests that were seen, of those cycles
+	later  int32  // likewise, of the cycle after those
 	rest   string // of unseen: what those do, if they do the same
 	op     string
 	state  [sqlStateBytes]byte
