@@ -223,17 +223,19 @@ func (p *partition) settlingBounds(ctx context.Context) (oldest, high int64, err
 	if err != nil {
 		return 0, 0, err
 	}
-	for _, o := range resp.Topics[p.t.kafka] {
-		if o.Error != nil {
-			return 0, 0, o.Error
-		}
-		f, err := p.fetchOnce(ctx, o.FirstOffset, nil)
-		if err != nil {
-			return 0, 0, err
-		}
-		return o.FirstOffset, max(f.high, o.FirstOffset), nil
+	all := resp.Topics[p.t.kafka]
+	if len(all) != 1 {
+		return 0, 0, fmt.Errorf("list offsets of %s/%d: got %d answers, want one", p.t.kafka, p.index, len(all))
 	}
-	return 0, 0, fmt.Errorf("list offsets of %s/%d: got an answer without the partition", p.t.kafka, p.index)
+	oldest, err = all[0].FirstOffset, all[0].Error
+	if err != nil {
+		return 0, 0, err
+	}
+	f, err := p.fetchOnce(ctx, oldest, nil)
+	if err != nil {
+		return 0, 0, err
+	}
+	return oldest, max(f.high, oldest), nil
 }
 
 // offsetAt returns the offset of the first message from a time on.
