@@ -207,22 +207,28 @@ func Run(ctx context.Context, o Options) (_ *Report, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, x.p.Kill()) }()
-	for n := range o.Rounds {
-		round, err := x.round(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("crash round %d: %w", n+1, err)
-		}
-		rep.Rounds = append(rep.Rounds, round)
-		o.logRound(n+1, round)
-	}
-	if err := x.p.Stop(); err != nil {
-		return nil, err
-	}
-	if _, err := x.start(ctx); err != nil {
+	if err := x.rounds(ctx, rep, x.round); err != nil {
 		return nil, err
 	}
 	rep.Final, err = x.verify(ctx, make([]int, len(x.groups)))
 	return rep, err
+}
+
+// rounds goes through the rounds and then stops and starts the store once more.
+func (x *run) rounds(ctx context.Context, rep *Report, round func(context.Context) (Round, error)) error {
+	for n := range x.Rounds {
+		r, err := round(ctx)
+		if err != nil {
+			return fmt.Errorf("crash round %d: %w", n+1, err)
+		}
+		rep.Rounds = append(rep.Rounds, r)
+		x.logRound(n+1, r)
+	}
+	if err := x.p.Stop(); err != nil {
+		return err
+	}
+	_, err := x.start(ctx)
+	return err
 }
 
 func (o *Options) logRound(n int, r Round) {

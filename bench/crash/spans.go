@@ -42,18 +42,7 @@ func RunSpans(ctx context.Context, o Options) (_ *Report, err error) {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, x.p.Kill()) }()
-	for n := range o.Rounds {
-		round, err := x.round(ctx)
-		if err != nil {
-			return nil, fmt.Errorf("crash round %d: %w", n+1, err)
-		}
-		rep.Rounds = append(rep.Rounds, round)
-		o.logRound(n+1, round)
-	}
-	if err := x.p.Stop(); err != nil {
-		return nil, err
-	}
-	if _, err := x.start(ctx); err != nil {
+	if err := x.rounds(ctx, rep, x.round); err != nil {
 		return nil, err
 	}
 	rep.Final, err = x.find(ctx, make([]int, len(x.writers)))
