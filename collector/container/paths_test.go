@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/stretchr/testify/require"
 )
@@ -254,4 +255,33 @@ func TestLimitsOfCrun(t *testing.T) {
 			require.Contains(t, got, "container_"+name+`{container="",id="/`+scope+`",image="",name="`+idA+`",namespace="",pod=""} `+want+"\n", version)
 		}
 	}
+}
+
+// A container that was listed before it had a process has the process's start once it is
+// there.
+func TestStartOfLateProcess(t *testing.T) {
+	root := t.TempDir()
+	group := "sys/fs/cgroup/docker/" + idA
+	write(t, root, map[string]string{
+		"proc/stat": "btime 1700000000\n", "sys/fs/cgroup/cgroup.controllers": "", group + "/cgroup.procs": "",
+		"proc/41/stat": "41 (a) S 1 1 1 0 -1 4194560 1 0 0 0 0 0 0 0 20 0 1 0 1000 1000 1\n",
+	})
+	made := time.Unix(1_700_000_500, 0)
+	require.NoError(t, os.Chtimes(filepath.Join(root, group), made, made))
+	c := newTest(t, testConfig(root))
+	now := time.Unix(1_700_001_000, 0)
+	c.now = func() time.Time { return now }
+	started := func() string {
+		_, rest, _ := strings.Cut(expose(t, c), `container_start_time_seconds{container="",id="/docker/`+idA+`",image="",name="`+idA+`",namespace="",pod=""} `)
+		first, _, _ := strings.Cut(rest, "\n")
+		return first
+	}
+	require.Equal(t, "1.7000005e+09", started())
+	write(t, root, map[string]string{group + "/cgroup.procs": "41\n"})
+	require.NoError(t, os.Chtimes(filepath.Join(root, group), made, made))
+	now = now.Add(c.cfg.RescanInterval)
+	require.Equal(t, "1.70000001e+09", started())
+	write(t, root, map[string]string{group + "/cgroup.procs": "", "proc/41/stat": ""})
+	now = now.Add(c.cfg.RescanInterval)
+	require.Equal(t, "1.70000001e+09", started())
 }

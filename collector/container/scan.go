@@ -26,6 +26,7 @@ type cgroup struct {
 	path    string   // below the root of the hierarchies, as in /system.slice/ssh.service
 	inode   uint64   // tells a cgroup from an earlier one of the same path
 	started int64    // Unix seconds
+	guessed bool     // started is that of the cgroup: no process was in the container yet
 	below   []string // of containers and services: all cgroups inside, whose processes are its own
 	limited string   // of containers: the cgroup inside that has the limits, if any has
 }
@@ -47,8 +48,8 @@ func (c *Collector) walk(h hierarchies, before []*cgroup) (list []*cgroup, skipp
 		w.found, skipped = w.found[:c.cfg.MaxContainers], more
 	}
 	for _, g := range w.found {
-		if g.started == 0 {
-			g.started = c.startTime(h, g)
+		if g.started == 0 || g.guessed {
+			g.started, g.guessed = c.startTime(h, g)
 		}
 	}
 	return w.found, skipped, nil
@@ -91,7 +92,7 @@ func (w *walker) visit(path string, depth int, owners ...*cgroup) error {
 	if who.kind == kindRoot || w.c.kinds[who.kind] {
 		g := &cgroup{place: who, path: path, inode: inode}
 		if old != nil {
-			g.started = old.started
+			g.started, g.guessed = old.started, old.guessed
 		}
 		if who.kind == kindContainer || who.kind == kindService {
 			owners = append(owners[:len(owners):len(owners)], g)
@@ -148,11 +149,12 @@ func (w *walker) children(path string) (inode uint64, names []string, err error)
 }
 
 // startTime is that of the oldest process for a container, and else the time at
-// which the cgroup was made, but not before the machine.
-func (c *Collector) startTime(h hierarchies, g *cgroup) int64 {
+// which the cgroup was made, but not before the machine. A container is listed as soon
+// as its cgroup is there, a moment before there is a process in it.
+func (c *Collector) startTime(h hierarchies, g *cgroup) (started int64, guessed bool) {
 	boot := c.proc.bootTime()
 	if g.kind == kindRoot {
-		return boot
+		return boot, false
 	}
 	oldest := int64(0)
 	if g.kind == kindContainer {
@@ -163,8 +165,9 @@ func (c *Collector) startTime(h hierarchies, g *cgroup) int64 {
 		}
 	}
 	if oldest > 0 {
-		return oldest
+		return oldest, false
 	}
+	oldest = g.started
 	for _, mount := range h.mounts {
 		for _, name := range []string{"", "cgroup.clone_children", "cgroup.events"} {
 			info, err := os.Stat(filepath.Join(mount, g.path, name))
@@ -176,7 +179,7 @@ func (c *Collector) startTime(h hierarchies, g *cgroup) int64 {
 			}
 		}
 	}
-	return max(oldest, boot)
+	return max(oldest, boot), g.kind == kindContainer
 }
 
 // pids returns the processes of a cgroup and, of a container or a service, of
