@@ -263,9 +263,7 @@ func (l *loaded) readPrometheusKeys(file string, data []byte) error {
 	l.prometheus, l.dir = string(kept), filepath.Dir(file)
 	l.scrapeSelf = l.ScrapeConfigs.IsZero() && l.ScrapeConfigFiles.IsZero()
 	if _, err := l.scrapeConfig(""); err != nil {
-		problems := config.Explain(file, err, promconfig.Config{})
-		config.Whose(problems, file, data)
-		return problems
+		return config.Whose(config.Explain(file, err, promconfig.Config{}), file, data)
 	}
 	return nil
 }

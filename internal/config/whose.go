@@ -12,11 +12,11 @@ import (
 var valueText = regexp.MustCompile("(\"(?:[^\"\\\\]|\\\\.)*\")$|`\\^\\(\\?s:(.*)\\)\\$`$")
 
 // Whose gives problems that have no line the key and the line of the value that they
-// end with, if the document data has it once.
-func Whose(problems Problems, file string, data []byte) {
+// end with, if the document data has it once, and returns them.
+func Whose(problems Problems, file string, data []byte) Problems {
 	root, err := parse(file, data)
 	if err != nil || root == nil {
-		return
+		return problems
 	}
 	for i := range problems {
 		p := &problems[i]
@@ -36,6 +36,7 @@ func Whose(problems Problems, file string, data []byte) {
 			p.Line, p.Key = found[0].Line, found[0].Key
 		}
 	}
+	return problems
 }
 
 // holders finds the keys that have a value.
