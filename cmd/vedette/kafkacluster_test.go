@@ -324,13 +324,28 @@ func (c *kafkaCluster) during(t *testing.T, happens func()) {
 	c.check(t)
 }
 
+// admin calls do with a client that has no connection from before, until there is no error: brokers
+// have died and come back.
+func (c *kafkaCluster) admin(t *testing.T, what string, do func(client *kafkago.Client) error) {
+	t.Helper()
+	var err error
+	eventually(t, what, func() bool {
+		transport := &kafkago.Transport{}
+		defer transport.CloseIdleConnections()
+		if err = do(&kafkago.Client{Addr: kafkago.TCP(c.Addrs()...), Transport: transport, Timeout: 10 * time.Second}); err != nil {
+			t.Logf("%s: %v", what, err)
+		}
+		return err == nil
+	})
+}
+
 // What a server creates on three brokers by its defaults.
 func (c *kafkaCluster) topics(t *testing.T) {
-	client := &kafkago.Client{Addr: kafkago.TCP(c.Addrs()...)}
-	meta, err := client.Metadata(t.Context(), &kafkago.MetadataRequest{Topics: []string{buffer.TopicMetrics}})
-	if err != nil {
-		t.Fatal(err)
-	}
+	var meta *kafkago.MetadataResponse
+	c.admin(t, "metadata", func(client *kafkago.Client) (err error) {
+		meta, err = client.Metadata(t.Context(), &kafkago.MetadataRequest{Topics: []string{buffer.TopicMetrics}})
+		return err
+	})
 	for _, p := range meta.Topics[0].Partitions {
 		if len(p.Replicas) != 3 {
 			t.Errorf("partition %d: got %d replicas, want 3", p.ID, len(p.Replicas))
@@ -433,15 +448,18 @@ func (c *kafkaCluster) brokerGone(t *testing.T) {
 func (c *kafkaCluster) notEnoughReplicas(t *testing.T) {
 	want := func(replicas string) {
 		t.Helper()
-		client := &kafkago.Client{Addr: kafkago.TCP(c.Addrs()...)}
-		resp, err := client.IncrementalAlterConfigs(t.Context(), &kafkago.IncrementalAlterConfigsRequest{
-			Resources: []kafkago.IncrementalAlterConfigsRequestResource{{
-				ResourceType: kafkago.ResourceTypeTopic, ResourceName: buffer.TopicMetrics,
-				Configs: []kafkago.IncrementalAlterConfigsRequestConfig{{Name: "min.insync.replicas", Value: replicas, ConfigOperation: kafkago.ConfigOperationSet}},
-			}},
+		c.admin(t, "min.insync.replicas", func(client *kafkago.Client) error {
+			resp, err := client.IncrementalAlterConfigs(t.Context(), &kafkago.IncrementalAlterConfigsRequest{
+				Resources: []kafkago.IncrementalAlterConfigsRequestResource{{
+					ResourceType: kafkago.ResourceTypeTopic, ResourceName: buffer.TopicMetrics,
+					Configs: []kafkago.IncrementalAlterConfigsRequestConfig{{Name: "min.insync.replicas", Value: replicas, ConfigOperation: kafkago.ConfigOperationSet}},
+				}},
+			})
+			if err != nil {
+				return err
+			}
+			return resp.Resources[0].Error
 		})
-		require.NoError(t, err)
-		require.NoError(t, resp.Resources[0].Error)
 	}
 	b, err := kafka.Open(t.Context(), c.kafkaConfig(), []string{buffer.TopicMetrics}, nil, nil)
 	require.NoError(t, err)
@@ -483,13 +501,19 @@ func (c *kafkaCluster) notEnoughReplicas(t *testing.T) {
 // Partitions that are added are read at once, and written to by whoever starts after that.
 func (c *kafkaCluster) topicGrows(t *testing.T) {
 	const grown = clusterPartitions + 2
-	client := &kafkago.Client{Addr: kafkago.TCP(c.Addrs()...)}
 	c.during(t, func() {
-		resp, err := client.CreatePartitions(t.Context(), &kafkago.CreatePartitionsRequest{
-			Topics: []kafkago.TopicPartitionsConfig{{Name: buffer.TopicMetrics, Count: grown}},
+		c.admin(t, "more partitions", func(client *kafkago.Client) error {
+			resp, err := client.CreatePartitions(t.Context(), &kafkago.CreatePartitionsRequest{
+				Topics: []kafkago.TopicPartitionsConfig{{Name: buffer.TopicMetrics, Count: grown}},
+			})
+			if err != nil {
+				return err
+			}
+			if err = resp.Errors[buffer.TopicMetrics]; errors.Is(err, kafkago.InvalidPartitionNumber) {
+				return nil // an attempt that was not answered has made them
+			}
+			return err
 		})
-		require.NoError(t, err)
-		require.NoError(t, resp.Errors[buffer.TopicMetrics])
 		eventually(t, "the server has all partitions", func() bool {
 			return c.server.metric("vedette_buffer_kafka_assigned_partitions", `topic="vedette.metrics"`) == grown
 		})
