@@ -54,7 +54,7 @@ type DB struct {
 	outOfOrderMs int64
 	logger       *slog.Logger
 	now          func() time.Time
-	steady       func() time.Time // does not jump when the clock is set anew
+	retention    *retentionClock
 	metrics      *dbMetrics
 	tracer       trace.Tracer
 	lock         io.Closer
@@ -110,10 +110,9 @@ func Open(o Options) (*DB, error) {
 	if db.logger == nil {
 		db.logger = slog.New(slog.DiscardHandler)
 	}
-	db.steady = db.now
+	db.retention = newRetentionClock(db.now)
 	if db.now == nil {
-		opened := time.Now()
-		db.now, db.steady = time.Now, func() time.Time { return opened.Add(time.Since(opened)) }
+		db.now = time.Now
 	}
 	if db.tracer == nil {
 		db.tracer = noop.NewTracerProvider().Tracer("")
@@ -153,6 +152,9 @@ func (db *DB) open() error {
 			return err
 		}
 		db.tenants[name] = t
+		if w := t.newestWindow; w != nil {
+			db.retention.notBefore(time.UnixMilli(w.start))
+		}
 	}
 	return nil
 }

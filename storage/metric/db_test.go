@@ -146,7 +146,8 @@ func TestRetentionByTimeAndSize(t *testing.T) {
 	}
 }
 
-// A clock that is set a year ahead while the store is open deletes nothing.
+// A clock that is set a year ahead while the store is open deletes nothing for a day,
+// by when somebody has seen it; then it is believed, so that nothing stays for ever.
 func TestClockSetAnewDeletesNothing(t *testing.T) {
 	c := testConfig()
 	db, err := Open(Options{Dir: "/s", FS: vfs.NewMem(), Config: c})
@@ -154,17 +155,78 @@ func TestClockSetAnewDeletesNothing(t *testing.T) {
 		t.Fatal(err)
 	}
 	one("m", time.Now().UnixMilli(), 1).appendTo(t, db, 0)
-	db.now = func() time.Time { return time.Now().Add(365*24*time.Hour + c.Retention) }
-	if err := db.Maintain(context.Background()); err != nil || len(db.lookupTenant("default").all()) != 1 {
-		t.Errorf("got %d windows, want 1: %v", len(db.lookupTenant("default").all()), err)
+	wall, passed := time.Now().Round(0), time.Duration(0)
+	db.retention.wall, db.retention.passed = func() time.Time { return wall }, func() time.Duration { return passed }
+	want := func(when string, n int) {
+		t.Helper()
+		if err := db.Maintain(context.Background()); err != nil || len(db.lookupTenant("default").all()) != n {
+			t.Errorf("%s: got %d windows, want %d: %v", when, len(db.lookupTenant("default").all()), n, err)
+		}
 	}
-	db.steady = db.now
-	if err := db.Maintain(context.Background()); err != nil || len(db.lookupTenant("default").all()) != 0 {
-		t.Errorf("after the retention: got %d windows, want none: %v", len(db.lookupTenant("default").all()), err)
-	}
+	want("at the beginning", 1)
+	wall = wall.Add(365*24*time.Hour + c.Retention)
+	want("set ahead", 1)
+	passed += 23 * time.Hour
+	want("a day later", 1)
+	passed += time.Hour
+	want("a day and more later", 0)
 	if err := db.Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+func TestRetentionClock(t *testing.T) {
+	year := func(n int) time.Time { return time.Date(n, 1, 1, 0, 0, 0, 0, time.UTC) }
+	var wall time.Time
+	var passed time.Duration
+	begin := func(at time.Time) *retentionClock {
+		wall, passed = at, 0
+		return &retentionClock{wall: func() time.Time { return wall }, passed: func() time.Duration { return passed }, begin: at}
+	}
+	tick := func(d time.Duration) { wall, passed = wall.Add(d), passed+d }
+	want := func(c *retentionClock, at time.Time) {
+		t.Helper()
+		if got := c.now(); !got.Equal(at) {
+			t.Errorf("got %s, want %s", got, at)
+		}
+	}
+	// Off for a month with a good clock: what is past its retention goes at once.
+	c := begin(year(2026))
+	c.notBefore(year(2026).Add(-30 * 24 * time.Hour))
+	want(c, year(2026))
+	tick(time.Hour)
+	want(c, wall)
+	wall = wall.Add(30 * time.Second) // corrected by a little, often
+	want(c, wall)
+	wall = wall.Add(45 * time.Second)
+	want(c, wall)
+	wall = wall.Add(-time.Hour) // and back
+	want(c, wall)
+
+	// Begun in 1970 and set right afterwards: what the store holds tells about when.
+	c = begin(year(1970))
+	c.notBefore(year(2026))
+	want(c, year(1970))
+	tick(time.Minute)
+	wall = year(2027)
+	want(c, year(2026).Add(time.Minute))
+	tick(23 * time.Hour)
+	want(c, year(2026).Add(23*time.Hour+time.Minute))
+	tick(time.Hour)
+	want(c, wall)
+	tick(365 * 24 * time.Hour)
+	want(c, wall)
+
+	// Ahead for an hour, right again, and ahead again: the day begins anew.
+	c = begin(year(2026))
+	wall = year(2027)
+	want(c, year(2026))
+	passed = time.Hour
+	wall = year(2026).Add(passed)
+	want(c, wall)
+	passed = 24 * time.Hour
+	wall = year(2027)
+	want(c, year(2026).Add(passed))
 }
 
 func TestExemplarsAndMetadataSurviveEverything(t *testing.T) {

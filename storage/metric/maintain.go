@@ -330,11 +330,7 @@ func (w *window) unpinIndex() {
 
 // retain drops windows past the retention by time and by size.
 func (db *DB) retain() error {
-	now := db.now()
-	if steady := db.steady(); steady.Before(now) {
-		now = steady // a clock that is set anew while the store is open must not delete anything
-	}
-	oldest := now.Add(-db.config.Retention).UnixMilli()
+	oldest := db.retention.now().Add(-db.config.Retention).UnixMilli()
 	type sized struct {
 		t     *tenant
 		w     *window
