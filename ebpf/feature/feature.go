@@ -36,15 +36,15 @@ const (
 	// Denied: a right is missing.
 	Denied State = "denied"
 	// Hung: it was asked for something and has not answered in time. It is left out,
-	// and not asked again, until it does.
+	// and not asked again, until it does; one that is only slow is late by a collection.
 	Hung State = "hung"
 )
 
 // Feature is one collection of programs and what it exports. Nothing is loaded
 // before a rung's Load; a feature that is not loaded exports nothing. The probe
 // makes one call at a time of Load, Collect, Sweep, Open and Close, while Run runs,
-// and does not wait for ever: what Collect sends too late is thrown away, and the
-// next one is to send all of it again.
+// and does not wait for ever: what Collect sends too late goes to the next collection,
+// unless that has an answer of its own, which is to have all of it again.
 type Feature interface {
 	prometheus.Collector
 	// Name is how configuration and vedette_ebpf_feature call it.
@@ -158,7 +158,11 @@ func classify(err error) (State, string) {
 		}
 		return Denied, short(err)
 	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EINVAL), errors.Is(err, unix.E2BIG):
-		return Unsupported, "the kernel's verifier refuses it: " + short(err)
+		var program *ebpf.VerifierError // which no map has, and nothing that is attached
+		if errors.As(err, &program) {
+			return Unsupported, "the kernel's verifier refuses it: " + short(err)
+		}
+		return Unsupported, "the kernel refuses it: " + short(err)
 	}
 	return Unsupported, short(err)
 }

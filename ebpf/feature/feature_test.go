@@ -125,6 +125,11 @@ func TestClassify(t *testing.T) {
 		require.NotEmpty(t, reason)
 		require.NotContains(t, reason, "\n")
 	}
+	// A map of a kind that the kernel does not have, as in 4.4, and a program.
+	_, reason := classify(fmt.Errorf("map events: map create: %w", unix.EINVAL))
+	require.Equal(t, "the kernel refuses it: map events: map create: invalid argument", reason)
+	_, reason = classify(fmt.Errorf("program x: %w", &ebpf.VerifierError{Cause: unix.EINVAL}))
+	require.Contains(t, reason, "the kernel's verifier refuses it: program x: ")
 }
 
 func TestMissingCapabilities(t *testing.T) {

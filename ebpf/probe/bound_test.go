@@ -111,7 +111,7 @@ type watching struct {
 	stop func() error
 }
 
-func watchStuck(t *testing.T, features ...*stuck) *watching {
+func watchStuck(t *testing.T, features ...feature.Feature) *watching {
 	w := &watching{T: t, reg: prometheus.NewPedanticRegistry()}
 	c := DefaultConfig()
 	c.Features = []string{"http", "tcp"}
@@ -171,8 +171,8 @@ func (w *watching) warned() (hung, back int) {
 	return strings.Count(w.log.String(), "does not answer"), strings.Count(w.log.String(), "answers again")
 }
 
-// What hangs when it is collected is left out, and nothing else; what it says at
-// last is thrown away, and it is there again with the next collection. Sums that it
+// What hangs when it is collected is left out, and nothing else; it is there again with
+// the next collection, which has more than what it says at last. Sums that it
 // has a part in go on and never fall.
 func TestCollectHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -207,24 +207,42 @@ func TestCollectHangs(t *testing.T) {
 	})
 }
 
-// What always takes too long is told once, and its state stays.
+// What always takes too long is told once, and its state stays; what it says comes with
+// the next collection, unless that is long after.
 func TestCollectIsSlow(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		a := newStuck("http", "slow_total")
 		w := watchStuck(t, a)
 		<-w.p.Started()
-		for range 3 {
+		last := 0
+		for round := range 4 {
 			release := a.hang("collect")
 			all, took := w.series()
 			require.Equal(t, askWithin, took)
-			require.NotContains(t, all, "slow_total http")
+			why := "no answer to collect"
+			if round == 1 || round == 2 {
+				why = "late answer to collect"
+				require.EqualValues(t, last, all["slow_total http"])
+				require.EqualValues(t, last, all["traces_service_graph_request_total"])
+			} else {
+				require.NotContains(t, all, "slow_total http")
+			}
+			last = int(a.count)
 			release()
 			synctest.Wait()
 			state, reason := w.p.Feature("http")
-			require.Equal(t, []string{"hung", "no answer to collect"}, []string{string(state), reason})
+			require.Equal(t, []string{"hung", why}, []string{string(state), reason})
+			if round == 2 {
+				time.Sleep(keepLate)
+			}
 		}
+		all, took := w.series()
+		require.Zero(t, took)
+		require.Greater(t, all["slow_total http"], float64(last))
+		state, _ := w.p.Feature("http")
+		require.Equal(t, feature.Loaded, state)
 		hangs, back := w.warned()
-		require.Equal(t, []int{1, 0}, []int{hangs, back}, w.log.String())
+		require.Equal(t, []int{1, 1}, []int{hangs, back}, w.log.String())
 		require.NoError(t, w.stop())
 	})
 }
@@ -317,6 +335,32 @@ func TestEndHangs(t *testing.T) {
 			})
 		})
 	}
+}
+
+// One whose own work does not end leaves the others the time to be detached.
+func TestServeHangs(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		a, b := newStuck("http", "a_total"), newStuck("tcp", "b_total")
+		release := make(chan struct{})
+		w := watchStuck(t, &serves{a, release}, b)
+		<-w.p.Started()
+		require.EqualError(t, w.stop(), fmt.Sprintf("detach eBPF feature http: run has not returned within %s", endWithin))
+		require.Equal(t, 1, b.asked("close"))
+		close(release)
+		synctest.Wait()
+		require.Equal(t, 1, a.asked("close"))
+	})
+}
+
+// serves has work of its own, until it is closed.
+type serves struct {
+	*stuck
+	until chan struct{}
+}
+
+func (s *serves) Run(context.Context) error {
+	<-s.until
+	return nil
 }
 
 // Requests without a response are asked for with the same bound.

@@ -212,8 +212,10 @@ func (p *Probe) sweep(ctx context.Context, running []*watched) {
 func (p *Probe) end(running []*watched, spans <-chan struct{}) error {
 	ctx, cancel := context.WithTimeout(context.Background(), endWithin)
 	defer cancel()
+	working, stop := context.WithTimeout(ctx, endWithin/2) // the others are to be detached yet
+	defer stop()
 	for _, w := range running {
-		wait(ctx, w.served, endWithin)
+		wait(working, w.served, endWithin)
 	}
 	var errs []error
 	if !wait(ctx, spans, endWithin) {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"strings"
 	"sync"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	dto "github.com/prometheus/client_model/go"
@@ -14,8 +15,9 @@ import (
 // together is one collector of several features, which may have metrics in common,
 // and of the graph of services, which several of them tell edges of. Each reads what
 // it has counted once in a collection. One that does not answer in time is left out
-// of it, whole; in sums with others its last answer stands in for it, so that no sum
-// falls and rises again.
+// of it, whole, unless it has answered since the collection before: one that is slow,
+// and does not hang, is late by a collection. In sums with others the last answer of
+// one that is left out stands in for it, so that no sum falls and rises again.
 type together struct {
 	sources []source
 	states  *states
@@ -25,6 +27,9 @@ type together struct {
 
 	mu   sync.Mutex // held in a collection: edges compare it with the one before
 	last []answer   // of each source, the last whole one: shared metrics and edges alone; under mu
+
+	cameMu sync.Mutex // taken while mu is held, or alone
+	came   []came     // of each source, what no collection has taken yet; under cameMu
 }
 
 // source is a feature, or what else counts.
@@ -40,9 +45,18 @@ type answer struct {
 	err     error // not all was read
 }
 
+// keepLate is how old an answer may be that came too late for its collection.
+const keepLate = 2 * time.Minute
+
+// came is an answer, and when it came; the zero value is none.
+type came struct {
+	answer
+	at time.Time
+}
+
 // newTogether asks the sources for their descriptions.
 func newTogether(sources []source, s *states, e *edges) *together {
-	t := &together{sources: sources, states: s, edges: e, shared: make(map[*prometheus.Desc]int), last: make([]answer, len(sources))}
+	t := &together{sources: sources, states: s, edges: e, shared: make(map[*prometheus.Desc]int), last: make([]answer, len(sources)), came: make([]came, len(sources))}
 	type told struct {
 		descs   []*prometheus.Desc
 		sources map[int]bool
@@ -99,18 +113,26 @@ func (t *together) Collect(ch chan<- prometheus.Metric) {
 	}
 	calls := askAll(context.Background(), callers, "collect", func(i int) error {
 		t.ask(i, &answers[i])
+		t.cameMu.Lock()
+		defer t.cameMu.Unlock()
+		t.came[i] = came{answers[i], time.Now()}
 		return nil
 	})
 	sums, whole := make(map[pair]*feature.Edge), true
 	shared := make(map[int]*senders)
 	for i := range t.sources {
 		a, answered := &t.last[i], calls[i] != nil
-		if answered {
-			a = &answers[i]
-			whole = whole && a.err == nil
-		} else if callers[i] == nil {
+		late, isLate := t.take(i)
+		switch {
+		case callers[i] == nil:
 			*a = answer{} // it has ended
+		case answered:
+			a = &answers[i]
+		case isLate:
+			a, answered = &late, true
+			t.states.hang(t.sources[i].name, "late answer to collect")
 		}
+		whole = whole && (!answered || a.err == nil)
 		both := a.metrics[:0]
 		for _, m := range a.metrics {
 			if number, ok := t.shared[m.Desc()]; ok {
@@ -138,6 +160,15 @@ func (t *together) Collect(ch chan<- prometheus.Metric) {
 		t.edges.collect(ch, sums)
 	}
 	t.states.collect(ch)
+}
+
+// take gives what has come of a source since the collection before, once.
+func (t *together) take(i int) (answer, bool) {
+	t.cameMu.Lock()
+	defer t.cameMu.Unlock()
+	one := t.came[i]
+	t.came[i] = came{}
+	return one.answer, !one.at.IsZero() && time.Since(one.at) < keepLate
 }
 
 // ask collects from a source.
