@@ -125,7 +125,7 @@ func (b *Buffer) Recall(ctx context.Context, name string, index int, of buffer.O
 	ctx, cancel := context.WithTimeout(ctx, b.cfg.Producer.Timeout)
 	defer cancel()
 	p := t.partition(b, index)
-	from, until := of.Tries.From.Add(-recallSlack), of.Tries.To.Add(recallSlack)
+	from, until := sinceEpoch(of.Tries.From.Add(-recallSlack)), of.Tries.To.Add(recallSlack)
 	r := p.near
 	if time.Since(from) > recallNear {
 		r = p.far
@@ -149,6 +149,15 @@ func (b *Buffer) Recall(ctx context.Context, name string, index int, of buffer.O
 		return buffer.Position{}, false, p.busy(fmt.Sprintf("it has more than %d sessions of senders", maxRecalled))
 	}
 	return last, known, nil
+}
+
+// sinceEpoch returns the time, or 1970 if that is later: Kafka finds no offset by an earlier one. A
+// sender whose clock is not set yet has tried about then.
+func sinceEpoch(t time.Time) time.Time {
+	if epoch := time.Unix(0, 0); t.Before(epoch) {
+		return epoch
+	}
+	return t
 }
 
 // take takes the one token of a channel, for which it waits a moment.
@@ -198,7 +207,7 @@ func (r *recall) cover(ctx context.Context, p *partition, from, until time.Time)
 		for age < now.Sub(from) {
 			age *= 2
 		}
-		since := now.Add(-age)
+		since := sinceEpoch(now.Add(-age))
 		at, err := p.offsetAt(ctx, since, oldest, high)
 		if err != nil {
 			return err

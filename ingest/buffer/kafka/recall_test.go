@@ -3,6 +3,7 @@ package kafka
 import (
 	"context"
 	"errors"
+	"math"
 	"testing"
 	"time"
 
@@ -109,4 +110,15 @@ func TestRecallBounds(t *testing.T) {
 	cancel()
 	_, _, err = b.Recall(ctx, testTopic, 0, buffer.Origin{Sender: "t/x", Session: 1, Tries: buffer.Tries{To: time.Now()}})
 	require.True(t, errors.As(err, &full), "got %v", err)
+}
+
+// A sender whose clock was not set has tried in 1970, and one that says it was before is looked for, too.
+func TestRecallLongAgo(t *testing.T) {
+	b := openTest(t, testConfig(t, shared.Broker(t).Addr()))
+	appendFrom(t, b, 1, 7)
+	for _, ago := range []time.Duration{time.Since(time.Unix(0, 0)), 100 * 365 * 24 * time.Hour, math.MaxInt64} {
+		got, err := recalled(t, b, 1, ago)
+		require.NoError(t, err, ago)
+		require.Equal(t, int64(7), got, ago)
+	}
 }
