@@ -270,6 +270,69 @@ func TestSetAsideKeepsItsPlace(t *testing.T) {
 	}
 }
 
+// Where stores gave the numbers of a block that was set aside to another, or merged
+// over its place, a repair leaves it alone: it would take what came later with it.
+func TestRepairLeavesTakenPlaces(t *testing.T) {
+	for name, broken := range map[string]int{"given again": 2, "merged over": 1} {
+		t.Run(name, func(t *testing.T) {
+			fs := vfs.NewMem()
+			ctx := context.Background()
+			db := openTest(t, fs, "/s", testConfig())
+			for i := range 3 {
+				one(fmt.Sprint("m", i), t0+int64(i), float64(i)).appendTo(t, db, int64(i))
+				if err := db.Flush(ctx); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+			dir := blockDirs(t, fs, "/s")[broken]
+			if err := block.Link(fs, dir, "/aside"); err != nil {
+				t.Fatal(err)
+			}
+			m := &model{floats: map[string]map[int64]float64{}}
+			for i := range 3 {
+				m.floats[promlabels.FromStrings("__name__", fmt.Sprint("m", i)).String()] = map[int64]float64{t0 + int64(i): float64(i)}
+			}
+			if name == "given again" {
+				if err := block.Remove(fs, dir); err != nil {
+					t.Fatal(err)
+				}
+				delete(m.floats, promlabels.FromStrings("__name__", "m2").String())
+				m.floats[promlabels.FromStrings("__name__", "m3").String()] = map[int64]float64{t0 + 3: 3}
+			}
+			db = openTest(t, fs, "/s", testConfig())
+			if name == "given again" {
+				one("m3", t0+3, 3).appendTo(t, db, 3)
+			}
+			if err := db.Flush(ctx); err != nil {
+				t.Fatal(err)
+			}
+			if name == "merged over" {
+				if err := db.Compact(ctx); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+			if err := fs.Rename("/aside", dir+".corrupt"); err != nil {
+				t.Fatal(err)
+			}
+			r, err := Repair(fs, "/s")
+			if err != nil || len(r.Repaired) != 0 || len(r.Problems) != 1 || !strings.Contains(r.Problems[0].Err.Error(), "not repaired") {
+				t.Fatalf("repair: %+v, %v", r, err)
+			}
+			db = openTest(t, fs, "/s", testConfig())
+			m.check(t, db, math.MinInt64, math.MaxInt64)
+			if err := db.Close(); err != nil {
+				t.Fatal(err)
+			}
+		})
+	}
+}
+
 // Blocks of a later version are refused, not set aside: the older Vedette is at
 // fault.
 func TestNewerVersionIsRefused(t *testing.T) {

@@ -233,7 +233,11 @@ func repairBlock(fsys vfs.FS, path string, r *Report) error {
 		return err
 	}
 	defer func() { _ = w.close() }()
-	if !slices.ContainsFunc(w.blocks, func(o *blockReader) bool { return o.meta.First == b.meta.First }) {
+	if i := slices.IndexFunc(w.blocks, b.clashes); i >= 0 {
+		r.Problems = append(r.Problems, Problem{path, fmt.Errorf("not repaired: the numbers of its flushes or series were given to block %s, too", w.blocks[i].Dir())})
+		return nil
+	}
+	if !slices.ContainsFunc(w.blocks, func(o *blockReader) bool { return o.Dir() == path }) {
 		w.blocks = append(w.blocks, b)
 		b.Pin()
 		w.cover(b)
@@ -261,6 +265,17 @@ func repairBlock(fsys vfs.FS, path string, r *Report) error {
 	}
 	r.Repaired = append(r.Repaired, path)
 	return block.SetReplaced(fsys, path)
+}
+
+// clashes reports whether another block of the window has numbers of b's flushes or
+// of what b defines. Stores gave those of blocks that were set aside anew once, and
+// merged over their place: repaired, such a block would replace what came later, or
+// show it under other labels.
+func (b *blockReader) clashes(o *blockReader) bool {
+	shared := func(first, n, from, m uint32) bool { return first < from+m && from < first+n }
+	x, y := &b.meta, &o.meta
+	return o.Dir() != b.Dir() && (x.First <= y.Last && y.First <= x.Last ||
+		shared(x.FirstPair, x.Pairs, y.FirstPair, y.Pairs) || shared(x.FirstSeries, x.Series, y.FirstSeries, y.Series))
 }
 
 // resetCounts keeps what a writer does not count itself.
