@@ -52,6 +52,7 @@ type catalog struct {
 	containers map[string]meta      // by id
 	pods       map[string]meta      // by uid
 	asked      map[string]time.Time // see question.ids; nil in an answer
+	podless    bool                 // nobody is there who knows pods
 }
 
 // of returns what is known about a cgroup.
@@ -154,10 +155,10 @@ func (k *catalog) lacks(g *cgroup) bool {
 }
 
 // settled says whether all was told of a container that is to be had: engines know
-// one when it runs, the kubelet some time after.
+// one when it runs, the kubelet, where there is one, some time after.
 func (k *catalog) settled(g *cgroup) bool {
 	_, asked := k.asked[g.id]
-	return !k.lacks(g) || asked && g.podUID == ""
+	return !k.lacks(g) || asked && (g.podUID == "" || k.podless)
 }
 
 // left is what of an earlier answer is about containers and pods that are still
@@ -189,6 +190,7 @@ type enricher struct {
 	at      time.Time
 	answers []*catalog // the last ones, by source
 	failing []bool
+	absent  []bool
 }
 
 func (e *enricher) refresh(ctx context.Context, s snapshot) {
@@ -207,7 +209,8 @@ func (e *enricher) refresh(ctx context.Context, s snapshot) {
 	}
 	e.seen = q.ids
 	if e.answers == nil {
-		e.answers, e.failing = make([]*catalog, len(e.c.sources)), make([]bool, len(e.c.sources))
+		n := len(e.c.sources)
+		e.answers, e.failing, e.absent = make([]*catalog, n), make([]bool, n), make([]bool, n)
 	}
 	switch {
 	case len(q.ids) == 0:
@@ -232,7 +235,10 @@ func (e *enricher) refresh(ctx context.Context, s snapshot) {
 		}
 		maps.Copy(all.pods, answer.pods)
 	}
-	all.asked = q.ids
+	all.asked, all.podless = q.ids, true
+	for i, src := range e.c.sources {
+		all.podless = all.podless && (src.name() != kubeletName || e.absent[i])
+	}
 	e.c.names.Store(all)
 }
 
@@ -243,12 +249,13 @@ func (e *enricher) ask(ctx context.Context, i int, src source, q *question) {
 	answer, err := src.ask(ctx, q)
 	if err == nil {
 		e.c.metrics.asked.WithLabelValues(src.name()).Inc()
-		e.answers[i], e.failing[i] = answer, false
+		e.answers[i], e.failing[i], e.absent[i] = answer, false, false
 		return
 	}
 	e.answers[i] = e.answers[i].left(q)
+	e.absent[i] = absent(err) && e.answers[i] == nil
 	switch {
-	case absent(err) && e.answers[i] == nil: // who has answered is starting again
+	case e.absent[i]: // who has answered is starting again
 		if !e.failing[i] {
 			e.failing[i] = true
 			e.c.log.Debug("nobody to ask for names of containers", "source", src.name(), "reason", err)

@@ -37,7 +37,9 @@ type kubelet struct {
 
 func newKubelet(cfg KubeletConfig) *kubelet { return &kubelet{cfg, os.Getenv} }
 
-func (k *kubelet) name() string { return "kubelet" }
+const kubeletName = "kubelet"
+
+func (k *kubelet) name() string { return kubeletName }
 
 func (k *kubelet) ask(ctx context.Context, q *question) (*catalog, error) {
 	answer, err := k.ofKubelet(ctx, q)

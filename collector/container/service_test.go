@@ -2,6 +2,7 @@ package container
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -149,3 +150,38 @@ func TestServiceStays(t *testing.T) {
 	name, _, _ = c.Service(idA, "", "")
 	require.Equal(t, "cart", name)
 }
+
+// Where no kubelet is to be asked, a container in a pod is settled as any other.
+func TestServiceWithoutKubelet(t *testing.T) {
+	for _, tc := range []struct {
+		why     string
+		err     error
+		settled bool
+	}{
+		{"it has no token", fmt.Errorf("read token of kubelet: %w", os.ErrNotExist), true},
+		{"it refuses", errors.New("got 403"), false},
+		{"it takes too long", context.DeadlineExceeded, false},
+	} {
+		engine, pods := &scriptedSource{}, &namedSource{as: kubeletName}
+		a := newAsking(t, engine, pods)
+		engine.play(func(context.Context) (*catalog, error) { return nil, errAbsent })
+		pods.play(func(context.Context) (*catalog, error) { return nil, tc.err })
+		g := &cgroup{place: place{kind: kindContainer, id: "a", podUID: "of-a"}}
+		require.False(t, a.c.names.Load().settled(g), tc.why)
+		a.there(t, "a")
+		require.Equal(t, tc.settled, a.c.names.Load().settled(g), tc.why)
+		pods.play(a.all)
+		a.now = a.now.Add(askAgain)
+		a.there(t, "a", "b")
+		require.True(t, a.c.names.Load().settled(g), tc.why)
+		require.False(t, a.c.names.Load().settled(&cgroup{place: place{kind: kindContainer, id: "c", podUID: "of-c"}}), tc.why)
+	}
+}
+
+// namedSource is a scriptedSource of another name.
+type namedSource struct {
+	scriptedSource
+	as string
+}
+
+func (s *namedSource) name() string { return s.as }
