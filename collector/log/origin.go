@@ -39,6 +39,9 @@ func (o *origin) askable() bool {
 	return !o.named && (o.attributes["container.id"] != "" || o.attributes["k8s.pod.uid"] != "" && o.attributes["k8s.container.name"] != "")
 }
 
+// waits says whether records wait until the service has a name.
+func (o *origin) waits() bool { return !o.found.IsZero() && !o.settled }
+
 // nameService asks what the service of a file is called, now and then, and says whether
 // its records may be sent: those of a container wait until that is known, so that
 // they have one name from the first on.
@@ -49,6 +52,11 @@ func (t *Tailer) nameService(f *file, now time.Time) (ready bool) {
 	}
 	if o.found.IsZero() {
 		o.found = now
+		for _, before := range t.files { // of its container
+			if b := before.origin; before.path == f.path && before != f && !b.found.IsZero() {
+				o.found, o.settled = b.found, b.settled
+			}
+		}
 	}
 	every := nameAgain
 	if !o.settled {

@@ -2,6 +2,7 @@ package log
 
 import (
 	"context"
+	"fmt"
 	"log/slog"
 	"maps"
 	"os"
@@ -177,5 +178,68 @@ func TestServiceOfDocker(t *testing.T) {
 		synctest.Wait()
 		maps.Copy(want, map[string]string{"plain": "nginx"})
 		require.Equal(t, want, services(s))
+	})
+}
+
+// A file that follows another of its container does not wait anew.
+func TestServiceAfterRotation(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, k := t.TempDir(), &told{of: map[string][3]string{}}
+		path := filepath.Join(dir, podFile)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		write(t, path, cri("stdout", "F", "one"))
+		s := naming(t, dir, k, nil)
+		time.Sleep(nameWithin / 2)
+		synctest.Wait()
+		require.NoError(t, os.Rename(path, path+".20261121-000000"))
+		write(t, path, cri("stdout", "F", "two"))
+		time.Sleep(nameWithin/2 + 2*time.Second)
+		synctest.Wait()
+		require.Equal(t, map[string]string{"one": "shop/app", "two": "shop/app"}, services(s))
+		require.NoError(t, os.Rename(path, path+".20261121-000001"))
+		write(t, path, cri("stdout", "F", "three"))
+		time.Sleep(3 * time.Second)
+		synctest.Wait()
+		require.Equal(t, map[string]string{"one": "shop/app", "two": "shop/app", "three": "shop/app"}, services(s))
+	})
+}
+
+// Files that wait are held open, more of them than are kept otherwise, and none is lost
+// when it is deleted.
+func TestServiceOfMany(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, k, s := t.TempDir(), &told{of: map[string][3]string{}}, new(sink)
+		pods := beginning(dir + "/pods/*/*/*.log")
+		pods.Format = FormatCRI
+		c := testConfig(pods)
+		const many = 20
+		c.MaxOpenFiles = 2
+		for i := range many {
+			path := filepath.Join(dir, fmt.Sprintf("pods/ci_job-%d_uid%d/run/0.log", i, i))
+			require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+			write(t, path, cri("stdout", "F", fmt.Sprint("line ", i)))
+		}
+		tail, _ := openTest(t, c, t.TempDir(), s.write)
+		tail.services = k
+		look := func() {
+			tail.scan(time.Now())
+			tail.round(t.Context())
+		}
+		look()
+		time.Sleep(nameWithin / 2)
+		tail.scan(time.Now()) // which closes what is idle
+		require.NoError(t, os.RemoveAll(filepath.Join(dir, "pods")))
+		for range 3 {
+			time.Sleep(nameWithin / 2)
+			look()
+		}
+		require.Len(t, s.all(), many)
+		require.Len(t, services(s), many)
+		time.Sleep(time.Minute)
+		look()
+		look()
+		for _, f := range tail.files {
+			require.Nil(t, f.f)
+		}
 	})
 }

@@ -429,7 +429,7 @@ func (t *Tailer) closeIdle(now time.Time) {
 	}
 	for _, f := range t.files {
 		quiet := now.Sub(f.grown)
-		if f.f == nil || f.gone || f.acked != f.size || quiet < briefly || n <= t.cfg.MaxOpenFiles && quiet < idle {
+		if f.f == nil || f.gone || f.origin.waits() || f.acked != f.size || quiet < briefly || n <= t.cfg.MaxOpenFiles && quiet < idle {
 			continue
 		}
 		f.close()
