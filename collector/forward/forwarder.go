@@ -150,8 +150,7 @@ func (f *Forwarder) ship(ctx context.Context, c buffer.Claim) error {
 	s.sayGap()
 	err := s.run(ctx)
 	s.q.rest(k)
-	s.commit(context.WithoutCancel(ctx))
-	s.q.sent.rest(k, s.tried)
+	s.noteRest(context.WithoutCancel(ctx))
 	if ctx.Err() != nil {
 		return nil
 	}
@@ -253,6 +252,14 @@ func (s *shipper) commit(ctx context.Context) {
 		s.committed = s.done
 	} else if _, ok := s.uncommitted.say(sayAgain); ok && ctx.Err() == nil {
 		s.logger.Warn("What was delivered cannot be noted: it is tried again, and comes again if the agent ends before", "err", err)
+	}
+}
+
+// noteRest notes what was delivered, and that nothing is being sent. What was delivered and is not
+// noted was sent before the first attempt that such a note would tell of.
+func (s *shipper) noteRest(ctx context.Context) {
+	if s.commit(ctx); s.done == s.committed {
+		s.q.sent.rest(s.lane, s.tried)
 	}
 }
 
@@ -380,8 +387,7 @@ func (s *shipper) pause(ctx context.Context, attempt int, cause error) error {
 		s.logger.Warn("The destination does not take messages: they stay in the queue", "since", now.Sub(s.awaySince).Round(time.Second),
 			"queue_bytes", s.q.SizeBytes(), "queue_limit_bytes", s.q.cfg.MaxBytes, "err", cause)
 	}
-	s.commit(ctx)
-	s.q.sent.rest(s.lane, s.tried)
+	s.noteRest(ctx)
 	return s.sleep(ctx, attempt, after)
 }
 

@@ -38,8 +38,12 @@ type triedNote struct {
 // newTried returns what a process knows that finds messages below an offset.
 func newTried(begin int64, left triedNote, known bool) *tried {
 	t := &tried{below: begin, latest: time.Now()}
+	now := t.latest.UnixMilli()
+	if left.First > now { // the clock was ahead then
+		left.First = 0
+	}
 	switch left.Below = min(left.Below, begin); {
-	case !known || left.Below < 0:
+	case !known || left.Below < 0 || left.Again > now:
 	case left.Again > 0:
 		t.left = left
 	default:

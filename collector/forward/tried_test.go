@@ -3,6 +3,7 @@ package forward
 import (
 	"context"
 	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -150,4 +151,65 @@ func TestTriedDamaged(t *testing.T) {
 		}
 		_ = q.Close()
 	}
+}
+
+// What was delivered and cannot be noted is looked for as well, in the time in which it was sent.
+func TestTriedWithoutCommit(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		agent, full := vfs.NewMem(), false
+		q := openQueue(t, vfs.Faulty(agent, func(op vfs.Op) error {
+			if full && op.Kind == vfs.OpCreate && strings.Contains(op.Name, group) {
+				return errors.New("no space left on device")
+			}
+			return nil
+		}), nil)
+		d := &noting{}
+		stop := forwarding(t, q, DefaultConfig(), d)
+		pass := func(wait time.Duration) {
+			<-time.After(wait)
+			synctest.Wait()
+		}
+		pass(time.Minute)
+		full = true
+		sent := time.Now()
+		addLogs(t, q, 0, 1, 0)
+		pass(time.Hour)
+		d.err = &RetryError{Reason: "503", Err: errors.New("503")}
+		addLogs(t, q, 1, 2, 0)
+		pass(time.Minute)
+		agent = agent.CrashClone(1)
+		stop()
+		_ = q.Close()
+
+		q = openQueue(t, agent, nil)
+		d = &noting{}
+		stop = forwarding(t, q, DefaultConfig(), d)
+		pass(time.Minute)
+		if len(d.attempts) != 2 || d.attempts[0].first != 0 {
+			t.Fatalf("got %+v, want offsets 0 and 1", d.attempts)
+		}
+		if got := d.attempts[0].tries; got.Never() || got.From.After(sent.Add(time.Second)) {
+			t.Errorf("got %+v, want since %s, when offset 0 was delivered", got, sent)
+		}
+		stop()
+		_ = q.Close()
+	})
+}
+
+// A clock that was ahead and has been set back does not narrow the time in which is looked.
+func TestTriedAhead(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		appended, now := time.Now().Add(-time.Hour), time.Now()
+		ahead := now.Add(24 * time.Hour).UnixMilli()
+		messages := []buffer.Message{{Offset: 7, Appended: appended.UnixMilli()}}
+		for _, left := range []triedNote{
+			{Below: 5, First: ahead, Last: ahead, Again: ahead},
+			{Below: 10, First: ahead, Last: ahead},
+			{Below: 10, First: ahead, Last: ahead, Again: appended.Add(-time.Hour).UnixMilli()},
+		} {
+			if got := newTried(10, left, true).of(messages); !got.From.Equal(appended) || !got.To.Equal(now) {
+				t.Errorf("%+v: got %+v, want %s to %s", left, got, appended, now)
+			}
+		}
+	})
 }
