@@ -224,6 +224,9 @@ func TestCollectIsSlow(t *testing.T) {
 				why = "late answer to collect"
 				require.EqualValues(t, last, all["slow_total http"])
 				require.EqualValues(t, last, all["traces_service_graph_request_total"])
+				again, took := w.series() // somebody else's
+				require.Zero(t, took)
+				require.Equal(t, all, again)
 			} else {
 				require.NotContains(t, all, "slow_total http")
 			}

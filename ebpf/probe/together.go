@@ -2,6 +2,7 @@ package probe
 
 import (
 	"context"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -15,8 +16,8 @@ import (
 // together is one collector of several features, which may have metrics in common,
 // and of the graph of services, which several of them tell edges of. Each reads what
 // it has counted once in a collection. One that does not answer in time is left out
-// of it, whole, unless it has answered since the collection before: one that is slow,
-// and does not hang, is late by a collection. In sums with others the last answer of
+// of it, whole, unless it has answered an earlier one late: one that is slow, and does
+// not hang, is late by a collection. In sums with others the last answer of
 // one that is left out stands in for it, so that no sum falls and rises again.
 type together struct {
 	sources []source
@@ -29,7 +30,7 @@ type together struct {
 	last []answer   // of each source, the last whole one: shared metrics and edges alone; under mu
 
 	cameMu sync.Mutex // taken while mu is held, or alone
-	came   []came     // of each source, what no collection has taken yet; under cameMu
+	came   []came     // of each source, what came too late; under cameMu
 }
 
 // source is a feature, or what else counts.
@@ -122,7 +123,7 @@ func (t *together) Collect(ch chan<- prometheus.Metric) {
 	shared := make(map[int]*senders)
 	for i := range t.sources {
 		a, answered := &t.last[i], calls[i] != nil
-		late, isLate := t.take(i)
+		late, isLate := t.take(i, callers[i] == nil || answered)
 		switch {
 		case callers[i] == nil:
 			*a = answer{} // it has ended
@@ -162,13 +163,18 @@ func (t *together) Collect(ch chan<- prometheus.Metric) {
 	t.states.collect(ch)
 }
 
-// take gives what has come of a source since the collection before, once.
-func (t *together) take(i int) (answer, bool) {
+// take gives what came of a source too late, to each of those that collect until it
+// answers in time or has ended; done says that it has.
+func (t *together) take(i int, done bool) (answer, bool) {
 	t.cameMu.Lock()
 	defer t.cameMu.Unlock()
 	one := t.came[i]
-	t.came[i] = came{}
-	return one.answer, !one.at.IsZero() && time.Since(one.at) < keepLate
+	if done || time.Since(one.at) >= keepLate {
+		t.came[i] = came{}
+		return answer{}, false
+	}
+	one.metrics = slices.Clone(one.metrics)
+	return one.answer, true
 }
 
 // ask collects from a source.
