@@ -11,6 +11,10 @@ import (
 	kafkago "github.com/segmentio/kafka-go"
 )
 
+// brokersWait bounds how long a cluster may lack the brokers for the replicas of new topics. Those
+// that have just started or come back are fenced until the controller has heard of them.
+const brokersWait = 30 * time.Second
+
 // openTopics learns the cluster's id, creates missing topics and checks those
 // that exist. It uses connections of its own, whose view of the cluster is
 // never old.
@@ -92,14 +96,16 @@ func (b *Buffer) metadata(ctx context.Context, admin *kafkago.Client, names []st
 }
 
 // createTopics creates topics with the configured settings. It asks until the cluster
-// does or refuses it, or ctx ends: one that is electing a controller takes a moment.
+// does or refuses it, or ctx ends: one that is electing a controller takes a moment. That it has
+// too few brokers is a refusal only after brokersWait.
 func (b *Buffer) createTopics(ctx context.Context, admin *kafkago.Client, names []string) error {
+	begin := time.Now()
 	for pause := 100 * time.Millisecond; len(names) > 0; pause = min(2*pause, 2*time.Second) {
 		var err error
 		if names, err = b.createOnce(ctx, admin, names); err == nil {
 			continue
 		}
-		if isRefusal(err) {
+		if isRefusal(err) && !(lacksBrokers(err) && time.Since(begin) < brokersWait) {
 			return err
 		}
 		if b.warned.group.allow() {
@@ -111,6 +117,8 @@ func (b *Buffer) createTopics(ctx context.Context, admin *kafkago.Client, names 
 	}
 	return nil
 }
+
+func lacksBrokers(err error) bool { return errors.Is(err, kafkago.InvalidReplicationFactor) }
 
 // createOnce returns the topics that were not created, with the reason of one of them.
 func (b *Buffer) createOnce(ctx context.Context, admin *kafkago.Client, names []string) (left []string, err error) {
@@ -141,7 +149,7 @@ func (b *Buffer) createOnce(ctx context.Context, admin *kafkago.Client, names []
 			continue
 		}
 		left = append(left, names[i])
-		if err == nil || isRefusal(e) {
+		if err == nil || isRefusal(e) && !lacksBrokers(e) {
 			err = fmt.Errorf("create topic %s: %w", c.Topic, e)
 		}
 	}
@@ -171,7 +179,8 @@ func (t *Topics) settings() []kafkago.ConfigEntry {
 
 // awaitLeaders waits until every partition has a leader.
 func (b *Buffer) awaitLeaders(ctx context.Context, admin *kafkago.Client, names []string) (*kafkago.MetadataResponse, error) {
-	for {
+	begin := time.Now()
+	for pause := 20 * time.Millisecond; ; pause = min(pause+pause/8, time.Second) {
 		meta, err := b.metadata(ctx, admin, names)
 		if err != nil {
 			return nil, err
@@ -179,7 +188,13 @@ func (b *Buffer) awaitLeaders(ctx context.Context, admin *kafkago.Client, names 
 		if err = leaderless(meta); err == nil {
 			return meta, nil
 		}
-		if isRefusal(err) || !sleep(ctx, 20*time.Millisecond) {
+		if isRefusal(err) {
+			return nil, err
+		}
+		if time.Since(begin) > warnInterval && b.warned.group.allow() {
+			b.logger.Warn("wait for topics and their leaders", "err", err)
+		}
+		if !sleep(ctx, pause) {
 			return nil, err
 		}
 	}
