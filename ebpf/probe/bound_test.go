@@ -59,6 +59,12 @@ func (s *stuck) asked(what string) int {
 	return s.calls[what]
 }
 
+func (s *stuck) counted() int {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return int(s.count)
+}
+
 func (s *stuck) enter(what string) (now uint64, leave func()) {
 	s.mu.Lock()
 	s.calls[what]++
@@ -230,7 +236,7 @@ func TestCollectIsSlow(t *testing.T) {
 			} else {
 				require.NotContains(t, all, "slow_total http")
 			}
-			last = int(a.count)
+			last = a.counted()
 			release()
 			synctest.Wait()
 			state, reason := w.p.Feature("http")
