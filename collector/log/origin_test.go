@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/testutil"
 	"github.com/stretchr/testify/require"
 )
 
@@ -228,6 +229,7 @@ func TestServiceOfMany(t *testing.T) {
 		look()
 		time.Sleep(nameWithin / 2)
 		tail.scan(time.Now()) // which closes what is idle
+		require.Greater(t, testutil.ToFloat64(tail.metrics.lag), 20.0*many, "they are not read yet")
 		require.NoError(t, os.RemoveAll(filepath.Join(dir, "pods")))
 		for range 3 {
 			time.Sleep(nameWithin / 2)

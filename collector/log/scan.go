@@ -452,7 +452,13 @@ func (t *Tailer) report() {
 		if f.f != nil {
 			open++
 		}
-		unread += float64(max(0, f.size-f.acked))
+		size := f.size
+		if f.f != nil && f.origin.waits() { // nobody has looked
+			if info, err := f.f.Stat(); err == nil {
+				size = info.Size()
+			}
+		}
+		unread += float64(max(0, size-f.acked))
 	}
 	t.metrics.files.WithLabelValues("live").Set(live)
 	t.metrics.files.WithLabelValues("rotated").Set(rotated)
