@@ -55,25 +55,60 @@ func (b *brokers) dial(ctx context.Context, network, address string) (net.Conn, 
 	return conn, err
 }
 
-// dialAny tries the configured brokers, then the others. None gets more than its share of the
-// time: one whose machine is gone does not answer at all.
+// dialAny tries the configured brokers, then the others, and the next one whenever one has failed
+// or has had its share of the time: one whose machine is gone does not answer at all, and one that
+// is far away may yet, so those that were tried go on until one has answered.
 func (b *brokers) dialAny(ctx context.Context, network string) (net.Conn, error) {
 	deadline, ok := ctx.Deadline()
 	if !ok {
 		deadline = time.Now().Add(dialTimeout)
 	}
-	var errs []error
+	ctx, cancel := context.WithDeadline(ctx, deadline)
+	type outcome struct {
+		conn net.Conn
+		err  error
+	}
 	all := b.all()
-	for i, address := range all {
-		one, cancel := context.WithTimeout(ctx, time.Until(deadline)/time.Duration(len(all)-i))
-		conn, err := b.connect(one, network, address)
+	outcomes := make(chan outcome, len(all))
+	var wg sync.WaitGroup
+	defer func() { // the others give up
 		cancel()
-		if err == nil {
-			return conn, nil
+		wg.Wait()
+		close(outcomes)
+		for o := range outcomes {
+			if o.err == nil {
+				_ = o.conn.Close()
+			}
 		}
-		errs = append(errs, err)
-		if ctx.Err() != nil {
-			break
+	}()
+	started := 0
+	start := func() {
+		if started == len(all) {
+			return
+		}
+		i := started
+		started++
+		wg.Go(func() {
+			conn, err := b.connect(ctx, network, all[i])
+			if err != nil && i >= len(b.configured) {
+				err = errors.New(err.Error()) // somebody else may have the address by now, and refuses nothing
+			}
+			outcomes <- outcome{conn, err}
+		})
+	}
+	share := time.NewTicker(max(time.Until(deadline)/time.Duration(len(all)), time.Millisecond))
+	defer share.Stop()
+	var errs []error
+	for start(); len(errs) < len(all); start() {
+		select {
+		case o := <-outcomes:
+			if o.err == nil {
+				return o.conn, nil
+			}
+			if errs = append(errs, o.err); ctx.Err() != nil {
+				return nil, errors.Join(errs...)
+			}
+		case <-share.C:
 		}
 	}
 	return nil, errors.Join(errs...)
