@@ -27,6 +27,7 @@ type Services interface {
 type origin struct {
 	attributes map[string]string // of the resource, but for what Services say
 	named      bool              // the source, or the engine's file, says what the service is called
+	placed     bool              // the source says in which namespace it is
 	resource   []byte            // the content of the Resource message
 
 	found, asked    time.Time // when Services were asked first, and last
@@ -71,7 +72,7 @@ func (t *Tailer) nameService(f *file, now time.Time) (ready bool) {
 		o.name, o.namespace = name, namespace
 		a := maps.Clone(o.attributes)
 		a["service.name"] = name
-		if namespace != "" {
+		if namespace != "" && !o.placed {
 			a["service.namespace"] = namespace
 		}
 		o.resource = resourceOf(a)

@@ -245,3 +245,18 @@ func TestServiceOfMany(t *testing.T) {
 		}
 	})
 }
+
+// A namespace that the source says counts, whoever says what the service is called.
+func TestNamespaceOfSource(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		dir, k := t.TempDir(), &told{of: map[string][3]string{}}
+		path := filepath.Join(dir, podFile)
+		require.NoError(t, os.MkdirAll(filepath.Dir(path), 0o755))
+		write(t, path, cri("stdout", "F", "one"))
+		k.say("0a1b/app", "cart", "shop", "all")
+		s := naming(t, dir, k, func(s *Source) { s.Attributes = map[string]string{"service.namespace": "mine"} })
+		time.Sleep(2 * time.Second)
+		synctest.Wait()
+		require.Equal(t, map[string]string{"one": "mine/cart"}, services(s))
+	})
+}

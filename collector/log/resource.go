@@ -49,6 +49,7 @@ func (s *source) originOf(path, host string) origin {
 		addGroups(own, s.pathPattern, path)
 	}
 	maps.Copy(own, s.Attributes)
+	o.placed = own["service.namespace"] != ""
 	if own["service.name"] != "" {
 		o.named = true
 		delete(a, "service.namespace") // it is another's
