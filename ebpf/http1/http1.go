@@ -267,7 +267,13 @@ func (f *Feature) sendLostLocked(ch chan<- prometheus.Metric) {
 		ch <- prometheus.NewInvalidMetric(f.lost, err)
 		return
 	}
-	lost("recursion", feature.Missed(f.objects.Programs[bpf.HttpProgReceived], f.objects.Programs[bpf.HttpProgSent], f.objects.Programs[bpf.HttpProgClosed]))
+	var refused uint64
+	for name, p := range f.objects.Programs {
+		if name != bpf.HttpProgReady { // without which only a start is late
+			refused += feature.Missed(p)
+		}
+	}
+	lost("recursion", refused)
 }
 
 // Sweep retires the entries of processes that are gone, and those of servers that are

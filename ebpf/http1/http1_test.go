@@ -8,6 +8,8 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"os"
+	"strconv"
 	"strings"
 	"sync"
 	"testing"
@@ -62,14 +64,34 @@ func requireCounts(t testing.TB, reg *prometheus.Registry, side, port string, wa
 		}
 		return n
 	}
-	featuretest.Await(func() uint64 { return sum(countsOn(t, reg, side, port)) }, sum(want))
+	began, looks := time.Now(), 0
+	featuretest.Await(func() uint64 {
+		looks++
+		return sum(countsOn(t, reg, side, port))
+	}, sum(want))
 	if got := countsOn(t, reg, side, port); !maps.Equal(got, want) {
+		t.Logf("looked %d times in %v", looks, time.Since(began))
+		logSockets(t, port)
 		for _, m := range featuretest.Family(t, reg, "vedette_ebpf_http_lost_total", nil) {
 			if v := m.Counter.GetValue(); v > 0 {
 				t.Logf("lost: %s %v", featuretest.Label(m, "reason"), v)
 			}
 		}
 		t.Fatalf("got %v, want %v", got, want)
+	}
+}
+
+// logSockets says in which states the sockets of a server's port are.
+func logSockets(t testing.TB, port string) {
+	n, err := strconv.ParseUint(port, 10, 16)
+	require.NoError(t, err)
+	for _, table := range []string{"/proc/net/tcp", "/proc/net/tcp6"} {
+		b, _ := os.ReadFile(table)
+		for line := range strings.Lines(string(b)) {
+			if strings.Contains(line, fmt.Sprintf(":%04X ", n)) {
+				t.Logf("%s: %s", table, strings.TrimSpace(line))
+			}
+		}
 	}
 }
 
@@ -185,7 +207,7 @@ func driveGoServer(t *testing.T, reg *prometheus.Registry, leaveOut string) {
 			c := featuretest.NewClient(t, true)
 			for range 5 {
 				_, err := c.Post("http://"+addr+"/abort", "text/plain", nil)
-				require.Error(t, err)
+				require.ErrorIs(t, err, io.EOF) // so the request was sent
 			}
 			return counts{"POST ": 5}
 		}},

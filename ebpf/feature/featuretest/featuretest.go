@@ -310,16 +310,21 @@ func RequireCounter(t testing.TB, reg *prometheus.Registry, name string, labels 
 }
 
 // patience is how long a count may stay as it is before it is taken for the last one;
-// slow or busy machines count slowly, too.
-const patience = 20 * time.Second
+// slow or busy machines count slowly, too. It is looked at looks times in between, at
+// least: a machine that stood still meanwhile has counted nothing.
+const (
+	patience = 20 * time.Second
+	looks    = 200
+)
 
 // Await waits for a count to reach want, as long as it grows.
 func Await[N cmp.Ordered](count func() N, want N) {
-	last, since := count(), time.Now()
-	for last < want && time.Since(since) < patience {
+	last, since, seen := count(), time.Now(), 0
+	for last < want && (seen < looks || time.Since(since) < patience) {
 		<-time.After(10 * time.Millisecond)
+		seen++
 		if n := count(); n != last {
-			last, since = n, time.Now()
+			last, since, seen = n, time.Now(), 0
 		}
 	}
 }
