@@ -3,7 +3,10 @@ package forward
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -20,9 +23,9 @@ type attempt struct {
 	tries   buffer.Tries
 }
 
-// noting is a destination that takes one message at a time down and answers with err. It
-// belongs to a bubble of which one goroutine at a time runs.
+// noting is a destination that takes one message at a time down and answers as it is told.
 type noting struct {
+	mu       sync.Mutex // guards what follows
 	err      error
 	attempts []attempt
 }
@@ -30,10 +33,26 @@ type noting struct {
 func (*noting) Choose([]buffer.Message) int { return 1 }
 func (*noting) Close() error                { return nil }
 func (n *noting) Send(_ context.Context, b *Batch) (Receipt, error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
 	if b.Topic == buffer.TopicLogs {
 		n.attempts = append(n.attempts, attempt{time.Now(), b.first(), b.Session, b.Tries})
 	}
 	return Receipt{}, n.err
+}
+
+// answer has it answer with err from now on.
+func (n *noting) answer(err error) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.err = err
+}
+
+// all returns what it was given.
+func (n *noting) all() []attempt {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return slices.Clone(n.attempts)
 }
 
 // What an agent was killed with is looked for only if it may have been sent, and only in the time in
@@ -66,12 +85,12 @@ func testTriedOutlives(t *testing.T, end func(stop func(), agent *vfs.Mem) *vfs.
 		<-time.After(wait)
 		synctest.Wait()
 	}
-	again := func(down time.Duration, with error) *noting {
+	again := func(down time.Duration) *noting {
 		agent = end(stop, agent)
 		_ = q.Close()
 		pass(down)
 		q = openQueue(t, agent, nil)
-		d = &noting{err: with}
+		d = &noting{}
 		stop = forwarding(t, q, c, d)
 		return d
 	}
@@ -80,26 +99,27 @@ func testTriedOutlives(t *testing.T, end func(stop func(), agent *vfs.Mem) *vfs.
 
 	addLogs(t, q, 0, 1, 0)
 	pass(time.Minute)
-	d.err = &RetryError{Reason: "503", Err: errors.New("503")}
+	d.answer(&RetryError{Reason: "503", Err: errors.New("503")})
 	refused := time.Now()
 	addLogs(t, q, 1, 10, 0)
 	pass(10 * time.Minute)
-	d.err = &RetryError{Reason: "network", Unsent: true, Err: errors.New("no route")}
+	d.answer(&RetryError{Reason: "network", Unsent: true, Err: errors.New("no route")})
 	cut := time.Now()
 	addLogs(t, q, 10, 20, 0)
 	pass(5 * time.Hour)
 
-	d = again(time.Hour, nil)
+	d = again(time.Hour)
 	pass(time.Minute)
-	if len(d.attempts) != 19 {
-		t.Fatalf("got %d attempts, want 19", len(d.attempts))
+	attempts := d.all()
+	if len(attempts) != 19 {
+		t.Fatalf("got %d attempts, want 19", len(attempts))
 	}
-	for i, a := range d.attempts {
+	for i, a := range attempts {
 		if a.first != int64(i)+1 {
 			t.Errorf("got offset %d, want %d", a.first, i+1)
 		}
-		if got := a.session == d.attempts[0].session; got != (i == 0) {
-			t.Errorf("offset %d: is of session %d, the one that was sent of %d", a.first, a.session, d.attempts[0].session)
+		if got := a.session == attempts[0].session; got != (i == 0) {
+			t.Errorf("offset %d: is of session %d, the one that was sent of %d", a.first, a.session, attempts[0].session)
 		}
 		switch {
 		case i > 0 && !a.tries.Never():
@@ -110,26 +130,27 @@ func testTriedOutlives(t *testing.T, end func(stop func(), agent *vfs.Mem) *vfs.
 	}
 
 	// Cut again, now for good; what was collected long before is on its way when the agent ends.
-	d.err = &RetryError{Reason: "network", Unsent: true, Err: errors.New("no route")}
+	d.answer(&RetryError{Reason: "network", Unsent: true, Err: errors.New("no route")})
 	addLogs(t, q, 20, 30, 0)
 	pass(5 * time.Hour)
-	d.err = nil
+	d.answer(nil)
 	catching := time.Now()
-	for pass(time.Millisecond); len(d.attempts) > 0 && d.attempts[len(d.attempts)-1].first < 29; pass(100 * time.Millisecond) {
+	for pass(time.Millisecond); d.all()[len(d.all())-1].first < 29; pass(100 * time.Millisecond) {
 	}
 	killed := time.Now()
-	d = again(time.Minute, nil)
+	d = again(time.Minute)
 	addLogs(t, q, 30, 31, 0)
 	pass(time.Minute)
-	for _, a := range d.attempts {
+	attempts = d.all()
+	for _, a := range attempts {
 		if !a.tries.Never() && (a.tries.From.Before(catching.Add(-c.MaxBackoff)) || a.tries.To.Before(killed.Add(-commitInterval))) {
 			t.Errorf("offset %d: got %+v, want since %s, until %s at least", a.first, a.tries, catching, killed)
 		}
 	}
-	if n := len(d.attempts); n == 0 || d.attempts[n-1].first != 30 || !d.attempts[n-1].tries.Never() {
-		t.Errorf("got %+v, want 30 at last, never sent", d.attempts)
+	if n := len(attempts); n == 0 || attempts[n-1].first != 30 || !attempts[n-1].tries.Never() {
+		t.Errorf("got %+v, want 30 at last, never sent", attempts)
 	}
-	t.Logf("%d attempts since %s: %+v", len(d.attempts), killed, d.attempts)
+	t.Logf("%d attempts since %s: %+v", len(attempts), killed, attempts)
 	stop()
 	_ = q.Close()
 }
@@ -156,9 +177,10 @@ func TestTriedDamaged(t *testing.T) {
 // What was delivered and cannot be noted is looked for as well, in the time in which it was sent.
 func TestTriedWithoutCommit(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		agent, full := vfs.NewMem(), false
+		var full atomic.Bool
+		agent := vfs.NewMem()
 		q := openQueue(t, vfs.Faulty(agent, func(op vfs.Op) error {
-			if full && op.Kind == vfs.OpCreate && strings.Contains(op.Name, group) {
+			if full.Load() && op.Kind == vfs.OpCreate && strings.Contains(op.Name, group) {
 				return errors.New("no space left on device")
 			}
 			return nil
@@ -170,11 +192,11 @@ func TestTriedWithoutCommit(t *testing.T) {
 			synctest.Wait()
 		}
 		pass(time.Minute)
-		full = true
+		full.Store(true)
 		sent := time.Now()
 		addLogs(t, q, 0, 1, 0)
 		pass(time.Hour)
-		d.err = &RetryError{Reason: "503", Err: errors.New("503")}
+		d.answer(&RetryError{Reason: "503", Err: errors.New("503")})
 		addLogs(t, q, 1, 2, 0)
 		pass(time.Minute)
 		agent = agent.CrashClone(1)
@@ -185,10 +207,11 @@ func TestTriedWithoutCommit(t *testing.T) {
 		d = &noting{}
 		stop = forwarding(t, q, DefaultConfig(), d)
 		pass(time.Minute)
-		if len(d.attempts) != 2 || d.attempts[0].first != 0 {
-			t.Fatalf("got %+v, want offsets 0 and 1", d.attempts)
+		attempts := d.all()
+		if len(attempts) != 2 || attempts[0].first != 0 {
+			t.Fatalf("got %+v, want offsets 0 and 1", attempts)
 		}
-		if got := d.attempts[0].tries; got.Never() || got.From.After(sent.Add(time.Second)) {
+		if got := attempts[0].tries; got.Never() || got.From.After(sent.Add(time.Second)) {
 			t.Errorf("got %+v, want since %s, when offset 0 was delivered", got, sent)
 		}
 		stop()
