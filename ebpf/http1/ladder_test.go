@@ -27,9 +27,12 @@ func TestHTTPWays(t *testing.T) {
 			}
 			driveGoServer(t, reg, leaveOut)
 			addr, _ := featuretest.StartRole(t, "server", "4")
+			// a server that is gone may have had this port
+			want := countsOn(t, reg, "client", featuretest.PortOf(t, addr))
+			want["GET 200"] += 50
 			done, _ := featuretest.StartRole(t, "client", "http://"+addr+"/chunked", "50")
 			require.Equal(t, "done", done)
-			requireCounts(t, reg, "client", featuretest.PortOf(t, addr), counts{"GET 200": 50})
+			requireCounts(t, reg, "client", featuretest.PortOf(t, addr), want)
 		})
 	}
 }
