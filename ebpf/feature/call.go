@@ -52,6 +52,9 @@ type Calls interface {
 	// describe it need not be paid for others. It depends on nothing but its
 	// arguments, so that both ends of a connection agree.
 	Wanted(traceparent string, seq uint32, local, peer netip.AddrPort) bool
+	// Full says whether there is no room for a call, and counts the one that is not
+	// added then as lost: it need not be described either.
+	Full() bool
 	// Add keeps a call that is wanted. It copies what it needs.
 	Add(c *Call)
 }

@@ -91,6 +91,8 @@ func (*tenth) Threshold() uint64 { return 1 << 56 / 10 * 9 }
 
 func (*tenth) Wanted(string, uint32, netip.AddrPort, netip.AddrPort) bool { return true }
 
+func (*tenth) Full() bool { return false }
+
 func (t *tenth) Add(*feature.Call) { t.n.Add(1) }
 
 func overhead(b *testing.B, way string, calls *tenth) {

@@ -49,6 +49,8 @@ func (f *Feature) Run(ctx context.Context) error {
 	}
 	defer r.Close()
 	var record ringbuf.Record
+	var span bpf.HttpHttpSpan
+	var call feature.Call
 	for ctx.Err() == nil {
 		// An expired deadline comes after what is in the buffer.
 		r.SetDeadline(time.Now().Add(readEvery))
@@ -60,8 +62,9 @@ func (f *Feature) Run(ctx context.Context) error {
 			if err != nil {
 				return fmt.Errorf("read the ring buffer of spans: %w", err)
 			}
-			if s, ok := decodeSpan(record.RawSample); ok {
-				env.Calls.Add(callOf(s))
+			if decodeSpan(&span, record.RawSample) && !env.Calls.Full() {
+				describe(&call, &span)
+				env.Calls.Add(&call)
 			}
 		}
 	}
@@ -76,7 +79,8 @@ func (f *Feature) Open(visit func(c *feature.Call)) (uint64, error) {
 		return 0, nil
 	}
 	err := feature.EachEntry(f.objects.Maps[bpf.HttpMapHeads], func(_ uint64, s *bpf.HttpHttpSpan) {
-		visit(placeOf(s))
+		c := placeOf(s)
+		visit(&c)
 	})
 	if err != nil {
 		return 0, err
@@ -107,18 +111,17 @@ func (f *Feature) sendSpanLostLocked(ch chan<- prometheus.Metric) {
 }
 
 // decodeSpan reads struct http_span of http_span.h.
-func decodeSpan(b []byte) (*bpf.HttpHttpSpan, bool) {
-	var s bpf.HttpHttpSpan
-	if len(b) < int(unsafe.Sizeof(s)) {
-		return nil, false
+func decodeSpan(s *bpf.HttpHttpSpan, b []byte) bool {
+	if len(b) < int(unsafe.Sizeof(*s)) {
+		return false
 	}
-	copy(unsafe.Slice((*byte)(unsafe.Pointer(&s)), unsafe.Sizeof(s)), b)
-	return &s, int(s.Line) <= len(s.Target) && int(s.Parent) <= len(s.Traceparent)
+	copy(unsafe.Slice((*byte)(unsafe.Pointer(s)), unsafe.Sizeof(*s)), b)
+	return int(s.Line) <= len(s.Target) && int(s.Parent) <= len(s.Traceparent)
 }
 
 // placeOf says whose request it is and where.
-func placeOf(s *bpf.HttpHttpSpan) *feature.Call {
-	return &feature.Call{
+func placeOf(s *bpf.HttpHttpSpan) feature.Call {
+	return feature.Call{
 		Process:     identity.Key{PID: s.Tgid, StartNanos: s.ProcessStart},
 		Server:      bpf.HttpRole(s.Role) == bpf.HttpRoleROLE_SERVER,
 		Local:       netip.AddrPortFrom(feature.AddrOf(s.LocalAddr), s.LocalPort),
@@ -130,9 +133,12 @@ func placeOf(s *bpf.HttpHttpSpan) *feature.Call {
 	}
 }
 
-// callOf describes a request by OpenTelemetry's conventions for HTTP.
-func callOf(s *bpf.HttpHttpSpan) *feature.Call {
-	c := placeOf(s)
+// describe makes c the request by OpenTelemetry's conventions for HTTP. It takes the
+// place of the attributes that are there.
+func describe(c *feature.Call, s *bpf.HttpHttpSpan) {
+	attributes := c.Attributes[:0]
+	*c = placeOf(s)
+	c.Attributes = attributes
 	c.EndNanos = int64(s.EndNs)
 	method, path, version := startLine(s.Target[:s.Line])
 	c.Name = "HTTP"
@@ -169,7 +175,6 @@ func callOf(s *bpf.HttpHttpSpan) *feature.Call {
 	if s.Status != 0 {
 		c.Attributes = append(c.Attributes, "http.response.status_code", strconv.Itoa(int(s.Status)))
 	}
-	return c
 }
 
 // startLine takes a request's start line apart. It may be cut off; the path is

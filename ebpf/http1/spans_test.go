@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"net/netip"
 	"os"
+	"slices"
 	"sync"
 	"testing"
 	"time"
@@ -28,10 +29,13 @@ type kept struct {
 
 func (k *kept) Wanted(string, uint32, netip.AddrPort, netip.AddrPort) bool { return true }
 
+func (*kept) Full() bool { return false }
+
 func (k *kept) Add(c *feature.Call) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.calls = append(k.calls, *c)
+	k.calls[len(k.calls)-1].Attributes = slices.Clone(c.Attributes)
 }
 
 func (k *kept) on(port string, server bool) (calls []feature.Call) {
@@ -178,14 +182,15 @@ func TestStartLine(t *testing.T) {
 	}
 }
 
-func TestCallOf(t *testing.T) {
+func TestDescribe(t *testing.T) {
 	s := &bpf.HttpHttpSpan{
 		ProcessStart: 5, Tgid: 6, StartNs: 10, EndNs: 20, Seq: 7, Netns: 8, LocalPort: 80, PeerPort: 4000,
 		LocalAddr: [4]uint32{0, 0, 0xffff0000, 0x0100007f}, PeerAddr: [4]uint32{0, 0, 0xffff0000, 0x0200007f},
 		Status: 404, Role: uint8(bpf.HttpRoleROLE_CLIENT), Method: uint8(bpf.HttpMethodGET), Line: 20,
 	}
 	copy(s.Target[:], "GET /a?x=1 HTTP/1.1\r")
-	c := callOf(s)
+	c := new(feature.Call)
+	describe(c, s)
 	require.False(t, c.Server)
 	require.True(t, c.Failed)
 	require.Equal(t, identity.Key{PID: 6, StartNanos: 5}, c.Process)
@@ -193,11 +198,11 @@ func TestCallOf(t *testing.T) {
 	require.Equal(t, "http://127.0.0.2:4000/a", value(*c, "url.full"))
 	require.Equal(t, "404", value(*c, "error.type"))
 	s.Role = uint8(bpf.HttpRoleROLE_SERVER)
-	c = callOf(s)
+	describe(c, s)
 	require.False(t, c.Failed, "a client's fault")
 	require.Equal(t, "/a", value(*c, "url.path"))
 	s.Status, s.Method = 0, 0
-	c = callOf(s)
+	describe(c, s)
 	require.True(t, c.Failed)
 	require.Equal(t, "HTTP", c.Name)
 	require.Equal(t, "no_response", value(*c, "error.type"))
@@ -207,8 +212,10 @@ func FuzzDecodeSpan(f *testing.F) {
 	f.Add(make([]byte, unsafe.Sizeof(bpf.HttpHttpSpan{})))
 	f.Add([]byte("short"))
 	f.Fuzz(func(t *testing.T, b []byte) {
-		if s, ok := decodeSpan(b); ok {
-			c := callOf(s)
+		var s bpf.HttpHttpSpan
+		if decodeSpan(&s, b) {
+			c := new(feature.Call)
+			describe(c, &s)
 			require.Zero(t, len(c.Attributes)%2)
 			require.LessOrEqual(t, len(value(*c, "url.path")), maxPath)
 		}

@@ -97,14 +97,28 @@ func (r *Recorder) Wanted(traceparent string, seq uint32, local, peer netip.Addr
 	return random(traceparent, seq, local, peer) >= r.threshold
 }
 
+// Full implements feature.Calls.
+func (r *Recorder) Full() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.fullLocked()
+}
+
+func (r *Recorder) fullLocked() bool {
+	if r.held < r.o.Config.Buffer {
+		return false
+	}
+	r.counts["buffer_full"]++
+	return true
+}
+
 // Add implements feature.Calls.
 func (r *Recorder) Add(c *feature.Call) {
 	s := newSeen(c)
 	s.call.Attributes = slices.Clone(c.Attributes)
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if r.held >= r.o.Config.Buffer {
-		r.counts["buffer_full"]++
+	if r.fullLocked() {
 		return
 	}
 	r.held++
@@ -174,6 +188,9 @@ func (r *Recorder) turn(ctx context.Context, last bool) {
 	}
 	for batch := range slices.Chunk(ready, maxBatch) {
 		r.write(ctx, batch)
+	}
+	for _, s := range ready {
+		s.call.Attributes = nil // it is held for others' links, which want none
 	}
 	if !last {
 		r.look(wait)

@@ -99,16 +99,19 @@ func TestRecorder(t *testing.T) {
 			r.Add(&c)
 		}
 		require.NoError(t, testutil.CollectAndCompare(r, lostText("36", "0"), "vedette_ebpf_span_lost_total"))
+		require.True(t, r.Full(), "which counts the call that is not added")
+		require.NoError(t, testutil.CollectAndCompare(r, lostText("37", "0"), "vedette_ebpf_span_lost_total"))
 		time.Sleep(20 * time.Second)
 		synctest.Wait()
 		require.Zero(t, r.holds())
+		require.False(t, r.Full())
 
 		// What is not written is counted too. What is left is written at the end.
 		fail.Store(true)
 		r.Add(&two)
 		time.Sleep(10 * time.Second)
 		synctest.Wait()
-		require.NoError(t, testutil.CollectAndCompare(r, lostText("36", "1"), "vedette_ebpf_span_lost_total"))
+		require.NoError(t, testutil.CollectAndCompare(r, lostText("37", "1"), "vedette_ebpf_span_lost_total"))
 		fail.Store(false)
 		before := len(got)
 		r.Add(&two)

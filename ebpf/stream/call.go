@@ -8,6 +8,9 @@ import (
 
 // sendCallLocked describes a request that is wanted as a span.
 func (t *Table) sendCallLocked(c *conn, request *protocol.Request) {
+	if t.env.Calls.Full() {
+		return
+	}
 	r := *request
 	for _, s := range []*string{&r.Operation, &r.Target, &r.Summary, &r.Status} {
 		*s = validClone(*s)

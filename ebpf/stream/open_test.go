@@ -17,6 +17,8 @@ type keeper struct{ calls []feature.Call }
 func (k *keeper) Wanted(traceparent string, _ uint32, _, _ netip.AddrPort) bool {
 	return traceparent != "unwanted"
 }
+func (*keeper) Full() bool { return false }
+
 func (k *keeper) Add(c *feature.Call) { k.calls = append(k.calls, *c) }
 
 // A request is visited while it is open, with the place that it has when it is added.

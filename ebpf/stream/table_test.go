@@ -27,6 +27,8 @@ type all struct{ calls []feature.Call }
 
 func (a *all) Wanted(string, uint32, netip.AddrPort, netip.AddrPort) bool { return true }
 
+func (*all) Full() bool { return false }
+
 func (a *all) Add(c *feature.Call) {
 	k := *c
 	k.Attributes = append([]string(nil), c.Attributes...)
