@@ -17,11 +17,14 @@ type reloader struct {
 	s          *server
 	successful prometheus.Gauge
 	at         prometheus.Gauge
+	hangups    chan os.Signal
 }
 
+// newReloader takes the signals from now on: one that came before run listened would
+// end the process.
 func newReloader(s *server) *reloader {
 	r := &reloader{
-		s: s,
+		s: s, hangups: make(chan os.Signal, 1),
 		successful: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "vedette_config_last_reload_successful", Help: "1 if the last reading of the configuration file succeeded, else 0.",
 		}),
@@ -31,19 +34,18 @@ func newReloader(s *server) *reloader {
 	}
 	s.registry.MustRegister(r.successful, r.at)
 	r.note(nil)
+	signal.Notify(r.hangups, syscall.SIGHUP)
 	return r
 }
 
 // run waits for signals until ctx ends.
 func (r *reloader) run(ctx context.Context) error {
-	hangups := make(chan os.Signal, 1)
-	signal.Notify(hangups, syscall.SIGHUP)
-	defer signal.Stop(hangups)
+	defer signal.Stop(r.hangups)
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
-		case <-hangups:
+		case <-r.hangups:
 			err := r.reload()
 			r.note(err)
 			if err != nil {
