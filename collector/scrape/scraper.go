@@ -38,6 +38,7 @@ type Scraper struct {
 	discovery *discovery.Manager
 	stop      context.CancelFunc // ends discovery
 	applyMu   sync.Mutex
+	applied   bool // a configuration was; under applyMu
 }
 
 // New returns a scraper; Run starts it.
@@ -79,7 +80,7 @@ func New(o Options) (*Scraper, error) {
 // Run discovers and scrapes until ctx ends; a scrape under way is finished.
 func (s *Scraper) Run(ctx context.Context) error {
 	defer s.stop()
-	if err := s.ApplyConfig(s.cfg); err != nil {
+	if err := s.applyFirst(); err != nil {
 		return err
 	}
 	var wg sync.WaitGroup
@@ -92,10 +93,25 @@ func (s *Scraper) Run(ctx context.Context) error {
 	return nil
 }
 
-// ApplyConfig replaces what is scraped.
+// ApplyConfig replaces what is scraped. It may be called before Run.
 func (s *Scraper) ApplyConfig(cfg *config.Config) error {
 	s.applyMu.Lock()
 	defer s.applyMu.Unlock()
+	return s.applyLocked(cfg)
+}
+
+// applyFirst applies the configuration that New was given, unless another has come
+// before.
+func (s *Scraper) applyFirst() error {
+	s.applyMu.Lock()
+	defer s.applyMu.Unlock()
+	if s.applied {
+		return nil
+	}
+	return s.applyLocked(s.cfg)
+}
+
+func (s *Scraper) applyLocked(cfg *config.Config) error {
 	if err := s.Manager.ApplyConfig(cfg); err != nil {
 		return fmt.Errorf("apply scrape configuration: %w", err)
 	}
@@ -110,5 +126,6 @@ func (s *Scraper) ApplyConfig(cfg *config.Config) error {
 	if err := s.discovery.ApplyConfig(targets); err != nil {
 		return fmt.Errorf("apply scrape configuration: discovery: %w", err)
 	}
+	s.applied = true
 	return nil
 }
